@@ -1,6 +1,7 @@
 package event
 
 import (
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,22 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("Parse then Append = %q, want %q", got, b)
 		}
 	})
+}
+
+func TestAppendTimeIsRFC3339(t *testing.T) {
+	check := func(n int64) {
+		want := time.Unix(0, n).UTC().Format("2006-01-02T15:04:05.000000000Z")
+		if got := string(AppendTime(nil, n)); got != want {
+			t.Fatalf("AppendTime(%d) = %s, want %s", n, got, want)
+		}
+	}
+	for _, n := range []int64{0, -1, 1, 1e9, -1e9, math.MaxInt64, math.MinInt64, 951782400e9, 951868800e9 - 1} {
+		check(n)
+	}
+	for day := time.Date(1899, 12, 31, 23, 59, 59, 999999999, time.UTC); day.Year() < 2101; day = day.AddDate(0, 0, 1) {
+		check(day.UnixNano())
+		check(day.UnixNano() + 1)
+	}
 }
 
 func BenchmarkAppend(b *testing.B) {
