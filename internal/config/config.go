@@ -1,0 +1,337 @@
+// Package config turns a TOML file and command-line flags into the settings
+// of one running proxy.
+//
+// Every setting has one name, which is its key in the file and its flag:
+//
+//	listen     = "127.0.0.1:6432"
+//	upstream   = "db.internal:5432"
+//	durability = "before-forward"
+//
+// A flag beats the file, the file beats the default. An unknown key, a key
+// that stands twice and a value of the wrong type are errors that show the line and
+// point at the place. Validate lists everything that is wrong, not only the first thing.
+//
+// The package reads the files it is given and opens nothing else. A Config is
+// a plain value: not safe for concurrent changes.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// The durability modes: what has to be on disk before what.
+const (
+	BeforeForward = "before-forward" // the server sees a statement after its record is on disk
+	BeforeReply   = "before-reply"   // the client sees a reply after the records of statement and outcome are on disk
+	Async         = "async"          // nothing waits; the loss after a crash is bounded
+)
+
+// How the proxy speaks TLS to the upstream server; the meanings are those of
+// libpq's sslmode.
+const (
+	TLSDisable    = "disable"
+	TLSRequire    = "require"
+	TLSVerifyCA   = "verify-ca"
+	TLSVerifyFull = "verify-full"
+)
+
+// HTTPOff as the HTTP address turns the HTTP server off.
+const HTTPOff = "off"
+
+// A Config holds the settings of one proxy. Default says what the values are
+// when nobody set them.
+type Config struct {
+	// Listen is the address clients connect to, host:port. Port 0 picks one.
+	Listen string `toml:"listen"`
+	// Upstream is the PostgreSQL server: host:port, or the absolute path of a
+	// Unix socket.
+	Upstream string `toml:"upstream"`
+	// Data is the data directory. It is created if it does not exist.
+	Data string `toml:"data"`
+	// Durability is BeforeForward, BeforeReply or Async.
+	Durability string `toml:"durability"`
+	// HTTP is the address of the status page, metrics and log resources, host:port, or HTTPOff.
+	HTTP string `toml:"http"`
+
+	// TLSCert and TLSKey are PEM files; without them clients get no TLS.
+	TLSCert string `toml:"tls-cert"`
+	TLSKey  string `toml:"tls-key"`
+	// UpstreamTLS is TLSDisable, TLSRequire, TLSVerifyCA or TLSVerifyFull.
+	UpstreamTLS string `toml:"upstream-tls"`
+	// UpstreamCA is a PEM file with the authorities to trust instead of the system's.
+	UpstreamCA string `toml:"upstream-ca"`
+
+	// Origin is the log's name in its checkpoints. It matters only when the
+	// data directory is made; empty makes pgnotary/<hostname>/<random>.
+	Origin string `toml:"origin"`
+	// SegmentSize and SegmentAge say when a journal file is full.
+	SegmentSize Size     `toml:"segment-size"`
+	SegmentAge  Duration `toml:"segment-age"`
+
+	// MaxSessions is the number of client connections served at once.
+	MaxSessions int `toml:"max-sessions"`
+	// MaxUnauthenticated is how many of them may be before their login is complete.
+	MaxUnauthenticated int `toml:"max-unauthenticated"`
+	// LoginTimeout bounds the time from accepting a connection to the end of its login.
+	LoginTimeout Duration `toml:"login-timeout"`
+	// DrainTimeout bounds how long a stop waits for running sessions.
+	DrainTimeout Duration `toml:"drain-timeout"`
+
+	// LogFormat is "text" or "json", LogLevel is "debug", "info", "warn" or
+	// "error": the diagnostics on standard error, which hold no statement.
+	LogFormat string `toml:"log-format"`
+	LogLevel  string `toml:"log-level"`
+}
+
+// Default returns the settings in force when nobody says otherwise.
+func Default() Config {
+	return Config{
+		Listen:             "127.0.0.1:6432",
+		Upstream:           "127.0.0.1:5432",
+		Data:               "pgnotary-data",
+		Durability:         BeforeForward,
+		HTTP:               "127.0.0.1:6433",
+		UpstreamTLS:        TLSDisable,
+		SegmentSize:        64 << 20,
+		SegmentAge:         Duration{24 * time.Hour},
+		MaxSessions:        1000,
+		MaxUnauthenticated: 128,
+		LoginTimeout:       Duration{60 * time.Second},
+		DrainTimeout:       Duration{30 * time.Second},
+		LogFormat:          "text",
+		LogLevel:           "info",
+	}
+}
+
+// A Value reads and writes one setting as text. It is what flag libraries ask for.
+type Value interface {
+	String() string
+	Set(text string) error
+	Type() string
+}
+
+// A Field is one setting of a Config.
+type Field struct {
+	Key    string // key in the file and name of the flag
+	Usage  string // one line, for --help
+	Live   bool   // a reload (SIGHUP) puts a new value into force
+	Value  Value  // writes through to the Config
+	quoted bool   // a string in TOML
+}
+
+// Fields returns every setting of c, in the order of the manual.
+func (c *Config) Fields() []Field {
+	return []Field{
+		{Key: "listen", Usage: "address clients connect to", Value: text(&c.Listen, "address"), quoted: true},
+		{Key: "upstream", Usage: "PostgreSQL server: host:port, or the path of a Unix socket", Value: text(&c.Upstream, "address"), quoted: true},
+		{Key: "data", Usage: "data directory, made if missing", Value: text(&c.Data, "directory"), quoted: true},
+		{Key: "durability", Usage: "before-forward, before-reply or async", Value: text(&c.Durability, "mode"), quoted: true},
+		{Key: "http", Usage: "address of status page, metrics and log resources, or off", Value: text(&c.HTTP, "address"), quoted: true},
+		{Key: "tls-cert", Usage: "certificate chain shown to clients, PEM", Value: text(&c.TLSCert, "file"), Live: true, quoted: true},
+		{Key: "tls-key", Usage: "private key of the certificate, PEM", Value: text(&c.TLSKey, "file"), Live: true, quoted: true},
+		{Key: "upstream-tls", Usage: "disable, require, verify-ca or verify-full", Value: text(&c.UpstreamTLS, "mode"), quoted: true},
+		{Key: "upstream-ca", Usage: "authorities to trust for the server, PEM, instead of the system's", Value: text(&c.UpstreamCA, "file"), quoted: true},
+		{Key: "origin", Usage: "name of a new log in its checkpoints (default pgnotary/<hostname>/<random>)", Value: text(&c.Origin, "name"), quoted: true},
+		{Key: "segment-size", Usage: "start a new journal file after this many bytes", Value: &c.SegmentSize, quoted: true},
+		{Key: "segment-age", Usage: "start a new journal file after this time", Value: &c.SegmentAge, quoted: true},
+		{Key: "max-sessions", Usage: "client connections served at once", Value: (*count)(&c.MaxSessions)},
+		{Key: "max-unauthenticated", Usage: "client connections that may be before the end of their login", Value: (*count)(&c.MaxUnauthenticated)},
+		{Key: "login-timeout", Usage: "longest time a login may take", Value: &c.LoginTimeout, quoted: true},
+		{Key: "drain-timeout", Usage: "longest time a stop waits for sessions", Value: &c.DrainTimeout, Live: true, quoted: true},
+		{Key: "log-format", Usage: "format of diagnostics: text or json", Value: text(&c.LogFormat, "format"), quoted: true},
+		{Key: "log-level", Usage: "debug, info, warn or error", Value: text(&c.LogLevel, "level"), Live: true, quoted: true},
+	}
+}
+
+// Set gives the setting key the value that text stands for.
+func (c *Config) Set(key, text string) error {
+	fields := c.Fields()
+	i := slices.IndexFunc(fields, func(f Field) bool { return f.Key == key })
+	if i < 0 {
+		return fmt.Errorf("unknown setting %q", key)
+	}
+	if err := fields[i].Value.Set(text); err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	return nil
+}
+
+// Print writes the settings as a configuration file. source, which may be
+// nil, says for each key where its value comes from; it becomes a comment.
+func (c *Config) Print(w io.Writer, source map[string]string) error {
+	for _, f := range c.Fields() {
+		line := f.Key + " = " + f.Value.String()
+		if f.quoted {
+			line = f.Key + " = " + quote(f.Value.String())
+		}
+		if from := source[f.Key]; from != "" {
+			line = fmt.Sprintf("%-44s # %s", line, from)
+		}
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// quote writes s as a TOML basic string.
+func quote(s string) string {
+	out := []byte{'"'}
+	for _, r := range s {
+		switch {
+		case r == '"' || r == '\\':
+			out = append(out, '\\', byte(r))
+		case unicode.IsControl(r):
+			out = fmt.Appendf(out, `\u%04X`, r)
+		default:
+			out = utf8.AppendRune(out, r)
+		}
+	}
+	return string(append(out, '"'))
+}
+
+// Changed lists the keys whose values differ between c and d, split by
+// whether a reload can put them into force.
+func (c *Config) Changed(d *Config) (live, restart []string) {
+	other := d.Fields()
+	for i, f := range c.Fields() {
+		switch {
+		case f.Value.String() == other[i].Value.String():
+		case f.Live:
+			live = append(live, f.Key)
+		default:
+			restart = append(restart, f.Key)
+		}
+	}
+	return live, restart
+}
+
+// Validate returns all that is wrong with the settings themselves, joined, or
+// nil. It looks at no file; see Check.
+func (c *Config) Validate() error {
+	var p problems
+	p.add("listen", checkAddress(c.Listen))
+	p.add("upstream", checkUpstream(c.Upstream))
+	if c.HTTP != HTTPOff {
+		p.add("http", checkAddress(c.HTTP))
+	}
+	if c.Data == "" {
+		p.addf("data", "must name a directory")
+	}
+	p.oneOf("durability", c.Durability, BeforeForward, BeforeReply, Async)
+	p.oneOf("upstream-tls", c.UpstreamTLS, TLSDisable, TLSRequire, TLSVerifyCA, TLSVerifyFull)
+	p.oneOf("log-format", c.LogFormat, "text", "json")
+	p.oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		p.addf("tls-cert", "and tls-key belong together: only one of them is set")
+	}
+	if c.UpstreamTLS != TLSDisable && strings.HasPrefix(c.Upstream, "/") {
+		p.addf("upstream-tls", "must be disable: upstream is a Unix socket, and PostgreSQL speaks no TLS there")
+	}
+	if c.UpstreamCA != "" && c.UpstreamTLS == TLSDisable {
+		p.addf("upstream-ca", "is set, but upstream-tls is disable: the server would not be checked")
+	}
+	if c.UpstreamTLS == TLSVerifyCA && c.UpstreamCA == "" {
+		p.addf("upstream-ca", "must be set for upstream-tls verify-ca: any certificate of a public authority would do otherwise")
+	}
+	if port(c.Listen) != "0" && c.Listen == c.HTTP {
+		p.addf("http", "is the same address as listen")
+	}
+	if port(c.Listen) != "0" && c.Listen == c.Upstream {
+		p.addf("upstream", "is the same address as listen: the proxy would connect to itself")
+	}
+	p.add("origin", checkOrigin(c.Origin))
+	c.validateNumbers(&p)
+	return errors.Join(p...)
+}
+
+func (c *Config) validateNumbers(p *problems) {
+	if c.SegmentSize < 64<<10 || c.SegmentSize > 1<<40 {
+		p.addf("segment-size", "%s is not between 64KiB and 1TiB", c.SegmentSize)
+	}
+	if c.SegmentAge.Duration < time.Second {
+		p.addf("segment-age", "%s is less than a second", c.SegmentAge)
+	}
+	if c.LoginTimeout.Duration <= 0 {
+		p.addf("login-timeout", "%s is not above zero", c.LoginTimeout)
+	}
+	if c.DrainTimeout.Duration < 0 {
+		p.addf("drain-timeout", "%s is below zero", c.DrainTimeout)
+	}
+	if c.MaxSessions < 1 {
+		p.addf("max-sessions", "%d is less than 1", c.MaxSessions)
+	}
+	if c.MaxUnauthenticated < 1 {
+		p.addf("max-unauthenticated", "%d is less than 1", c.MaxUnauthenticated)
+	}
+}
+
+// problems collects what is wrong, each with the key it is about.
+type problems []error
+
+func (p *problems) add(key string, err error) {
+	if err != nil {
+		*p = append(*p, fmt.Errorf("%s: %w", key, err))
+	}
+}
+
+func (p *problems) addf(key, format string, args ...any) {
+	*p = append(*p, fmt.Errorf(key+" "+format, args...))
+}
+
+func (p *problems) oneOf(key, got string, allowed ...string) {
+	if !slices.Contains(allowed, got) {
+		p.addf(key, "is %q, not one of %s", got, strings.Join(allowed, ", "))
+	}
+}
+
+func checkAddress(addr string) error {
+	_, portText, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", addr)
+	}
+	if _, err := strconv.ParseUint(portText, 10, 16); err != nil {
+		return fmt.Errorf("%q has no port number between 0 and 65535", addr)
+	}
+	return nil
+}
+
+func checkUpstream(addr string) error {
+	if strings.HasPrefix(addr, "/") {
+		return nil
+	}
+	if err := checkAddress(addr); err != nil {
+		return err
+	}
+	if host, _, _ := net.SplitHostPort(addr); host == "" || port(addr) == "0" {
+		return fmt.Errorf("%q does not name a host and a port", addr)
+	}
+	return nil
+}
+
+// checkOrigin holds the name to what a signed note allows.
+func checkOrigin(name string) error {
+	if len(name) > 200 {
+		return fmt.Errorf("is %d bytes long, more than 200", len(name))
+	}
+	for _, r := range name {
+		if unicode.IsSpace(r) || r == '+' || r == unicode.ReplacementChar || unicode.IsControl(r) {
+			return fmt.Errorf("%q has a character that a checkpoint cannot hold: %q", name, r)
+		}
+	}
+	return nil
+}
+
+func port(addr string) string {
+	_, p, _ := net.SplitHostPort(addr)
+	return p
+}
