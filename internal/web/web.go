@@ -1,0 +1,223 @@
+// Package web answers HTTP requests about a running proxy: whether it is
+// ready, its metrics, a status page, and the log itself as the tiles of
+// c2sp.org/tlog-tiles, from which anyone can check it.
+//
+//	GET /                          status page; it asks for /api/status once a second
+//	GET /api/status                Status as JSON
+//	GET /healthz                   200 while the process answers
+//	GET /readyz                    200 while statements are accepted and recorded, else 503
+//	GET /metrics                   Prometheus text
+//	GET /log/checkpoint            the latest signed checkpoint
+//	GET /log/vkey                  the key line that checks it
+//	GET /log/tile/<L>/<N>[.p/<W>]  hashes of the tree
+//	GET /log/tile/entries/<N>[.p/<W>]  leaves
+//
+// Nothing here changes anything. No answer holds a statement's text or its
+// parameters: those are values, and only leaves are served.
+package web
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+//go:embed page
+var page embed.FS
+
+// A Log is the read side of the log being written. Its methods may be called
+// concurrently.
+type Log interface {
+	// Checkpoint returns the latest signed checkpoint, or an error that wraps
+	// fs.ErrNotExist if there is none yet.
+	Checkpoint() ([]byte, error)
+	// Tile returns the hashes of a tile; the caller has made sure that it lies
+	// within the size of a checkpoint.
+	Tile(level int, n int64, width int) ([]byte, error)
+	// Bundle returns width entries from n*256 on, each with its length in front.
+	Bundle(n int64, width int) ([]byte, error)
+	// VKey returns the key line that checks the checkpoints.
+	VKey() string
+}
+
+// Config says what the handler is about.
+type Config struct {
+	Log Log
+	// Ready returns nil while the proxy accepts and records statements, and
+	// otherwise why not. It may be called concurrently, as may Status.
+	Ready  func() error
+	Status func() Status
+	// Metrics answers /metrics.
+	Metrics http.Handler
+	// Loopback says that the server listens on a loopback address only. Then a
+	// request that names another host is refused: it comes from a web page that
+	// made its own name point here.
+	Loopback bool
+	Logger   *slog.Logger
+}
+
+// Status is what the status page shows. Times are RFC 3339.
+type Status struct {
+	Version    string `json:"version"`
+	Origin     string `json:"origin"`
+	Started    string `json:"started"`
+	Now        string `json:"now"`
+	Ready      bool   `json:"ready"`
+	Problem    string `json:"problem,omitempty"` // why it is not ready
+	Durability string `json:"durability"`
+	Listen     string `json:"listen"`
+	Upstream   string `json:"upstream"`
+
+	Entries        int64  `json:"entries"` // durable entries
+	CheckpointSize int64  `json:"checkpoint_size"`
+	CheckpointRoot string `json:"checkpoint_root,omitempty"` // base64
+	CheckpointTime string `json:"checkpoint_time,omitempty"`
+
+	Sessions      int64   `json:"sessions"` // open now
+	SessionsTotal uint64  `json:"sessions_total"`
+	Statements    uint64  `json:"statements_total"`
+	Refusals      uint64  `json:"refusals_total"`
+	Bytes         uint64  `json:"bytes_total"` // both directions
+	CommitMicros  float64 `json:"commit_us"`   // mean time of a commit so far
+	BatchEntries  float64 `json:"batch_entries"`
+}
+
+// NewHandler returns the handler of all paths.
+func NewHandler(c Config) http.Handler {
+	h := &handler{Config: c}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", h.health)
+	mux.HandleFunc("GET /readyz", h.ready)
+	mux.HandleFunc("GET /api/status", h.status)
+	mux.Handle("GET /metrics", c.Metrics)
+	mux.HandleFunc("GET /log/checkpoint", h.checkpoint)
+	mux.HandleFunc("GET /log/vkey", h.vkey)
+	mux.HandleFunc("GET /log/tile/", h.tile)
+	mux.HandleFunc("GET /{$}", h.file("page/index.html", "text/html; charset=utf-8"))
+	mux.HandleFunc("GET /style.css", h.file("page/style.css", "text/css; charset=utf-8"))
+	mux.HandleFunc("GET /status.js", h.file("page/status.js", "text/javascript; charset=utf-8"))
+	mux.HandleFunc("GET /icon.svg", h.file("page/icon.svg", "image/svg+xml"))
+	return h.guard(mux)
+}
+
+type handler struct{ Config }
+
+// guard sets the headers every answer has and refuses foreign host names.
+func (h *handler) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		head := w.Header()
+		head.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; "+
+			"img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		head.Set("X-Content-Type-Options", "nosniff")
+		head.Set("Referrer-Policy", "no-referrer")
+		head.Set("Cross-Origin-Resource-Policy", "same-origin")
+		head.Set("Cache-Control", "no-store")
+		if h.Loopback && !localHost(r.Host) {
+			http.Error(w, "this server answers to localhost and addresses only", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// localHost reports whether a Host header is localhost or an address.
+func localHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	if n := len(host); n > 2 && host[0] == '[' && host[n-1] == ']' {
+		host = host[1 : n-1]
+	}
+	return host == "localhost" || net.ParseIP(host) != nil
+}
+
+func (h *handler) health(w http.ResponseWriter, _ *http.Request) {
+	answer(w, "text/plain; charset=utf-8", []byte("ok\n"))
+}
+
+func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
+	if err := h.Ready(); err != nil {
+		http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	answer(w, "text/plain; charset=utf-8", []byte("ready\n"))
+}
+
+func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
+	body, err := json.Marshal(h.Status())
+	if err != nil {
+		h.fail(w, "encode status", err)
+		return
+	}
+	answer(w, "application/json", append(body, '\n'))
+}
+
+func (h *handler) file(name, contentType string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		body, err := page.ReadFile(name)
+		if err != nil {
+			h.fail(w, "read page", err)
+			return
+		}
+		answer(w, contentType, body)
+	}
+}
+
+// fail answers with 404 for what does not exist, else with 500 and a line in
+// the diagnostics: the reason may name files, which are nobody's business.
+func (h *handler) fail(w http.ResponseWriter, doing string, err error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		http.Error(w, "not found", http.StatusNotFound)
+		return
+	}
+	h.Logger.Error("cannot answer HTTP request", slog.String("doing", doing), slog.Any("error", err))
+	http.Error(w, "internal error: "+doing, http.StatusInternalServerError)
+}
+
+func answer(w http.ResponseWriter, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	// A client that went away is no error of ours.
+	_, _ = w.Write(body)
+}
+
+// Serve answers requests on ln until ctx ends; running requests then get a
+// few seconds. It closes ln.
+func Serve(ctx context.Context, ln net.Listener, h http.Handler, logger *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1) // one value, read once: never blocks the sender
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		stopped <- errors.Join(srv.Shutdown(grace), srv.Close())
+	})
+	err := srv.Serve(ln)
+	if !stop() { // the shutdown above has begun, wait for its end
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return errors.Join(err, closeUnlessClosed(ln))
+}
+
+func closeUnlessClosed(c io.Closer) error {
+	if err := c.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
