@@ -1,0 +1,239 @@
+// Package arch holds the rules about who may import whom, and nothing else.
+// It reads the packages with the go command; see ARCHITECTURE.md for the reasons.
+package arch
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/pgnotary/pgnotary/"
+
+// layers says for every package below internal which other packages of this
+// module it may reach, directly or through others. Packages for tests are
+// in tests, below.
+func layers() map[string][]string {
+	return map[string][]string{
+		// The capture path: no log, no files.
+		"event":   {},
+		"wire":    {},
+		"session": {"event", "wire"},
+		"relay":   {"event", "wire", "session"},
+		// The log: nothing of PostgreSQL, so neither wire nor session nor relay.
+		"durable":    {},
+		"tree":       {},
+		"checkpoint": {"durable", "tree"},
+		"journal":    {"durable", "tree"},
+		"ledger":     {"checkpoint", "durable", "event", "journal", "tree"},
+		// The readers: never the ledger.
+		"pgvalue": {},
+		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "tree", "wire"},
+		"verify":  {"event"}, // a second opinion: shares no reader with the rest
+		"web":     {"tree"},
+		// The rest.
+		"config":   {},
+		"pgserver": {},
+	}
+}
+
+// testPackages are helpers that only tests and tools import; they may reach anything.
+func testPackages() []string {
+	return []string{"arch", "durable/faultfs", "e2e", "pgserver/pgraw", "pgserver/pgtest"}
+}
+
+// thirdParty says which package may import a module from outside.
+func thirdParty() map[string][]string {
+	return map[string][]string{
+		"github.com/jackc/pgx/v5":             {"cmd/pgnotary", "internal/pgvalue"}, // a client for the demonstration; types for display
+		"github.com/pelletier/go-toml/v2":     {"internal/config"},
+		"github.com/prometheus/client_golang": {"internal/web"},
+		"github.com/spf13/cobra":              {"cmd/pgnotary"},
+		"github.com/spf13/pflag":              {"cmd/pgnotary"},
+		"golang.org/x/mod/sumdb/note":         {"internal/checkpoint", "internal/verify"},
+		"golang.org/x/mod/sumdb/tlog":         {"internal/tree", "internal/verify"},
+		"golang.org/x/sys/unix":               {"cmd/pgnotary", "internal/durable", "internal/relay"},
+		"golang.org/x/term":                   {"cmd/pgnotary"},
+		"golang.org/x/text":                   {"internal/query"},
+	}
+}
+
+// pure packages take time, randomness, files and network as arguments.
+func pure() []string { return []string{"event", "wire", "session", "tree"} }
+
+// trustedLines bounds the capture path, so that it can be read in an afternoon.
+const trustedLines = 4000
+
+type goPackage struct {
+	ImportPath string
+	Dir        string
+	Doc        string
+	GoFiles    []string
+	Imports    []string
+	Deps       []string
+}
+
+// name is the import path within the module, and, for what is below internal,
+// within that.
+func (p *goPackage) name() string { return strings.TrimPrefix(p.ImportPath, module+"internal/") }
+
+func packages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Dir,Doc,GoFiles,Imports,Deps", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	var all []goPackage
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatalf("decode go list: %v", err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestLayers(t *testing.T) {
+	rules := layers()
+	for _, p := range packages(t) {
+		if !strings.HasPrefix(p.ImportPath, module+"internal/") || slices.Contains(testPackages(), p.name()) {
+			continue
+		}
+		allowed, ok := rules[p.name()]
+		if !ok {
+			t.Errorf("internal/%s has no rule: say in layers what it may import", p.name())
+			continue
+		}
+		for _, dep := range p.Deps {
+			dep, ours := strings.CutPrefix(dep, module+"internal/")
+			if ours && !slices.Contains(allowed, dep) {
+				t.Errorf("internal/%s reaches internal/%s, which its layer must not", p.name(), dep)
+			}
+		}
+	}
+}
+
+func TestThirdParty(t *testing.T) {
+	rules := thirdParty()
+	for _, p := range packages(t) {
+		user := strings.TrimPrefix(p.ImportPath, module)
+		if slices.Contains(testPackages(), p.name()) || !strings.HasPrefix(user, "internal/") && !strings.HasPrefix(user, "cmd/") {
+			continue
+		}
+		for _, dep := range p.Imports {
+			first, _, _ := strings.Cut(dep, "/")
+			if !strings.Contains(first, ".") || strings.HasPrefix(dep, module) {
+				continue
+			}
+			if !slices.ContainsFunc(rules[moduleOf(rules, dep)], func(u string) bool { return u == user }) {
+				t.Errorf("%s imports %s, which is not its business: see thirdParty", user, dep)
+			}
+		}
+	}
+}
+
+// moduleOf returns the key of rules that covers an import path.
+func moduleOf(rules map[string][]string, dep string) string {
+	for m := range rules {
+		if dep == m || strings.HasPrefix(dep, m+"/") {
+			return m
+		}
+	}
+	return ""
+}
+
+// TestPure holds that the state machine and the formats get everything as
+// arguments: they import nothing that reaches the system, and ask no clock.
+func TestPure(t *testing.T) {
+	forbidden := []string{"os", "net", "syscall", "log", "crypto/rand", "math/rand", "runtime", "embed", "plugin", "golang.org/x/sys"}
+	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
+	for _, p := range packages(t) {
+		if !strings.HasPrefix(p.ImportPath, module+"internal/") || !slices.Contains(pure(), p.name()) {
+			continue
+		}
+		for _, dep := range p.Imports {
+			if slices.ContainsFunc(forbidden, func(f string) bool { return dep == f || strings.HasPrefix(dep, f+"/") }) {
+				t.Errorf("internal/%s imports %s", p.name(), dep)
+			}
+		}
+		eachFile(t, &p, func(path string, file *ast.File) {
+			ast.Inspect(file, func(n ast.Node) bool {
+				if sel, ok := n.(*ast.SelectorExpr); ok {
+					if x, ok := sel.X.(*ast.Ident); ok && x.Name == "time" && slices.Contains(clock, sel.Sel.Name) {
+						t.Errorf("%s asks the clock: time.%s", path, sel.Sel.Name)
+					}
+				}
+				return true
+			})
+		})
+	}
+}
+
+// TestNoInit holds that nothing happens because a package was imported.
+func TestNoInit(t *testing.T) {
+	for _, p := range packages(t) {
+		eachFile(t, &p, func(path string, file *ast.File) {
+			for _, d := range file.Decls {
+				if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+					t.Errorf("%s has a func init", path)
+				}
+			}
+		})
+	}
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	for _, p := range packages(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", strings.TrimPrefix(p.ImportPath, module))
+		}
+	}
+}
+
+func TestCapturePathIsShort(t *testing.T) {
+	total := 0
+	for _, p := range packages(t) {
+		if !slices.Contains([]string{"wire", "session", "relay"}, p.name()) {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			text, err := os.ReadFile(filepath.Join(p.Dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += bytes.Count(text, []byte("\n"))
+		}
+	}
+	t.Logf("wire, session and relay have %d lines", total)
+	if total == 0 || total > trustedLines {
+		t.Errorf("wire, session and relay have %d lines, want at most %d", total, trustedLines)
+	}
+}
+
+func eachFile(t *testing.T, p *goPackage, f func(path string, file *ast.File)) {
+	t.Helper()
+	for _, name := range p.GoFiles {
+		path := filepath.Join(p.Dir, name)
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f(path, file)
+	}
+}
