@@ -32,6 +32,13 @@ func unprivileged() (*account, error) {
 	return nil, fmt.Errorf("PostgreSQL does not run as root, and there is neither a user postgres nor nobody")
 }
 
+// Credential returns whom a program that refuses to run as root can run as, or
+// nil if we are not root: PostgreSQL itself, and PgBouncer.
+func Credential() (*syscall.Credential, error) {
+	a, err := unprivileged()
+	return a.credential(), err
+}
+
 func (a *account) credential() *syscall.Credential {
 	if a == nil {
 		return nil

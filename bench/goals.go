@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+)
+
+// goals prints which of the project's aims this run reached. It judges only what
+// was measured.
+func (r *report) goals() error {
+	var lines []string
+	judge := func(what string, got, limit float64, unit string, most bool) {
+		word := "reached"
+		if most && got > limit || !most && got < limit {
+			word = "MISSED"
+		}
+		sign := map[bool]string{true: "≤", false: "≥"}[most]
+		lines = append(lines, fmt.Sprintf("- %s: %s: %.2f%s (%s %.2f)", word, what, got, unit, sign, limit))
+	}
+	for i := range r.results {
+		r.judge(&r.results[i], judge)
+	}
+	for i := range r.copies {
+		res := &r.copies[i]
+		rate := func(s copySample) float64 { return s.rate }
+		for _, mode := range modes {
+			if a, b := res.of(mode, rate), res.of("haproxy", rate); a > 0 && b > 0 {
+				judge(fmt.Sprintf("%s, %s, throughput of haproxy's", res.name, mode), a/b, 0.9, " ×", false)
+			}
+		}
+	}
+	for _, i := range r.idle {
+		for _, mode := range modes {
+			if i.target.name == mode {
+				judge("idle session, "+mode, i.bytes/1024, 8, " KiB", true)
+			}
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(r.out, "\n## Aims\n\n%s\n", strings.Join(lines, "\n"))
+	return err
+}
+
+func (r *report) judge(res *result, judge func(what string, got, limit float64, unit string, most bool)) {
+	w := res.workload
+	if w.name == "tpcb" {
+		return
+	}
+	cpu := func(s sample) float64 { return s.proxyCPU }
+	tps := func(s sample) float64 { return s.tps }
+	p50 := func(s sample) float64 { return s.p50 }
+	for _, mode := range modes {
+		limit := 1.25
+		if mode == "before-forward" {
+			limit = 1.5
+		}
+		if a, b := res.of(mode, cpu), res.of("pgbouncer", cpu); a > 0 && b > 0 {
+			judge(fmt.Sprintf("%s, %s, proxy CPU of pgbouncer's", w, mode), a/b, limit, " ×", true)
+		}
+	}
+	const mode = "before-forward"
+	if a, b := res.of(mode, tps), res.of("pgbouncer", tps); w.clients == 32 && a > 0 && b > 0 {
+		judge(fmt.Sprintf("%s, %s, throughput of pgbouncer's", w, mode), a/b, 0.9, " ×", false)
+	}
+	if a, b := res.of(mode, p50), res.of("haproxy", p50); w.clients == 1 && a > 0 && b > 0 {
+		judge(fmt.Sprintf("%s, %s, p50 over haproxy's against fdatasync", w, mode), a-b, micros(quantile(r.syncs, 0.5)), " µs", true)
+	}
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgraw"
+)
+
+// idle opens sessions that run one statement each and then keep still, and returns
+// by how much the proxy's memory grew for each, in bytes.
+func idle(t *target, sessions int) (perSession float64, err error) {
+	pid := t.proxy.cmd.Process.Pid
+	before, err := memory(pid, "VmRSS")
+	if err != nil {
+		return 0, err
+	}
+	conns := make([]*pgraw.Conn, 0, sessions)
+	defer func() {
+		for _, c := range conns {
+			err = errors.Join(err, c.Close())
+		}
+		time.Sleep(500 * time.Millisecond) // let the server's processes end
+	}()
+	for i := range sessions {
+		c, err := pgraw.Login(t.addr, "postgres", "postgres", "")
+		if err != nil {
+			return 0, fmt.Errorf("session %d on %s: %w", i, t.name, err)
+		}
+		conns = append(conns, c)
+		if _, err := c.Query("SELECT 1"); err != nil {
+			return 0, fmt.Errorf("session %d on %s: %w", i, t.name, err)
+		}
+	}
+	time.Sleep(3 * time.Second)
+	after, err := memory(pid, "VmRSS")
+	return float64(after-before) / float64(sessions), err
+}

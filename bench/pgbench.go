@@ -1,0 +1,163 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A workload is one kind of load on all targets.
+type workload struct {
+	name       string // simple, extended, prepared, tpcb
+	args       []string
+	statements int // in a transaction
+	clients    int
+}
+
+func (w workload) String() string {
+	return fmt.Sprintf("%s, %d client%s", w.name, w.clients, map[bool]string{true: "s"}[w.clients > 1])
+}
+
+// workloads returns what was asked for, in the order of the report.
+func workloads(o *options) []workload {
+	var ws []workload
+	for _, mode := range []string{"simple", "extended", "prepared"} {
+		for _, clients := range o.clients {
+			if o.wants(mode) {
+				ws = append(ws, workload{mode, []string{"-S", "-M", mode}, 1, clients})
+			}
+		}
+	}
+	if o.wants("tpcb") {
+		// BEGIN, three UPDATEs, SELECT, INSERT, END
+		ws = append(ws, workload{"tpcb", []string{"-b", "tpcb-like", "-M", "simple"}, 7, 8})
+	}
+	return ws
+}
+
+// A sample is what one run of pgbench on one target showed. A number that does
+// not apply is negative.
+type sample struct {
+	tps       float64
+	proxyCPU  float64 // microseconds per statement
+	serverCPU float64
+	stored    float64 // bytes per statement
+	peak      int64   // of the proxy's memory
+	p50, p99  float64 // of a transaction, microseconds; with one client only
+}
+
+var (
+	tpsLine   = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without`)
+	countLine = regexp.MustCompile(`(?m)^number of transactions actually processed: (\d+)`)
+	failLine  = regexp.MustCompile(`(?m)^number of failed transactions: (\d+)`)
+)
+
+// pgbench runs a workload on a target for some seconds.
+func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir string) (s sample, err error) {
+	tool, err := t.server.Tool("pgbench")
+	if err != nil {
+		return s, err
+	}
+	args := append([]string{"-n", "-h", t.host(), "-p", t.port(), "-U", "postgres", "-c", strconv.Itoa(w.clients),
+		"-j", strconv.Itoa(min(w.clients, 2)), "-T", strconv.Itoa(int(d.Seconds()))}, w.args...)
+	prefix := filepath.Join(dir, "transactions")
+	if w.clients == 1 {
+		args = append(args, "-l", "--log-prefix", prefix)
+	}
+	before, err := t.usage()
+	if err != nil {
+		return s, err
+	}
+	out, err := exec.CommandContext(ctx, tool, append(args, "postgres")...).CombinedOutput()
+	if err != nil {
+		return s, fmt.Errorf("pgbench on %s: %w: %s", t.name, err, lastLine(out))
+	}
+	time.Sleep(50 * time.Millisecond) // the last outcomes are written lazily
+	after, err := t.usage()
+	if err != nil {
+		return s, err
+	}
+	tps, count, fail := tpsLine.FindSubmatch(out), countLine.FindSubmatch(out), failLine.FindSubmatch(out)
+	if tps == nil || count == nil || fail != nil && string(fail[1]) != "0" {
+		return s, fmt.Errorf("pgbench on %s: unexpected output: %s", t.name, out)
+	}
+	s.tps, _ = strconv.ParseFloat(string(tps[1]), 64)
+	n, _ := strconv.ParseFloat(string(count[1]), 64)
+	n *= float64(w.statements)
+	if n == 0 {
+		return s, fmt.Errorf("pgbench on %s: no transaction", t.name)
+	}
+	s.proxyCPU, s.stored, s.p50, s.p99, s.peak = -1, -1, -1, -1, -1
+	s.serverCPU = float64((after.serverCPU - before.serverCPU).Microseconds()) / n
+	if t.proxy != nil {
+		s.proxyCPU = float64((after.proxyCPU - before.proxyCPU).Microseconds()) / n
+		s.peak = after.peak
+	}
+	if t.stored != nil {
+		s.stored = float64(after.stored-before.stored) / n
+	}
+	if w.clients == 1 {
+		s.p50, s.p99, err = latencies(prefix)
+	}
+	return s, err
+}
+
+// usage is what a target has consumed so far.
+type usage struct {
+	proxyCPU, serverCPU time.Duration
+	stored, peak        int64
+}
+
+func (t *target) usage() (u usage, err error) {
+	var errs [4]error
+	if t.proxy != nil {
+		pid := t.proxy.cmd.Process.Pid
+		u.proxyCPU, errs[0] = cpuTime(pid, true)
+		u.peak, errs[1] = memory(pid, "VmHWM")
+	}
+	u.serverCPU, errs[2] = cpuTime(t.server.Pid(), true)
+	if t.stored != nil {
+		u.stored, errs[3] = t.stored()
+	}
+	return u, errors.Join(errs[:]...)
+}
+
+// latencies reads pgbench's logs of transactions, removes them, and returns
+// median and 99th percentile in microseconds.
+func latencies(prefix string) (p50, p99 float64, err error) {
+	files, err := filepath.Glob(prefix + ".*")
+	if err != nil || len(files) == 0 {
+		return 0, 0, fmt.Errorf("read transaction log: none (%w)", err)
+	}
+	var times []float64
+	for _, name := range files {
+		f, err := os.Open(name)
+		if err != nil {
+			return 0, 0, fmt.Errorf("read transaction log: %w", err)
+		}
+		for lines := bufio.NewScanner(f); lines.Scan(); {
+			// client, number, microseconds, script, time of the end
+			fields := strings.Fields(lines.Text())
+			if len(fields) < 3 {
+				continue
+			}
+			us, err := strconv.ParseFloat(fields[2], 64)
+			if err != nil {
+				continue // "skipped" and "failed"
+			}
+			times = append(times, us)
+		}
+		if err := errors.Join(f.Close(), os.Remove(name)); err != nil {
+			return 0, 0, fmt.Errorf("read transaction log: %w", err)
+		}
+	}
+	return quantile(times, 0.5), quantile(times, 0.99), nil
+}
