@@ -66,6 +66,7 @@ under --exit-status, proof invalid); 2 could not do it.`,
 		return withHint(err, "see %s --help", cmd.CommandPath())
 	})
 	root.AddCommand(
+		newServeCmd(),
 		newVersionCmd(),
 	)
 	return root

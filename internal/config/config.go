@@ -50,7 +50,8 @@ const HTTPOff = "off"
 // A Config holds the settings of one proxy. Default says what the values are
 // when nobody set them.
 type Config struct {
-	// Listen is the address clients connect to, host:port. Port 0 picks one.
+	// Listen is the address clients connect to: host:port, where port 0 picks
+	// one, or the absolute path of a Unix socket.
 	Listen string `toml:"listen"`
 	// Upstream is the PostgreSQL server: host:port, or the absolute path of a
 	// Unix socket.
@@ -131,7 +132,7 @@ type Field struct {
 // Fields returns every setting of c, in the order of the manual.
 func (c *Config) Fields() []Field {
 	return []Field{
-		{Key: "listen", Usage: "address clients connect to", Value: text(&c.Listen, "address"), quoted: true},
+		{Key: "listen", Usage: "address clients connect to: host:port, or the path of a Unix socket", Value: text(&c.Listen, "address"), quoted: true},
 		{Key: "upstream", Usage: "PostgreSQL server: host:port, or the path of a Unix socket", Value: text(&c.Upstream, "address"), quoted: true},
 		{Key: "data", Usage: "data directory, made if missing", Value: text(&c.Data, "directory"), quoted: true},
 		{Key: "durability", Usage: "before-forward, before-reply or async", Value: text(&c.Durability, "mode"), quoted: true},
@@ -219,7 +220,9 @@ func (c *Config) Changed(d *Config) (live, restart []string) {
 // nil. It looks at no file; see Check.
 func (c *Config) Validate() error {
 	var p problems
-	p.add("listen", checkAddress(c.Listen))
+	if !strings.HasPrefix(c.Listen, "/") {
+		p.add("listen", checkAddress(c.Listen))
+	}
 	p.add("upstream", checkUpstream(c.Upstream))
 	if c.HTTP != HTTPOff {
 		p.add("http", checkAddress(c.HTTP))

@@ -133,6 +133,7 @@ func TestValidate(t *testing.T) {
 		want   string // each line of the error
 	}{
 		{"address without port", func(c *Config) { c.Listen = "localhost" }, `listen: "localhost" is not host:port`},
+		{"listen on a socket", func(c *Config) { c.Listen = "/run/pgnotary/.s.PGSQL.6432" }, ""},
 		{"port by name", func(c *Config) { c.HTTP = "localhost:http" }, `http: "localhost:http" has no port number between 0 and 65535`},
 		{"http off", func(c *Config) { c.HTTP = "off" }, ""},
 		{"upstream port 0", func(c *Config) { c.Upstream = "h:0" }, `upstream: "h:0" does not name a host and a port`},

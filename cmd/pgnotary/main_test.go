@@ -1,0 +1,98 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pgnotary": main})
+}
+
+// TestScripts runs the real program as testdata/*.txtar say.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code": checkCode,
+		},
+	})
+}
+
+// checkCode implements "code N pgnotary args...": the command must end with
+// exit code N, and must not have crashed.
+func checkCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N command args...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit, ok := errors.AsType[interface {
+		error
+		ExitCode() int
+	}](err); ok {
+		got = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("run %s: %v", args[1], err)
+	}
+	if fmt.Sprint(got) != args[0] {
+		ts.Fatalf("%s ended with code %d, want %s", strings.Join(args[1:], " "), got, args[0])
+	}
+	if stderr := ts.ReadFile("stderr"); strings.Contains(stderr, "goroutine ") {
+		ts.Fatalf("standard error has a stack trace:\n%s", stderr)
+	}
+}
+
+// TestEveryCommandIsDocumented holds that each command has a summary, an
+// example that names it, and no flag without a description.
+func TestEveryCommandIsDocumented(t *testing.T) {
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		if cmd.Short == "" || strings.HasSuffix(cmd.Short, ".") {
+			t.Errorf("%s: summary is %q, want one without a full stop", cmd.CommandPath(), cmd.Short)
+		}
+		if !strings.Contains(cmd.Example, cmd.CommandPath()) {
+			t.Errorf("%s has no example", cmd.CommandPath())
+		}
+		for _, line := range strings.Split(cmd.LocalFlags().FlagUsages(), "\n") {
+			if f := strings.Fields(line); len(f) == 1 {
+				t.Errorf("%s: flag %s has no description", cmd.CommandPath(), f[0])
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	walk(newRootCmd())
+}
+
+func TestReport(t *testing.T) {
+	cause := errors.New("open x: no such file")
+	tests := []struct {
+		name string
+		err  error
+		code int
+		out  string
+	}{
+		{"nil", nil, 0, ""},
+		{"error", cause, 2, "pgnotary: open x: no such file\n"},
+		{"hint", withHint(cause, "try %s", "y"), 2, "pgnotary: open x: no such file\nhint: try y\n"},
+		{"no", no("nothing found"), 1, "pgnotary: nothing found\n"},
+		{"no, wrapped", fmt.Errorf("verify: %w", no("bad")), 1, "pgnotary: verify: bad\n"},
+		{"no, silent", no(""), 1, ""},
+	}
+	for _, tt := range tests {
+		var out bytes.Buffer
+		if code := report(&out, tt.err); code != tt.code || out.String() != tt.out {
+			t.Errorf("%s: report = %d, %q, want %d, %q", tt.name, code, out.String(), tt.code, tt.out)
+		}
+	}
+}
