@@ -2,11 +2,10 @@ package event
 
 import (
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
-	"time"
 	"unicode/utf8"
 )
 
@@ -18,15 +17,27 @@ var ErrNotCanonical = errors.New("leaf is not in canonical form")
 // with b. Parse never panics, whatever b holds.
 func Parse(b []byte) (Leaf, error) {
 	var l Leaf
-	if len(b) > MaxLeaf {
-		return l, fmt.Errorf("leaf of %d bytes is larger than %d", len(b), MaxLeaf)
+	err := l.parse(&decoder{b: b})
+	return l, err
+}
+
+// Skim checks b exactly as Parse does and fills l with the numbers in it only:
+// Who, Msgs, Types, Tags, SQLState and Facts stay empty. It does not allocate.
+func Skim(b []byte, l *Leaf) error {
+	*l = Leaf{}
+	d := decoder{b: b, skim: true}
+	return l.parse(&d)
+}
+
+func (l *Leaf) parse(d *decoder) error {
+	if len(d.b) > MaxLeaf {
+		return fmt.Errorf("leaf of %d bytes is larger than %d", len(d.b), MaxLeaf)
 	}
-	d := decoder{b: b}
-	l.decode(&d)
-	if d.err == nil && d.pos != len(b) {
+	l.decode(d)
+	if d.err == nil && d.pos != len(d.b) {
 		d.fail("trailing bytes")
 	}
-	return l, d.err
+	return d.err
 }
 
 func (l *Leaf) decode(d *decoder) {
@@ -34,57 +45,48 @@ func (l *Leaf) decode(d *decoder) {
 	l.Time = d.time()
 	d.expect(`"`)
 	if d.skip(`,"s":"`) {
-		var id [8]byte
-		h := d.take(16)
-		if _, err := hex.Decode(id[:], h); err != nil || string(hex.AppendEncode(nil, id[:])) != string(h) {
-			d.fail("session id")
-		}
-		for _, c := range id {
-			l.Session = l.Session<<8 | uint64(c)
-		}
+		l.Session = d.session()
 		d.expect(`"`)
 	}
 	l.Seq = uint64(d.int(`,"n":`))
 	d.expect(`,"k":"`)
-	l.Kind = kindOf(d.word())
+	l.Kind = kinds[string(d.word())]
 	if l.Kind == "" {
 		d.fail("unknown kind")
 	}
 	d.expect(`"`)
-	var w Who
-	w.User = d.optString(`,"user":`)
-	w.Database = d.optString(`,"db":`)
-	w.Application = d.optString(`,"app":`)
-	w.Client = d.optString(`,"client":`)
-	if w.User != "" || w.Database != "" || w.Application != "" || w.Client != "" {
-		l.Who = &w
-	}
-	if m := d.optString(`,"m":`); m != "" {
-		l.Msgs = []byte(m)
+	l.decodeWho(d)
+	var msgs string
+	if d.optString(`,"m":`, &msgs) && !d.skim {
+		l.Msgs = []byte(msgs)
 	}
 	l.Of = d.ref(`,"of":`)
 	l.Parse = d.ref(`,"parse":`)
 	l.Bind = d.ref(`,"bind":`)
-	if d.skip(`,"types":[`) {
+	if d.key(`,"types":[`) {
 		for first := true; d.err == nil && (first || d.skip(`,`)); first = false {
-			v, err := strconv.ParseUint(string(d.digits()), 10, 32)
-			if err != nil {
+			v := d.number()
+			if v > math.MaxUint32 {
 				d.fail("type OID")
 			}
-			l.Types = append(l.Types, uint32(v))
+			if !d.skim {
+				l.Types = append(l.Types, uint32(v))
+			}
 		}
 		d.expect(`]`)
 	}
-	if d.skip(`,"tags":[`) {
+	if d.key(`,"tags":[`) {
 		for first := true; d.err == nil && (first || d.skip(`,`)); first = false {
-			l.Tags = append(l.Tags, d.string())
+			if t := d.string(); !d.skim {
+				l.Tags = append(l.Tags, t)
+			}
 		}
 		d.expect(`]`)
 	}
 	l.Rows = d.int(`,"rows":`)
 	l.Bytes = d.int(`,"bytes":`)
 	l.Micros = d.int(`,"us":`)
-	if d.skip(`,"tx":"`) {
+	if d.key(`,"tx":"`) {
 		if t := d.take(1); len(t) == 1 && (t[0] == 'I' || t[0] == 'T' || t[0] == 'E') {
 			l.Tx = t[0]
 		} else {
@@ -92,38 +94,38 @@ func (l *Leaf) decode(d *decoder) {
 		}
 		d.expect(`"`)
 	}
-	if d.skip(`,"committed":true`) {
+	if d.key(`,"committed":true`) {
 		l.Committed = 1
-	} else if d.skip(`,"committed":false`) {
+	} else if d.key(`,"committed":false`) {
 		l.Committed = -1
 	}
 	l.Since = d.ref(`,"since":`)
-	if d.skip(`,"end":"`) {
-		switch e := End(d.word()); e {
-		case EndSkipped, EndSuspended, EndUnknown, EndDiscarded:
-			l.End = e
-		default:
+	if d.key(`,"end":"`) {
+		l.End = ends[string(d.word())]
+		if l.End == "" {
 			d.fail("unknown end")
 		}
 		d.expect(`"`)
 	}
-	l.SQLState = d.optString(`,"sqlstate":`)
-	if d.skip(`,"facts":{`) {
+	d.optString(`,"sqlstate":`, &l.SQLState)
+	if d.key(`,"facts":{`) {
 		for first := true; d.err == nil && (first || d.skip(`,`)); first = false {
 			var f Fact
 			f.Key = d.string()
 			d.expect(`:`)
 			f.Val = d.string()
-			l.Facts = append(l.Facts, f)
+			if !d.skim {
+				l.Facts = append(l.Facts, f)
+			}
 		}
 		d.expect(`}`)
 	}
 	l.Size = d.int(`,"size":`)
-	if d.skip(`,"c":"`) {
+	if d.key(`,"c":"`) {
 		l.HasValue = true
 		t := d.take(CommitmentLen)
 		var c [33]byte
-		n, err := base64.StdEncoding.Strict().Decode(c[:], t)
+		n, err := strictBase64.Decode(c[:], t)
 		if err != nil || n != 32 {
 			d.fail("commitment")
 		}
@@ -133,21 +135,40 @@ func (l *Leaf) decode(d *decoder) {
 	d.expect(`}`)
 }
 
-func kindOf(w string) Kind {
-	switch k := Kind(w); k {
-	case KindStart, KindStop, KindHeartbeat, KindConnect, KindAuth, KindDisconnect, KindQuery,
-		KindParse, KindBind, KindExecute, KindCopy, KindFunctionCall, KindCancel, KindReplication,
-		KindViolation, KindNotice, KindGap, KindPrune, KindHold, KindErase, KindRecover, KindConfig,
-		KindOutcome, KindSettle:
-		return k
+// decodeWho decodes the four keys that identify the user, if any is there.
+func (l *Leaf) decodeWho(d *decoder) {
+	var w Who
+	user, db := d.optString(`,"user":`, &w.User), d.optString(`,"db":`, &w.Database)
+	app, client := d.optString(`,"app":`, &w.Application), d.optString(`,"client":`, &w.Client)
+	if (user || db || app || client) && !d.skim {
+		l.Who = &Who{User: w.User, Database: w.Database, Application: w.Application, Client: w.Client}
 	}
-	return ""
 }
 
+var strictBase64 = base64.StdEncoding.Strict()
+
+var kinds, ends = map[string]Kind{}, map[string]End{}
+
+func init() {
+	for _, k := range []Kind{
+		KindStart, KindStop, KindHeartbeat, KindConnect, KindAuth, KindDisconnect, KindQuery,
+		KindParse, KindBind, KindExecute, KindCopy, KindFunctionCall, KindCancel, KindReplication,
+		KindViolation, KindNotice, KindGap, KindPrune, KindHold, KindErase, KindRecover, KindConfig,
+		KindOutcome, KindSettle,
+	} {
+		kinds[string(k)] = k
+	}
+	for _, e := range []End{EndSkipped, EndSuspended, EndUnknown, EndDiscarded} {
+		ends[string(e)] = e
+	}
+}
+
+// decoder walks over one leaf. After the first failure nothing moves any more.
 type decoder struct {
-	b   []byte
-	pos int
-	err error
+	b    []byte
+	pos  int
+	err  error
+	skim bool // check strings and do not keep them
 }
 
 func (d *decoder) fail(what string) {
@@ -162,6 +183,12 @@ func (d *decoder) skip(s string) bool {
 	}
 	d.pos += len(s)
 	return true
+}
+
+// key is skip for the name of an optional key. All begin alike, so it looks
+// at the first letter of the name first.
+func (d *decoder) key(s string) bool {
+	return len(d.b)-d.pos > 2 && d.b[d.pos+2] == s[2] && d.skip(s)
 }
 
 func (d *decoder) expect(s string) {
@@ -179,120 +206,206 @@ func (d *decoder) take(n int) []byte {
 	return d.b[d.pos-n : d.pos]
 }
 
-func (d *decoder) word() string {
+func (d *decoder) word() []byte {
 	i := d.pos
 	for i < len(d.b) && (d.b[i] >= 'a' && d.b[i] <= 'z' || d.b[i] == '_') {
 		i++
 	}
-	return string(d.take(i - d.pos))
+	return d.take(i - d.pos)
 }
 
-// digits returns a decimal number as written: no sign, no leading zero.
-func (d *decoder) digits() []byte {
-	i := d.pos
+// number decodes a decimal number as it is written: no sign, no leading zero.
+func (d *decoder) number() uint64 {
+	i, v := d.pos, uint64(0)
 	for i < len(d.b) && d.b[i] >= '0' && d.b[i] <= '9' {
+		v = v*10 + uint64(d.b[i]-'0')
 		i++
 	}
 	t := d.take(i - d.pos)
+	// 19 digits fit into 64 bits.
 	if len(t) == 0 || len(t) > 19 || len(t) > 1 && t[0] == '0' {
 		d.fail("number")
-		return nil
-	}
-	return t
-}
-
-// int decodes an optional positive number; Append leaves zero out.
-func (d *decoder) int(key string) int64 {
-	if !d.skip(key) {
 		return 0
-	}
-	v, err := strconv.ParseInt(string(d.digits()), 10, 64)
-	if err != nil || v == 0 {
-		d.fail("number")
 	}
 	return v
 }
 
-func (d *decoder) ref(key string) int64 {
-	if !d.skip(key) {
+// int decodes an optional positive number; Append leaves zero out.
+func (d *decoder) int(key string) int64 {
+	if !d.key(key) {
 		return 0
 	}
-	v, err := strconv.ParseInt(string(d.digits()), 10, 64)
-	if err != nil || v+1 <= 0 {
+	v := d.number()
+	if v > math.MaxInt64 || v == 0 {
+		d.fail("number")
+		return 0
+	}
+	return int64(v)
+}
+
+func (d *decoder) ref(key string) int64 {
+	if !d.key(key) {
+		return 0
+	}
+	v := d.number()
+	if v >= math.MaxInt64 {
 		d.fail("reference")
 		return 0
 	}
-	return v + 1
+	return int64(v) + 1
 }
 
+// session decodes 16 hex digits in small letters.
+func (d *decoder) session() (id uint64) {
+	for _, c := range d.take(16) {
+		switch {
+		case c >= '0' && c <= '9':
+			id = id<<4 | uint64(c-'0')
+		case c >= 'a' && c <= 'f':
+			id = id<<4 | uint64(c-'a'+10)
+		default:
+			d.fail("session id")
+		}
+	}
+	if id == 0 {
+		d.fail("session id")
+	}
+	return id
+}
+
+// time decodes what AppendTime writes.
 func (d *decoder) time() int64 {
-	s := d.take(len("2006-01-02T15:04:05.000000000Z"))
-	t, err := time.Parse("2006-01-02T15:04:05.000000000Z", string(s))
-	if err != nil {
-		d.fail("time")
+	s := d.take(len(timeLayout))
+	if s == nil {
 		return 0
 	}
-	n := t.UnixNano()
-	if string(AppendTime(nil, n)) != string(s) {
+	// Days since 1970-01-01 of a civil date, counted from March in eras of
+	// 400 years: the inverse of what AppendTime does.
+	year, month, day := digits(s[0:4]), digits(s[5:7]), digits(s[8:10])
+	if month <= 2 {
+		year--
+	}
+	era := year / 400
+	yoe, mp := year-era*400, (month+9)%12
+	doe := yoe*365 + yoe/4 - yoe/100 + (153*mp+2)/5 + day - 1
+	days := era*146097 + doe - 719468
+	sec := days*86400 + digits(s[11:13])*3600 + digits(s[14:16])*60 + digits(s[17:19])
+	n := sec*1e9 + digits(s[20:29])
+	// Whatever is not a date, a digit or in range shows when it is written again.
+	var again [len(timeLayout)]byte
+	if string(AppendTime(again[:0], n)) != string(s) {
 		d.fail("time")
+		return 0
 	}
 	return n
 }
 
-func (d *decoder) optString(key string) string {
-	if !d.skip(key) {
-		return ""
+const timeLayout = "2006-01-02T15:04:05.000000000Z"
+
+// digits returns the number b spells, and anything if b is not digits.
+func digits(b []byte) (v int64) {
+	for _, c := range b {
+		v = v*10 + int64(c-'0')
 	}
-	s := d.string()
-	if s == "" {
+	return v
+}
+
+// optString decodes an optional string, which Append leaves out if it is empty.
+func (d *decoder) optString(key string, s *string) bool {
+	if !d.key(key) {
+		return false
+	}
+	from := d.pos
+	*s = d.string()
+	if d.pos == from+2 {
 		d.fail("empty string")
 	}
-	return s
+	return true
 }
+
+// plain is the bytes a string holds as they are and one by one.
+var plain = func() (t [256]bool) {
+	for c := 0x20; c < 0x7f; c++ {
+		t[c] = c != '"' && c != '\\'
+	}
+	return t
+}()
 
 // string decodes a JSON string in the one spelling appendString writes.
 func (d *decoder) string() string {
 	d.expect(`"`)
+	if d.err != nil {
+		return ""
+	}
 	var out []byte
-	for d.err == nil {
+	for {
+		from := d.pos
+		for d.pos < len(d.b) && plain[d.b[d.pos]] {
+			d.pos++
+		}
 		if d.pos >= len(d.b) {
 			d.fail("unterminated string")
-			break
+			return ""
 		}
-		switch c := d.b[d.pos]; {
-		case c == '"':
+		run := d.b[from:d.pos]
+		if d.b[d.pos] == '"' {
 			d.pos++
-			return string(out)
-		case c == '\\':
-			d.pos++
-			e := d.take(1)
-			switch {
-			case len(e) == 1 && (e[0] == '"' || e[0] == '\\'):
-				out = append(out, e[0])
-			case len(e) == 1 && e[0] == 'u':
-				h := d.take(4)
-				v, err := strconv.ParseUint(string(h), 16, 16)
-				if err != nil || v >= 0x20 && v != 0x7f || len(h) == 4 && string(appendString(nil, []byte{byte(v)}, 1)) != `"\u`+string(h)+`"` {
-					d.fail("escape")
-				}
-				out = append(out, byte(v))
-			default:
-				d.fail("escape")
+			if d.skim {
+				return ""
 			}
-		case c < 0x20 || c == 0x7f:
-			d.fail("control character")
-		case c < utf8.RuneSelf:
-			out = append(out, c)
-			d.pos++
-		default:
-			r, n := utf8.DecodeRune(d.b[d.pos:])
-			if r == utf8.RuneError && n == 1 {
-				d.fail("invalid UTF-8")
-				break
+			if out == nil {
+				return string(run)
 			}
-			out = append(out, d.b[d.pos:d.pos+n]...)
-			d.pos += n
+			return string(append(out, run...))
+		}
+		from = d.pos
+		r := d.special()
+		if d.err != nil {
+			return ""
+		}
+		if d.skim {
+			continue
+		}
+		if out = append(out, run...); r < utf8.RuneSelf {
+			out = append(out, byte(r))
+		} else {
+			out = append(out, d.b[from:d.pos]...)
 		}
 	}
-	return string(out)
+}
+
+// special decodes one character that is not plain.
+func (d *decoder) special() rune {
+	switch c := d.b[d.pos]; {
+	case c == '\\':
+		return d.escape()
+	case c < utf8.RuneSelf:
+		d.fail("control character")
+		return 0
+	}
+	r, n := utf8.DecodeRune(d.b[d.pos:])
+	if r == utf8.RuneError && n == 1 {
+		d.fail("invalid UTF-8")
+	}
+	d.pos += n
+	return r
+}
+
+// escape decodes one of \" \\ \u00XX, the last only for control characters.
+func (d *decoder) escape() rune {
+	d.pos++
+	e := d.take(1)
+	if len(e) == 1 && (e[0] == '"' || e[0] == '\\') {
+		return rune(e[0])
+	}
+	if len(e) == 1 && e[0] == 'u' {
+		h := d.take(4)
+		v, err := strconv.ParseUint(string(h), 16, 16)
+		var again [len(`"\u0000"`)]byte
+		if err == nil && (v < 0x20 || v == 0x7f) && string(appendString(again[:0], []byte{byte(v)}, 1)) == `"\u`+string(h)+`"` {
+			return rune(v)
+		}
+	}
+	d.fail("escape")
+	return 0
 }

@@ -81,6 +81,17 @@ func TestParseRejects(t *testing.T) {
 		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","n":0,"k":"start"}`,
 		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","n":01,"k":"start"}`,
 		`{"v":1,"t":"1970-13-01T00:00:00.000000000Z","k":"start"}`,
+		`{"v":1,"t":"1970-02-29T00:00:00.000000000Z","k":"start"}`,
+		`{"v":1,"t":"1970-01-01T24:00:00.000000000Z","k":"start"}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.00000000ZZ","k":"start"}`,
+		`{"v":1,"t":"9999-01-01T00:00:00.000000000Z","k":"start"}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","s":"0000000000000000","k":"start"}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","s":"9F86d081884c7d65","k":"start"}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","user":""}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","user":"\u001F"}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","of":9223372036854775807}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","rows":9223372036854775808}`,
+		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","types":[4294967296]}`,
 		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","m":"\u0041"}`,
 		`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","c":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB="}`,
 	} {
@@ -99,13 +110,49 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 	}
 }
 
+func TestSkimDoesNotAllocate(t *testing.T) {
+	b := full.Append(nil)
+	var l Leaf
+	if n := testing.AllocsPerRun(100, func() {
+		if err := Skim(b, &l); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("Skim allocates %v times, want 0", n)
+	}
+}
+
+func TestParseTimeIsRFC3339(t *testing.T) {
+	for _, n := range []int64{0, -1, 1, math.MaxInt64, math.MinInt64, 951782400e9, 951868800e9 - 1, 4107542400e9} {
+		l := Leaf{Time: n, Kind: KindStart}
+		if got, err := Parse(l.Append(nil)); err != nil || got.Time != n {
+			t.Errorf("Parse of time %d = %d, %v", n, got.Time, err)
+		}
+	}
+	for day := time.Date(1899, 12, 31, 23, 59, 59, 999999999, time.UTC); day.Year() < 2101; day = day.AddDate(0, 0, 1) {
+		l := Leaf{Time: day.UnixNano(), Kind: KindStart}
+		if got, err := Parse(l.Append(nil)); err != nil || got.Time != l.Time {
+			t.Fatalf("Parse of time %s = %d, %v, want %d", day, got.Time, err, l.Time)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(full.Append(nil))
 	f.Add([]byte(`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start","m":"\u0000é"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := Parse(b)
+		var skimmed Leaf
+		if serr := Skim(b, &skimmed); (err == nil) != (serr == nil) {
+			t.Fatalf("Skim(%q) = %v, Parse says %v", b, serr, err)
+		}
 		if err != nil {
 			return
+		}
+		numbers := l
+		numbers.Who, numbers.Msgs, numbers.Types, numbers.Tags, numbers.SQLState, numbers.Facts = nil, nil, nil, nil, "", nil
+		if d := cmp.Diff(numbers, skimmed); d != "" {
+			t.Errorf("Skim(%q) differs from Parse:\n%s", b, d)
 		}
 		got := l.Append(nil)
 		if l.HasValue {
@@ -141,5 +188,26 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		l.Append(buf[:0])
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	buf := full.Append(nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := Parse(buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkSkim(b *testing.B) {
+	buf := full.Append(nil)
+	var l Leaf
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := Skim(buf, &l); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
