@@ -1,0 +1,95 @@
+package relay
+
+import (
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/wire"
+)
+
+// cancelTime bounds a cancel request as a whole.
+const cancelTime = 10 * time.Second
+
+// A cancelTarget is a session that can be cancelled.
+type cancelTarget struct {
+	session uint64
+	connect int64 // index of its connect entry
+}
+
+// A cancelTable finds sessions by the body of their BackendKeyData.
+type cancelTable struct {
+	mu    sync.Mutex
+	byKey map[string]cancelTarget
+}
+
+func (t *cancelTable) add(key string, to cancelTarget) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.byKey[key] = to
+}
+
+// remove forgets a key, unless a newer session has got the same.
+func (t *cancelTable) remove(key string, session uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byKey[key].session == session {
+		delete(t.byKey, key)
+	}
+}
+
+func (t *cancelTable) find(key []byte) (cancelTarget, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	to, ok := t.byKey[string(key)]
+	return to, ok
+}
+
+// cancel serves a CancelRequest: it is recorded, forwarded on a connection of
+// its own, and the client's connection is closed only after the server has
+// closed that one, so that the cancel cannot hit a later statement. A
+// key that names no session is never forwarded, and answered like any other:
+// with nothing.
+func (r *Relay) cancel(s *starter, packet []byte) {
+	leaf := event.Leaf{Time: r.now(), Kind: event.KindCancel, Who: &event.Who{Client: s.client}}
+	to, known := r.cancels.find(wire.CancelKey(packet))
+	if !known {
+		r.metrics.CancelsUnknown.Add(1)
+		suppressed, ok := r.limits.cancel.allow(leaf.Time)
+		if ok {
+			r.recordViolation(0, s.client, "cancel request for no known session", "", nil, suppressed)
+		}
+		return
+	}
+	leaf.Of = event.Ref(to.connect)
+	leaf.Facts = []event.Fact{{Key: "victim", Val: sessionID(to.session)}}
+	r.metrics.entry(leaf.Kind)
+	index, err := r.rec.Append(leaf.Append(nil), nil)
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	if r.cfg.Mode != Async && !r.waitDurable(index) {
+		return
+	}
+	up, err := r.dial()
+	if err != nil {
+		r.log.Warn("cancel request not forwarded", "client", s.client, "error", err)
+		return
+	}
+	defer up.conn.Close()
+	s.alsoClose(up.conn)
+	r.metrics.Cancels.Add(1)
+	up.conn.SetDeadline(time.Now().Add(cancelTime))
+	var rw net.Conn = up.conn
+	if up.tls != nil {
+		rw = up.tls
+	}
+	if _, err := rw.Write(packet); err != nil {
+		r.log.Warn("cancel request not forwarded", "client", s.client, "error", err)
+		return
+	}
+	io.Copy(io.Discard, rw) // until the server closes
+}

@@ -1,0 +1,362 @@
+package relay
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+)
+
+const (
+	readBuffer  = 128 << 10
+	eventsAtOne = 256
+	wakeSlot    = -1 // in the place of a pair's slot: the wake-up descriptor
+)
+
+// A loop serves many pairs on one thread. Everything below the line belongs to
+// that thread; others talk to it through post and committed.
+type loop struct {
+	relay  *Relay
+	epfd   int
+	wakefd int // eventfd, edge-triggered, so it is never read
+	done   chan struct{}
+
+	asleep atomic.Bool  // in, or about to enter, a wait without a time limit of its own choosing
+	gate   atomic.Int64 // while asleep: wake up once this many entries are exceeded
+	mu     sync.Mutex
+	inbox  []func()
+
+	// -- owned by the thread
+	now     int64 // clock at the start of this round
+	durable int64 // as of this round
+	events  []syscall.EpollEvent
+	buf     []byte // what recv reads into; nothing keeps a slice of it
+	records []byte // TLS records on their way out
+	leaf    []byte // encoding of the entry being appended
+	todo    []func()
+
+	slots   []*pair // by number in the event's data
+	vacant  []int32
+	gen     int32
+	pairs   int
+	queues  queuePool
+	waiting fifo
+	want    int64   // latest entry waited for
+	wanted  int64   // ... and told to the recorder
+	timed   []*pair // those with a deadline, and some that had one
+	swept   int64   // time of the last look at timed
+	again   []*pair // TLS legs that may hold bytes the socket does not tell of
+	parked  []*pair // clients not read while the recorder is behind
+	paused  bool
+	ending  bool // idle sessions end
+	failing bool // recording failed
+	empty   bool // stop when there is no pair
+}
+
+func newLoop(r *Relay) (*loop, error) {
+	l := &loop{relay: r, epfd: -1, wakefd: -1, done: make(chan struct{}),
+		events: make([]syscall.EpollEvent, eventsAtOne), buf: make([]byte, readBuffer),
+		leaf: make([]byte, 0, 4<<10), want: -1, wanted: -1}
+	var err error
+	if l.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("create epoll: %w", err)
+	}
+	fd, _, errno := syscall.Syscall(syscall.SYS_EVENTFD2, 0, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if errno != 0 {
+		l.free()
+		return nil, fmt.Errorf("create eventfd: %w", errno)
+	}
+	l.wakefd = int(fd)
+	ev := syscall.EpollEvent{Events: syscall.EPOLLIN | -syscall.EPOLLET&math.MaxUint32, Fd: wakeSlot}
+	if err := syscall.EpollCtl(l.epfd, syscall.EPOLL_CTL_ADD, l.wakefd, &ev); err != nil {
+		l.free()
+		return nil, fmt.Errorf("watch eventfd: %w", err)
+	}
+	return l, nil
+}
+
+// free closes the descriptors. The thread must have ended.
+func (l *loop) free() {
+	for _, fd := range []*int{&l.epfd, &l.wakefd} {
+		if *fd >= 0 {
+			syscall.Close(*fd)
+			*fd = -1
+		}
+	}
+}
+
+// post has f called on the loop's thread. It may be called from anywhere.
+func (l *loop) post(f func()) {
+	l.mu.Lock()
+	l.inbox = append(l.inbox, f)
+	l.mu.Unlock()
+	l.wake()
+}
+
+// wake ends a wait. A loop that is busy looks at everything before it waits
+// again, so nothing need be written for it.
+func (l *loop) wake() {
+	if l.asleep.CompareAndSwap(true, false) {
+		one := uint64(1)
+		syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.wakefd), uintptr(unsafe.Pointer(&one)), 8)
+	}
+}
+
+// committed wakes the loop if one of its pairs waits for one of the first
+// durable entries. It is called from the committer.
+func (l *loop) committed(durable int64) {
+	if l.gate.Load() < durable {
+		l.wake()
+	}
+}
+
+// run is the loop's thread. Each round serves what the sockets have, then what
+// others posted, then the pairs whose entries became durable, and asks the
+// recorder once for all entries of the round that somebody waits for.
+func (l *loop) run() {
+	runtime.LockOSThread()
+	defer close(l.done)
+	for !l.empty || l.pairs > 0 {
+		n := l.poll()
+		l.now = l.relay.now()
+		l.durable = l.relay.durable.Load()
+		for i := range n {
+			l.dispatch(&l.events[i])
+		}
+		l.takeInbox()
+		l.release()
+		l.resume()
+		l.sweep()
+		if l.want > l.wanted && l.want >= l.relay.durable.Load() {
+			l.wanted = l.want
+			l.relay.rec.Want(l.want)
+		}
+	}
+}
+
+// poll returns the number of events in l.events. It first asks without
+// waiting and by a raw system call, which the Go scheduler does not notice;
+// only when there is nothing to do it waits in an ordinary one, so that a
+// stop of the world need not wait for this thread.
+func (l *loop) poll() int {
+	at := unsafe.Pointer(&l.events[0])
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(at), eventsAtOne, 0, 0, 0)
+	if errno == 0 && n > 0 {
+		return int(n)
+	}
+	gate := int64(math.MaxInt64)
+	if l.paused {
+		gate = -1 // any commit shortens the backlog
+	} else if g := l.waiting.gate(); g >= 0 {
+		gate = g
+	}
+	l.gate.Store(gate)
+	l.asleep.Store(true)
+	if l.hasWork(gate) {
+		l.asleep.Store(false)
+		return 0
+	}
+	timeout := -1
+	if len(l.timed) > 0 {
+		timeout = int(sweepInterval.Milliseconds())
+	}
+	n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(at), eventsAtOne, uintptr(timeout), 0, 0)
+	l.asleep.Store(false)
+	if errno != 0 {
+		return 0 // EINTR
+	}
+	return int(n)
+}
+
+// hasWork looks again after asleep was set: who comes later wakes us.
+func (l *loop) hasWork(gate int64) bool {
+	if gate < l.relay.durable.Load() && gate >= 0 || l.paused && l.relay.rec.Backlog() <= lowBacklog {
+		return true
+	}
+	if len(l.again) > 0 || l.relay.failed.Load() != nil && !l.failing {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.inbox) > 0
+}
+
+// dispatch serves one event. Whatever goes wrong in there ends its pair only.
+func (l *loop) dispatch(ev *syscall.EpollEvent) {
+	if ev.Fd == wakeSlot {
+		return
+	}
+	p := l.slots[ev.Fd>>1]
+	if p == nil || p.gen != ev.Pad {
+		return // ended earlier in this round
+	}
+	defer p.recover()
+	g := &p.client
+	if ev.Fd&1 != 0 {
+		g = &p.server
+	}
+	p.ready(g, ev.Events)
+	p.settle()
+}
+
+func (l *loop) takeInbox() {
+	l.mu.Lock()
+	l.todo, l.inbox = l.inbox, l.todo[:0]
+	l.mu.Unlock()
+	for i, f := range l.todo {
+		f()
+		l.todo[i] = nil
+	}
+	if l.relay.failed.Load() != nil && !l.failing {
+		l.failing = true
+		l.each((*pair).recordingFailed)
+	}
+}
+
+// release sends what waited for entries that are durable now, and ends a pause
+// once the recorder has caught up.
+func (l *loop) release() {
+	l.durable = l.relay.durable.Load()
+	for {
+		w, ok := l.waiting.pop(l.durable)
+		if !ok {
+			break
+		}
+		l.releaseOne(w.p, w.g)
+	}
+	if l.paused && l.relay.rec.Backlog() <= lowBacklog {
+		l.paused = false
+		for i, p := range l.parked {
+			p.parked = false
+			p.guarded((*pair).goOn)
+			l.parked[i] = nil
+		}
+		l.parked = l.parked[:0]
+	}
+}
+
+func (l *loop) releaseOne(p *pair, g *leg) {
+	defer p.recover()
+	p.release(g)
+	p.settle()
+}
+
+// resume goes on with TLS legs that stopped in the middle of what they had.
+func (l *loop) resume() {
+	for n := len(l.again); n > 0; n-- {
+		p := l.again[0]
+		l.again = append(l.again[:0], l.again[1:]...)
+		p.guarded((*pair).goOn)
+	}
+}
+
+// sweep looks at deadlines, a few times a second.
+func (l *loop) sweep() {
+	if len(l.timed) == 0 || l.now-l.swept < int64(sweepInterval) {
+		return
+	}
+	l.swept = l.now
+	kept := l.timed[:0]
+	for _, p := range l.timed {
+		if p.deadline != 0 && l.now >= p.deadline {
+			p.deadline = 0
+			p.guarded((*pair).expired)
+		}
+		if p.gone || p.deadline == 0 {
+			p.timed = false
+			continue
+		}
+		kept = append(kept, p)
+	}
+	clear(l.timed[len(kept):])
+	l.timed = kept
+}
+
+// each calls f for every pair and then settles it.
+func (l *loop) each(f func(*pair)) {
+	for _, p := range l.slots {
+		if p != nil {
+			p.guarded(f)
+		}
+	}
+}
+
+// drain ends idle sessions from now on, the others when they become idle.
+func (l *loop) drain() {
+	l.ending = true
+	l.each((*pair).endIfIdle)
+}
+
+func (l *loop) endAll() { l.ending = true; l.each((*pair).end) }
+
+func (l *loop) stopWhenEmpty() { l.empty = true }
+
+// adopt takes a pair over from the goroutine that made it.
+func (l *loop) adopt(p *pair) {
+	if n := len(l.vacant); n > 0 {
+		p.slot = l.vacant[n-1]
+		l.vacant = l.vacant[:n-1]
+		l.slots[p.slot] = p
+	} else {
+		p.slot = int32(len(l.slots))
+		l.slots = append(l.slots, p)
+	}
+	l.gen++
+	p.gen = l.gen
+	l.pairs++
+	p.guarded((*pair).begin)
+}
+
+// forget gives the pair's slot to others.
+func (l *loop) forget(p *pair) {
+	l.slots[p.slot] = nil
+	l.vacant = append(l.vacant, p.slot)
+	l.pairs--
+}
+
+// watch tells the kernel which events of the leg are wanted.
+func (l *loop) watch(p *pair, g *leg, mask uint32) {
+	ev := syscall.EpollEvent{Events: mask, Fd: p.slot<<1 | int32(g.side), Pad: p.gen}
+	op := syscall.EPOLL_CTL_MOD
+	switch {
+	case !g.watched:
+		op = syscall.EPOLL_CTL_ADD
+	case mask == unwatch:
+		op = syscall.EPOLL_CTL_DEL
+	}
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_CTL, uintptr(l.epfd), uintptr(op), uintptr(g.fd),
+		uintptr(unsafe.Pointer(&ev)), 0, 0)
+	if errno != 0 {
+		panic(fmt.Sprintf("epoll_ctl: %v", errno)) // ends this pair, see recover
+	}
+	g.watched, g.mask = mask != unwatch, mask
+}
+
+// unwatch stands for a leg the kernel is not asked about at all: a mask of
+// zero would still report that the connection is dead, again and again.
+const unwatch = math.MaxUint32
+
+// recv and send are raw system calls: they never wait, so the scheduler need
+// not know. p is not empty.
+func recv(fd int, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
+			syscall.MSG_DONTWAIT, 0, 0)
+		if errno != syscall.EINTR {
+			return int(n), errno
+		}
+	}
+}
+
+func send(fd int, p []byte) (int, syscall.Errno) {
+	for {
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
+			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+		if errno != syscall.EINTR {
+			return int(n), errno
+		}
+	}
+}

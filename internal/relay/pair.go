@@ -1,0 +1,730 @@
+package relay
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/pgnotary/pgnotary/internal/session"
+)
+
+// How far the sending half of a leg is on its way out.
+const (
+	shutNo     uint8 = iota
+	shutWanted       // half-close once everything was sent
+	shutDone
+)
+
+// A leg is one of the two sockets of a pair.
+type leg struct {
+	fd      int
+	side    uint8  // 0 client, 1 server
+	shut    uint8  // shutNo, shutWanted or shutDone
+	watched bool   // the kernel is asked about it
+	eof     bool   // the peer sends nothing more
+	broken  bool   // what is sent to it goes nowhere
+	closed  bool   // fd is closed
+	drop    bool   // what it still sends is thrown away
+	stuck   bool   // TLS: there may be bytes the socket does not tell of
+	whole   bool   // a message boundary is behind the last byte released
+	mask    uint32 // events asked for
+	dropped int32  // bytes thrown away
+
+	held *queue // bytes whose entries are not durable; nil if none
+	out  *queue // bytes released that the socket did not take; nil if none
+	tls  *tls.Conn
+	raw  *rawConn // under tls
+}
+
+// pending is the bytes on their way to the leg.
+func (g *leg) pending() int {
+	n := 0
+	if g.held != nil {
+		n += g.held.len()
+	}
+	if g.out != nil {
+		n += g.out.len()
+	}
+	return n
+}
+
+// A pair is a session with its two sockets. From begin on it belongs to its
+// loop's thread.
+//
+// It lives until both legs are closed:
+//
+//	client ends its stream   what is complete goes to the server, then the server is told the end; replies still pass
+//	client's socket breaks   the same, but the server gets only a short time more
+//	server ends its stream   what it sent goes to the client, then FIN; the client's bytes are thrown away
+//	violation                as above, with a FATAL as the last message; the server gets what came before the offence
+//	recording fails          held bytes are thrown away, FATAL, the server's socket is closed at once
+type pair struct {
+	relay  *Relay
+	loop   *loop
+	sess   *session.Session
+	client leg
+	server leg
+
+	id       uint64
+	connect  int64 // index of the connect entry
+	addr     string
+	first    []byte // start-up packet for the server
+	deadline int64  // of the login, or of the end; 0 for none
+	blob     session.Blob
+	endWhy   string // reason for Close, once known, while blob keeps it waiting
+	key      string // cancel key, if registered
+
+	slot, gen int32
+	timed     bool // in loop.timed
+	loggedIn  bool
+	parked    bool // in loop.parked
+	over      bool // the session is closed: no byte enters it any more
+	severed   bool // close the server's socket once it got what is held for it
+	gone      bool // both legs are closed
+}
+
+// begin sends the start-up packet on its way and looks for what came with it.
+func (p *pair) begin() {
+	l := p.loop
+	for _, g := range []*leg{&p.client, &p.server} {
+		if g.tls != nil {
+			g.raw.attach(g.fd, l)
+			g.stuck = true
+		}
+	}
+	p.client.whole = true
+	p.setDeadline(p.deadline)
+	switch {
+	case l.failing:
+		p.recordingFailed()
+		return
+	case l.ending:
+		p.end()
+		return
+	}
+	p.push(&p.server, p.first, p.gate(BeforeForward), true)
+	p.first = nil
+	p.goOn()
+}
+
+// gate is the entry that bytes wait for which wait in the given mode.
+func (p *pair) gate(waits Mode) int64 {
+	if p.relay.cfg.Mode != waits {
+		return -1
+	}
+	return p.sess.Last()
+}
+
+// ready serves readiness of one leg.
+func (p *pair) ready(g *leg, events uint32) {
+	if g.closed {
+		return
+	}
+	if events&syscall.EPOLLOUT != 0 {
+		p.flush(g)
+	}
+	if events&(syscall.EPOLLIN|syscall.EPOLLHUP|syscall.EPOLLERR) == 0 || g.closed {
+		return
+	}
+	switch {
+	case g.mask&syscall.EPOLLIN != 0:
+		p.read(g)
+	case events&(syscall.EPOLLHUP|syscall.EPOLLERR) != 0:
+		// Nothing is to be read now, and the kernel would tell us again at once.
+		if g.eof {
+			p.breakLeg(g)
+		}
+		if !g.closed {
+			p.loop.watch(p, g, unwatch)
+		}
+	}
+}
+
+// read takes what a leg has: once from a plain socket, since the kernel tells
+// again if there is more; from TLS until nothing is left of what was received.
+func (p *pair) read(g *leg) {
+	if g.drop {
+		p.discard(g)
+		return
+	}
+	if g == &p.client && p.loop.paused {
+		p.park()
+		return
+	}
+	if g.tls != nil {
+		g.stuck = false
+		g.raw.budget = readBudget
+	}
+	for {
+		b, err := p.receive(g)
+		if len(b) > 0 {
+			if g == &p.client {
+				p.fromClient(b)
+			} else {
+				p.fromServer(b)
+			}
+		}
+		switch {
+		case err == errWouldBlock || g.closed || g.drop:
+			return
+		case err != nil:
+			p.endOfStream(g, err)
+			return
+		case g.tls == nil:
+			return
+		case !p.wants(g):
+			g.stuck = true
+			return
+		}
+	}
+}
+
+// receive reads once; b is valid until the next call.
+func (p *pair) receive(g *leg) (b []byte, err error) {
+	buf := p.loop.buf
+	if g.tls != nil {
+		n, err := g.tls.Read(buf)
+		if len(p.loop.records) > 0 { // an answer to the peer's key update, or an alert
+			p.sendRecords(g)
+		}
+		if err != nil && errors.Is(err, errWouldBlock) {
+			err = errWouldBlock
+		}
+		return buf[:n], err
+	}
+	n, errno := recv(g.fd, buf)
+	switch {
+	case errno == syscall.EAGAIN:
+		return nil, errWouldBlock
+	case errno != 0:
+		return nil, errno
+	case n == 0:
+		return nil, io.EOF
+	}
+	return buf[:n], nil
+}
+
+// fromClient passes bytes through the session and on to the server.
+func (p *pair) fromClient(b []byte) {
+	p.relay.metrics.FromClients.Add(int64(len(b)))
+	fwd, err := p.sess.FromClient(p.loop.now, b)
+	p.push(&p.server, fwd, p.gate(BeforeForward), true)
+	if err != nil {
+		p.sessionFailed(err, true)
+		return
+	}
+	if p.blob = p.sess.Blob(); p.blob != nil {
+		go func(b session.Blob) {
+			err := b.Sync()
+			p.loop.post(func() { p.guarded(func(p *pair) { p.blobSynced(err) }) })
+		}(p.blob)
+	} else if p.sess.Done() {
+		p.client.drop = true
+	}
+}
+
+// blobSynced goes on with the client's bytes after a large value was synced.
+func (p *pair) blobSynced(err error) {
+	p.blob = nil
+	switch {
+	case p.endWhy != "":
+		p.closeSession(p.endWhy)
+	case err != nil:
+		p.relay.fail(fmt.Errorf("sync large value: %w", err))
+		p.recordingFailed()
+	default:
+		p.fromClient(nil)
+		p.goOn()
+	}
+}
+
+// fromServer is fromClient for the other direction.
+func (p *pair) fromServer(b []byte) {
+	p.relay.metrics.FromServers.Add(int64(len(b)))
+	fwd, err := p.sess.FromServer(p.loop.now, b)
+	p.push(&p.client, fwd, p.gate(BeforeReply), p.sess.Boundary())
+	if err != nil {
+		p.sessionFailed(err, false)
+		return
+	}
+	if !p.loggedIn {
+		p.noteLogin()
+	}
+	if p.loop.ending {
+		p.endIfIdle()
+	}
+}
+
+// noteLogin looks for the end of the login.
+func (p *pair) noteLogin() {
+	if p.key == "" {
+		if k := p.sess.CancelKey(); k != nil {
+			p.key = string(k)
+			p.relay.cancels.add(p.key, cancelTarget{session: p.id, connect: p.connect})
+		}
+	}
+	if p.sess.Ready() {
+		p.loggedIn = true
+		p.deadline = 0
+		p.relay.metrics.Unauthenticated.Add(-1)
+	}
+}
+
+// push sends b to a leg, or keeps a copy until the entry gate is durable and
+// everything before it was sent. whole says that b ends at a message boundary.
+func (p *pair) push(g *leg, b []byte, gate int64, whole bool) {
+	l := p.loop
+	if g.closed || g.broken || g.shut == shutDone {
+		return
+	}
+	if g.held == nil && gate < l.durable {
+		g.whole = whole
+		p.write(g, b)
+		return
+	}
+	if len(b) == 0 {
+		return
+	}
+	if g.held == nil {
+		g.held = l.queues.get()
+	}
+	if g.held.hold(b, gate, l.now, whole) {
+		l.waiting.push(waiting{p, g, gate})
+		l.want = max(l.want, gate)
+	}
+}
+
+// release sends what a leg holds and may have now.
+func (p *pair) release(g *leg) {
+	if g.held == nil {
+		return
+	}
+	b, last := g.held.release(p.loop.durable, &p.relay.metrics, p.loop.now)
+	if len(b) == 0 {
+		return
+	}
+	g.whole = last.boundary
+	p.write(g, b)
+	if g.held != nil && g.held.len() == 0 {
+		g.held = p.loop.queues.put(g.held)
+	}
+}
+
+// write sends released bytes, through TLS if the leg has it.
+func (p *pair) write(g *leg, b []byte) {
+	if len(b) == 0 || g.closed || g.broken {
+		return
+	}
+	if g.tls == nil {
+		p.send(g, b)
+		return
+	}
+	if _, err := g.tls.Write(b); err != nil {
+		p.loop.records = p.loop.records[:0]
+		p.breakLeg(g)
+		return
+	}
+	p.sendRecords(g)
+}
+
+// sendRecords sends the TLS records that were just made.
+func (p *pair) sendRecords(g *leg) {
+	p.send(g, p.loop.records)
+	if cap(p.loop.records) > 4*readBuffer {
+		p.loop.records = nil
+	}
+	p.loop.records = p.loop.records[:0]
+}
+
+// send gives bytes to the socket and queues what it does not take.
+func (p *pair) send(g *leg, b []byte) {
+	if g.closed || g.broken || len(b) == 0 {
+		return
+	}
+	if g.out == nil {
+		n, errno := send(g.fd, b)
+		switch {
+		case errno == syscall.EAGAIN:
+			n = 0
+		case errno != 0:
+			p.breakLeg(g)
+			return
+		}
+		if b = b[n:]; len(b) == 0 {
+			return
+		}
+		g.out = p.loop.queues.get()
+	}
+	g.out.add(b)
+}
+
+// flush sends more of what the socket did not take before.
+func (p *pair) flush(g *leg) {
+	if g.out == nil {
+		return
+	}
+	n, errno := send(g.fd, g.out.b[g.out.off:])
+	switch {
+	case errno == syscall.EAGAIN:
+		return
+	case errno != 0:
+		p.breakLeg(g)
+		return
+	}
+	if g.out.off += n; g.out.len() == 0 {
+		g.out = p.loop.queues.put(g.out)
+	}
+}
+
+// wants reports whether a leg is to be read now.
+func (p *pair) wants(g *leg) bool {
+	switch {
+	case g.closed || g.eof:
+		return false
+	case g.drop:
+		return g.dropped < maxDrain
+	case g == &p.server:
+		return p.client.pending() < maxPending
+	}
+	return p.blob == nil && !p.parked && p.server.pending() < maxPending && !p.sess.Full()
+}
+
+// goOn reads legs that stopped in the middle of what they had received, which
+// the kernel does not tell about.
+func (p *pair) goOn() {
+	for _, g := range []*leg{&p.client, &p.server} {
+		if g.stuck && p.wants(g) {
+			p.read(g)
+		}
+	}
+}
+
+// settle does what follows from the state of the legs after something
+// happened: half-closing, closing, telling the kernel which events are wanted.
+func (p *pair) settle() {
+	if p.gone {
+		return
+	}
+	c, s := &p.client, &p.server
+	if s.shut == shutWanted && s.held == nil && s.out == nil && p.blob == nil {
+		p.halfClose(s)
+		if p.severed {
+			p.closeLeg(s)
+		}
+	}
+	if c.shut == shutWanted && c.held == nil && c.out == nil {
+		p.halfClose(c)
+		p.setDeadline(p.loop.now + int64(drainTime))
+	}
+	if c.shut == shutDone && (c.eof || c.broken || c.dropped >= maxDrain) {
+		p.closeLeg(c)
+	}
+	if c.closed && s.closed {
+		p.finish()
+		return
+	}
+	for _, g := range []*leg{c, s} {
+		if g.closed {
+			continue
+		}
+		var mask uint32
+		if p.wants(g) {
+			mask = syscall.EPOLLIN
+			if g.stuck && !p.loop.paused {
+				g.stuck = false
+				p.loop.again = append(p.loop.again, p)
+			}
+		}
+		if g.out != nil {
+			mask |= syscall.EPOLLOUT
+		}
+		if g.mask != mask && (g.watched || mask != 0) {
+			p.loop.watch(p, g, mask)
+		}
+	}
+}
+
+// endOfStream notes that a leg sends nothing more: an orderly end, or an error.
+func (p *pair) endOfStream(g *leg, err error) {
+	g.eof = true
+	if g == &p.server {
+		p.serverGone(isEnd(err))
+		return
+	}
+	if !isEnd(err) {
+		p.breakLeg(g)
+	} else if p.server.shut == shutNo {
+		p.server.shut = shutWanted
+	}
+}
+
+// serverGone ends the session: what the server sent still goes to the client.
+func (p *pair) serverGone(orderly bool) {
+	why := "server_eof"
+	switch {
+	case !orderly:
+		why = "server_reset"
+	case p.sess.Done():
+		why = "terminate"
+	case p.client.broken:
+		why = "client_reset"
+	case p.client.eof:
+		why = "client_eof"
+	}
+	p.closeSession(why)
+	p.closeLeg(&p.server)
+	p.bid()
+}
+
+// bid makes the client's leg end once it got everything.
+func (p *pair) bid() {
+	c := &p.client
+	if c.shut == shutNo {
+		c.shut = shutWanted
+	}
+	c.drop = true
+	p.setDeadline(p.loop.now + int64(flushTime))
+}
+
+// breakLeg notes that nothing can be sent to a leg any more.
+func (p *pair) breakLeg(g *leg) {
+	if g.broken || g.closed {
+		return
+	}
+	g.broken = true
+	g.held, g.out = p.loop.queues.put(g.held), p.loop.queues.put(g.out)
+	if g == &p.server {
+		return // what it sent before is still to be read
+	}
+	// The outcome of what runs is worth a short wait.
+	g.eof = true
+	if p.server.shut == shutNo {
+		p.server.shut = shutWanted
+	}
+	if g.shut == shutNo {
+		p.setDeadline(p.loop.now + int64(drainTime))
+	} else {
+		g.shut = shutDone
+	}
+}
+
+func (p *pair) halfClose(g *leg) {
+	g.shut = shutDone
+	if g.broken || g.closed {
+		return
+	}
+	if g.tls != nil {
+		g.tls.CloseWrite() // a failure shows at the socket
+		p.sendRecords(g)
+		g.out = p.loop.queues.put(g.out) // no room for an alert: FIN says enough
+	}
+	syscall.Shutdown(g.fd, syscall.SHUT_WR)
+}
+
+// discard reads and throws away.
+func (p *pair) discard(g *leg) {
+	n, errno := recv(g.fd, p.loop.buf)
+	switch {
+	case errno == syscall.EAGAIN:
+	case errno != 0 || n == 0:
+		if g == &p.client && p.server.shut == shutNo {
+			p.endOfStream(g, io.EOF)
+		}
+		g.eof = true
+	default:
+		g.dropped += int32(n)
+	}
+}
+
+// park stops reading the client until the recorder has caught up.
+func (p *pair) park() {
+	if !p.parked {
+		p.parked = true
+		p.client.stuck = p.client.tls != nil
+		p.loop.parked = append(p.loop.parked, p)
+	}
+}
+
+func (p *pair) setDeadline(t int64) {
+	p.deadline = t
+	if !p.timed && t != 0 {
+		p.timed = true
+		p.loop.timed = append(p.loop.timed, p)
+	}
+}
+
+// expired ends a pair whose time is up.
+func (p *pair) expired() {
+	switch {
+	case p.over || p.client.broken:
+		p.closeSession("client_reset")
+		p.closeLeg(&p.server)
+		p.closeLeg(&p.client)
+	case !p.loggedIn:
+		p.relay.metrics.Refused[RefusedTimeout].Add(1)
+		p.sever("login_timeout", fatal("57014", fmt.Sprintf("login took longer than %v", p.relay.cfg.LoginTimeout), ""))
+	}
+}
+
+// sessionFailed ends the pair because the session refused bytes, or could not
+// record. fromClient says whose they were.
+func (p *pair) sessionFailed(err error, fromClient bool) {
+	var v *session.Violation
+	if !errors.As(err, &v) {
+		p.relay.fail(err)
+		p.recordingFailed()
+		return
+	}
+	p.relay.metrics.Violations.Add(1)
+	p.relay.log.Warn("protocol violation", "session_id", sessionID(p.id), "client", p.addr, "from_client", fromClient, "reason", v.Message)
+	if p.sess.Boundary() {
+		p.push(&p.client, fatalOf(v), p.gate(BeforeReply), true)
+	}
+	p.closeSession("violation")
+	if fromClient {
+		p.severed = true // what came before the offence still runs
+		p.server.drop = true
+		if p.server.shut == shutNo {
+			p.server.shut = shutWanted
+		}
+	} else {
+		p.closeLeg(&p.server)
+	}
+	p.bid()
+}
+
+// sever ends the pair at once with a last message for the client.
+func (p *pair) sever(why string, last []byte) {
+	if p.over {
+		return
+	}
+	if p.sess.Boundary() {
+		p.push(&p.client, last, -1, true)
+	}
+	p.closeSession(why)
+	p.closeLeg(&p.server)
+	p.bid()
+}
+
+// recordingFailed ends the pair: what was held is never sent.
+func (p *pair) recordingFailed() {
+	if p.gone {
+		return
+	}
+	c := &p.client
+	p.closeLeg(&p.server)
+	c.held = p.loop.queues.put(c.held)
+	if c.whole {
+		p.push(c, recordingFailed(*p.relay.failed.Load()), -1, true)
+	}
+	p.closeSession("recording_failed")
+	p.bid()
+	p.setDeadline(p.loop.now + int64(drainTime))
+}
+
+// endIfIdle ends a session that does nothing, or has not logged in, because
+// the proxy ends.
+func (p *pair) endIfIdle() {
+	if p.over {
+		return
+	}
+	if !p.loggedIn || p.server.held == nil && idle(p.sess) {
+		p.end()
+	}
+}
+
+// end ends a session because the proxy ends.
+func (p *pair) end() {
+	if p.over {
+		p.setDeadline(min(p.deadline, p.loop.now+int64(drainTime)))
+		return
+	}
+	p.sever("shutdown", fatal("57P01", "terminating connection: pgnotary is shutting down", ""))
+	p.setDeadline(p.loop.now + int64(drainTime))
+}
+
+// closeSession ends the session's record, now or when its blob is synced.
+func (p *pair) closeSession(why string) {
+	p.over = true
+	if p.blob != nil {
+		if p.endWhy == "" {
+			p.endWhy = why
+		}
+		return
+	}
+	if err := p.sess.Close(p.loop.now, why); err != nil {
+		p.relay.fail(err)
+	}
+}
+
+// closeLeg closes a socket. What was on its way to it is lost.
+func (p *pair) closeLeg(g *leg) {
+	if g.closed {
+		return
+	}
+	g.held, g.out = p.loop.queues.put(g.held), p.loop.queues.put(g.out)
+	g.closed, g.watched, g.mask = true, false, 0
+	syscall.Close(g.fd) // which also ends the kernel's watch
+}
+
+// finish forgets the pair. Both legs are closed.
+func (p *pair) finish() {
+	p.gone = true
+	p.closeSession("client_reset") // nothing, if it was closed before
+	if p.key != "" {
+		p.relay.cancels.remove(p.key, p.id)
+	}
+	m := &p.relay.metrics
+	m.SessionsOpen.Add(-1)
+	if !p.loggedIn {
+		m.Unauthenticated.Add(-1)
+	}
+	p.client.tls, p.server.tls = nil, nil
+	p.loop.forget(p)
+}
+
+// guarded calls f and settles; a panic in there ends this pair only.
+func (p *pair) guarded(f func(*pair)) {
+	defer p.recover()
+	f(p)
+	p.settle()
+}
+
+// recover is deferred around everything that is done for a pair.
+func (p *pair) recover() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	r := p.relay
+	r.metrics.Panics.Add(1)
+	r.log.Error("internal error, session ended", "session_id", sessionID(p.id), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+	r.recordViolation(p.id, p.addr, "internal error", "XX000", nil, 0)
+	func() {
+		defer func() {
+			if v := recover(); v != nil {
+				r.log.Error("internal error while ending a session", "session_id", sessionID(p.id), "panic", fmt.Sprint(v))
+			}
+		}()
+		p.over = true
+		if p.blob == nil {
+			p.sess.Close(p.loop.now, "internal_error") // the violation entry tells it, whatever comes of this
+		}
+	}()
+	if !p.gone {
+		p.closeLeg(&p.server)
+		p.closeLeg(&p.client)
+		p.gone = true
+		if p.key != "" {
+			r.cancels.remove(p.key, p.id)
+		}
+		r.metrics.SessionsOpen.Add(-1)
+		if !p.loggedIn {
+			r.metrics.Unauthenticated.Add(-1)
+		}
+		p.loop.forget(p)
+	}
+}

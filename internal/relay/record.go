@@ -1,0 +1,163 @@
+package relay
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/session"
+)
+
+// A pair is the Log of its session. Its entries are encoded into its loop's
+// buffer, so they allocate nothing.
+
+// Emit implements session.Log.
+func (p *pair) Emit(l *event.Leaf, value []byte) (int64, error) {
+	p.relay.metrics.entry(l.Kind)
+	return p.relay.rec.Append(p.encode(l), value)
+}
+
+// NewBlob implements session.Log.
+func (p *pair) NewBlob() (session.Blob, error) { return p.relay.rec.NewBlob() }
+
+// EmitBlob implements session.Log.
+func (p *pair) EmitBlob(l *event.Leaf, b session.Blob) (int64, error) {
+	p.relay.metrics.entry(l.Kind)
+	return p.relay.rec.AppendBlob(p.encode(l), b)
+}
+
+func (p *pair) encode(l *event.Leaf) []byte {
+	if p.loop == nil { // not yet in a loop
+		return l.Append(nil)
+	}
+	p.loop.leaf = l.Append(p.loop.leaf[:0])
+	return p.loop.leaf
+}
+
+func (m *Metrics) entry(k event.Kind) {
+	m.Entries.Add(1)
+	switch k {
+	case event.KindQuery, event.KindExecute, event.KindFunctionCall:
+		m.Statements.Add(1)
+	}
+}
+
+// newID returns a random session id, not zero.
+func newID() uint64 {
+	for {
+		var b [8]byte
+		rand.Read(b[:]) // never fails
+		if id := binary.BigEndian.Uint64(b[:]); id != 0 {
+			return id
+		}
+	}
+}
+
+func sessionID(id uint64) string { return string(event.AppendSession(nil, id)) }
+
+// fatalOf is what the client is told about a violation.
+func fatalOf(v *session.Violation) []byte {
+	return fatal(v.Code, strings.TrimPrefix(v.Message, "pgnotary: "), v.Hint)
+}
+
+// recordViolation appends an entry about a refusal. id is zero where no
+// session came to be. at is up to 64 bytes at the place of the offence, nil
+// for none; suppressed is how many such entries were left out before.
+func (r *Relay) recordViolation(id uint64, client, reason, code string, at []byte, suppressed int64) {
+	l := event.Leaf{Time: r.now(), Kind: event.KindViolation, Who: &event.Who{Client: client},
+		Facts: []event.Fact{{Key: "reason", Val: reason}, {Key: "code", Val: code}}}
+	if id != 0 {
+		l.Facts = append(l.Facts, event.Fact{Key: "session", Val: sessionID(id)})
+	}
+	if suppressed > 0 {
+		l.Facts = append(l.Facts, event.Fact{Key: "suppressed", Val: strconv.FormatInt(suppressed, 10)})
+	}
+	if len(at) > 0 {
+		at = at[:min(len(at), 64)]
+		l.HasValue, l.Size = true, int64(len(at))
+	} else {
+		at = nil
+	}
+	r.metrics.entry(l.Kind)
+	if _, err := r.rec.Append(l.Append(nil), at); err != nil {
+		r.fail(err)
+	}
+}
+
+// A limiter bounds entries that anybody can cause, so that the log cannot be
+// flooded; what it suppressed is told with the next entry.
+type limiter struct {
+	perSecond int
+
+	mu         sync.Mutex
+	second     int64
+	n          int
+	suppressed int64
+}
+
+// allow reports whether an entry may be made now, and how many were not since
+// the last one.
+func (l *limiter) allow(now int64) (suppressed int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := now / int64(time.Second); s != l.second {
+		l.second, l.n = s, 0
+	}
+	if l.n >= l.perSecond {
+		l.suppressed++
+		return 0, false
+	}
+	l.n++
+	suppressed, l.suppressed = l.suppressed, 0
+	return suppressed, true
+}
+
+// A waiterSet lets ordinary goroutines wait for an entry.
+type waiterSet struct {
+	count atomic.Int32
+	mu    sync.Mutex
+	all   map[chan struct{}]int64 // closed once more than this many are durable
+}
+
+func (s *waiterSet) wake(durable int64) {
+	if s.count.Load() == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, gate := range s.all {
+		if gate < durable || durable < 0 {
+			delete(s.all, c)
+			s.count.Add(-1)
+			close(c)
+		}
+	}
+}
+
+// waitDurable waits until the entry is durable. It reports false if recording
+// failed or the relay is cut short before.
+func (r *Relay) waitDurable(index int64) bool {
+	c := make(chan struct{})
+	s := &r.waiters
+	s.mu.Lock()
+	if s.all == nil {
+		s.all = map[chan struct{}]int64{}
+	}
+	s.all[c] = index
+	s.count.Add(1)
+	s.mu.Unlock()
+	r.rec.Want(index)
+	if r.failed.Load() != nil || r.durable.Load() > index {
+		s.wake(r.durable.Load()) // it became so before we were in the set
+		if r.failed.Load() != nil {
+			s.wake(-1)
+		}
+	}
+	<-c
+	return r.failed.Load() == nil
+}

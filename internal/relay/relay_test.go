@@ -1,0 +1,67 @@
+package relay
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+
+type rig struct {
+	*Relay
+	log    *memLog
+	served chan error
+	stop   chan struct{}
+}
+
+// start serves with a recorder in memory until the test ends.
+func start(t testing.TB, cfg Config, log *memLog) *rig {
+	t.Helper()
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	r, err := New(cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := &rig{r, log, make(chan error, 1), make(chan struct{})}
+	go log.run(g.stop)
+	go func() { g.served <- r.Serve() }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		r.Shutdown(ctx)
+		close(g.stop)
+	})
+	return g
+}
+
+func (g *rig) url(options string) string {
+	return "postgres://postgres@" + g.Addr().String() + "/postgres?" + options
+}
+
+func TestQuery(t *testing.T) {
+	pg := pgtest.Server(t)
+	for _, mode := range []Mode{BeforeForward, BeforeReply, Async} {
+		g := start(t, Config{Upstream: pg.Addr(), Mode: mode}, newMemLog(time.Millisecond))
+		conn, err := pgx.Connect(t.Context(), g.url("sslmode=disable"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 20 {
+			var n int
+			if err := conn.QueryRow(t.Context(), "select $1::int + 1", i).Scan(&n); err != nil || n != i+1 {
+				t.Fatalf("mode %d: got %d, %v", mode, n, err)
+			}
+		}
+		if err := conn.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
