@@ -1,0 +1,97 @@
+package faultfs
+
+import (
+	"io"
+	"io/fs"
+	"slices"
+	"syscall"
+)
+
+type file struct {
+	s    *FS
+	n    *node
+	name string
+	rw   bool
+}
+
+func (f *file) Size() (int64, error) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if f.s.crashed {
+		return 0, ErrCrashed
+	}
+	return int64(len(f.n.now)), nil
+}
+
+func (f *file) ReadAt(p []byte, off int64) (int, error) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if fault := f.s.begin(Read, f.name); fault.Err != nil {
+		return 0, fault.Err
+	}
+	if off >= int64(len(f.n.now)) {
+		return 0, io.EOF
+	}
+	n := copy(p, f.n.now[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+func (f *file) WriteAt(p []byte, off int64) (int, error) {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	if !f.rw {
+		return 0, &fs.PathError{Op: "write", Path: f.name, Err: syscall.EBADF}
+	}
+	fault := f.s.begin(Write, f.name)
+	data := p
+	if fault.Err != nil && !fault.After {
+		data = p[:min(fault.Short, len(p))]
+	}
+	if grown := off + int64(len(data)) - int64(len(f.n.now)); grown > 0 && f.s.space >= 0 {
+		if grown > f.s.space {
+			data = data[:max(0, int64(len(data))-(grown-f.s.space))]
+			fault.Err = &fs.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
+		}
+		f.s.space -= min(grown, f.s.space)
+	}
+	if len(data) > 0 {
+		f.change(write{off, slices.Clone(data)})
+	}
+	return len(data), fault.Err
+}
+
+func (f *file) Truncate(size int64) error {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	fault := f.s.begin(Truncate, f.name)
+	if fault.Err != nil && !fault.After {
+		return fault.Err
+	}
+	f.change(write{off: size})
+	return fault.Err
+}
+
+func (f *file) change(w write) {
+	f.n.now = w.apply(f.n.now)
+	f.n.pending = append(f.n.pending, w)
+}
+
+func (f *file) Sync() error     { return f.sync(Sync) }
+func (f *file) Datasync() error { return f.sync(Datasync) }
+
+func (f *file) sync(op Op) error {
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	fault := f.s.begin(op, f.name)
+	if fault.Err == ErrCrashed {
+		return fault.Err
+	}
+	f.n.sync(fault.Err == nil || fault.After)
+	return fault.Err
+}
+
+func (f *file) Writeback(_, _ int64) {}
+func (f *file) Close() error         { return nil }

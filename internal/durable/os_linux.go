@@ -1,0 +1,29 @@
+package durable
+
+import (
+	"errors"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+func (f osFile) Datasync() error {
+	for {
+		err := unix.Fdatasync(f.fd)
+		runtime.KeepAlive(f.File)
+		if err == nil {
+			return nil
+		}
+		// A signal came first: that is no report on the data, so asking again
+		// hides nothing.
+		if !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("fdatasync", err)
+		}
+	}
+}
+
+func (f osFile) Writeback(off, n int64) {
+	_ = unix.SyncFileRange(f.fd, off, n, unix.SYNC_FILE_RANGE_WRITE) // only a hint
+	runtime.KeepAlive(f.File)
+}
