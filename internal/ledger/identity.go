@@ -1,0 +1,159 @@
+package ledger
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/durable"
+)
+
+// logFormat is the version of the data directory as a whole.
+const logFormat = 1
+
+// logInfo is log.json: what a log is. It is written once.
+type logInfo struct {
+	Format  int    `json:"format"`
+	Origin  string `json:"origin"`
+	VKey    string `json:"vkey"`
+	Created string `json:"created"`
+}
+
+func (i *logInfo) encode() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(i); err != nil {
+		return nil, fmt.Errorf("encode log.json: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// parseLogInfo accepts exactly what encode writes.
+func parseLogInfo(b []byte) (i logInfo, err error) {
+	if err := json.Unmarshal(b, &i); err != nil {
+		return i, fmt.Errorf("log.json is damaged: %w", err)
+	}
+	if i.Format != logFormat {
+		return i, fmt.Errorf("log.json: format %d is not known to this version, which knows %d", i.Format, logFormat)
+	}
+	if again, err := i.encode(); err != nil || !bytes.Equal(again, b) {
+		return i, errors.New("log.json is damaged: it is not in the form it was written in")
+	}
+	return i, nil
+}
+
+func (l *Ledger) path(name string) string { return filepath.Join(l.cfg.Dir, name) }
+
+// identify reads who this log is, or decides it if the directory is new. It
+// returns the SHA-256 of log.json in hex.
+func (l *Ledger) identify() (digest string, err error) {
+	b, err := durable.ReadFile(l.cfg.FS, l.path("log.json"), 64<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		b, err = l.found()
+	}
+	if err != nil {
+		return "", fmt.Errorf("read log.json: %w", err)
+	}
+	if l.info, err = parseLogInfo(b); err != nil {
+		return "", err
+	}
+	if l.cfg.Origin != "" && l.cfg.Origin != l.info.Origin {
+		return "", fmt.Errorf("the log in %s is %q, not %q: a log keeps its origin; use another data directory for another log",
+			l.cfg.Dir, l.info.Origin, l.cfg.Origin)
+	}
+	key, err := durable.ReadFile(l.cfg.FS, l.path("key"), 4<<10)
+	if err != nil {
+		return "", fmt.Errorf("read the log's private key: %w", err)
+	}
+	vkey, err := checkpoint.VKey(string(key))
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", l.path("key"), err)
+	}
+	if vkey != l.info.VKey {
+		return "", fmt.Errorf("the private key in %s is not that of the log in log.json", l.path("key"))
+	}
+	if l.signer, err = checkpoint.NewSigner(string(key)); err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:]), nil
+}
+
+// found makes key and log.json of a new log and returns the latter. A key
+// that is there already, from keygen or from a start that died here, is used.
+func (l *Ledger) found() (info []byte, err error) {
+	for _, name := range []string{"journal", "blob"} {
+		if names, err := l.cfg.FS.List(l.path(name)); err != nil || len(names) > 0 {
+			return nil, errors.Join(fmt.Errorf("%s has a log without a log.json: put the file back", l.cfg.Dir), err)
+		}
+	}
+	key, err := durable.ReadFile(l.cfg.FS, l.path("key"), 4<<10)
+	if errors.Is(err, fs.ErrNotExist) {
+		origin := l.cfg.Origin
+		if origin == "" {
+			if origin, err = defaultOrigin(l.cfg.Rand); err != nil {
+				return nil, err
+			}
+		}
+		var skey string
+		if skey, _, err = checkpoint.GenerateKey(l.cfg.Rand, origin); err != nil {
+			return nil, err
+		}
+		key = []byte(skey + "\n")
+		err = durable.WriteFile(l.cfg.FS, l.path("key"), key, 0o600)
+		l.cfg.Logger.Info("made a signing key", slog.String("file", l.path("key")))
+	}
+	if err != nil {
+		return nil, err
+	}
+	vkey, err := checkpoint.VKey(string(key))
+	if err != nil {
+		return nil, err
+	}
+	i := logInfo{Format: logFormat, VKey: vkey, Created: time.Unix(0, l.cfg.Now()).UTC().Format("2006-01-02T15:04:05.000000000Z")}
+	if i.Origin, err = checkpoint.Origin(vkey); err != nil {
+		return nil, err
+	}
+	if info, err = i.encode(); err != nil {
+		return nil, err
+	}
+	// If we die before this: the next start uses the key. Behind it: the log
+	// exists and is empty.
+	if err := durable.WriteFile(l.cfg.FS, l.path("log.json"), info, 0o600); err != nil {
+		return nil, err
+	}
+	l.cfg.Logger.Info("made a new log", slog.String("data", l.cfg.Dir), slog.String("origin", i.Origin), slog.String("vkey", vkey))
+	return info, nil
+}
+
+// defaultOrigin returns a name no other log has: pgnotary/HOST/8 random hex digits.
+func defaultOrigin(random io.Reader) (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	host = strings.Map(func(r rune) rune {
+		if r == '+' || r == '/' || unicode.IsSpace(r) || unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, host)
+	var b [4]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("make an origin: %w", err)
+	}
+	return fmt.Sprintf("pgnotary/%.200s/%x", host, b), nil
+}

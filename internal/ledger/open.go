@@ -1,0 +1,218 @@
+package ledger
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/durable"
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
+)
+
+// ErrRolledBack is in the error of Open if the log is not the one its own
+// signed checkpoint speaks of.
+var ErrRolledBack = errors.New("the log does not agree with its signed checkpoint")
+
+// Open opens the log in cfg.Dir for writing, or makes a new one, and takes
+// its lock. It refuses a log that was damaged, cut or put back, and one that
+// another process writes (durable.ErrLocked). The entries that tell of the
+// start are durable when it returns. Its cost is that of reading the last
+// journal file, whatever the size of the log.
+func Open(cfg Config) (*Ledger, error) {
+	cfg.setDefaults()
+	l := &Ledger{
+		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		stopKeep: make(chan struct{}), keepDone: make(chan struct{}),
+	}
+	l.lazy = time.AfterFunc(time.Hour, l.tick)
+	l.lazy.Stop()
+	if err := durable.MkdirAll(cfg.FS, cfg.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	var err error
+	if l.lock, err = cfg.FS.Lock(l.path("LOCK")); err != nil {
+		return nil, fmt.Errorf("open log in %s: %w", cfg.Dir, err)
+	}
+	if err := l.open(); err != nil {
+		if l.w != nil {
+			err = errors.Join(err, l.w.Close())
+		}
+		return nil, errors.Join(fmt.Errorf("open log in %s: %w", cfg.Dir, err), l.lock.Close())
+	}
+	go l.run()
+	go l.keep()
+	return l, nil
+}
+
+func (c *Config) setDefaults() {
+	setDefault(&c.SegmentSize, 64<<20)
+	setDefault(&c.SegmentAge, 24*time.Hour)
+	setDefault(&c.Lazy, 10*time.Millisecond)
+	setDefault(&c.CheckpointEvery, time.Second)
+	setDefault(&c.HeartbeatEvery, time.Minute)
+	if c.FS == nil {
+		c.FS = durable.OS
+	}
+	if c.Now == nil {
+		c.Now = func() int64 { return time.Now().UnixNano() }
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func setDefault[T int64 | time.Duration](p *T, v T) {
+	if *p == 0 {
+		*p = v
+	}
+}
+
+// open does what Open promises, under the lock.
+func (l *Ledger) open() error {
+	for _, name := range []string{"journal", "blob", "tile"} {
+		if err := durable.MkdirAll(l.cfg.FS, l.path(name), 0o700); err != nil {
+			return err
+		}
+	}
+	digest, err := l.identify()
+	if err != nil {
+		return err
+	}
+	signed, err := l.lastCheckpoint()
+	if err != nil {
+		return err
+	}
+	st, err := l.openJournal(signed)
+	if err != nil {
+		return err
+	}
+	if err := l.removeBlobLeftovers(); err != nil {
+		return err
+	}
+	if err := l.finishTiles(); err != nil {
+		return err
+	}
+	l.signed = signed.Size
+	l.next = l.tree.Size()
+	l.durable.Store(l.next)
+	l.pub.size, l.pub.root = l.next, l.tree.Root()
+	return l.begin(st, digest)
+}
+
+// lastCheckpoint returns the checkpoint this log signed last, of size 0 if
+// there is none.
+func (l *Ledger) lastCheckpoint() (checkpoint.Checkpoint, error) {
+	name := l.path("checkpoint")
+	b, err := durable.ReadFile(l.cfg.FS, name, checkpoint.MaxBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return checkpoint.Checkpoint{Root: sha256.Sum256(nil)}, nil
+	} else if err != nil {
+		return checkpoint.Checkpoint{}, fmt.Errorf("read checkpoint: %w", err)
+	}
+	c, err := checkpoint.Open(b, l.info.VKey)
+	if err != nil {
+		return c, fmt.Errorf("%s has been altered: %w", name, err)
+	}
+	return c, nil
+}
+
+// openJournal recovers the journal, holds it against the signed checkpoint
+// and makes it ready. st is nil for a new journal.
+func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, error) {
+	opt := journal.Options{
+		FS: l.cfg.FS, Dir: l.path("journal"), LogID: sha256.Sum256([]byte(l.info.Origin)),
+		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull,
+	}
+	st, err := journal.Recover(opt, signed.Size)
+	if errors.Is(err, journal.ErrEmpty) && signed.Size == 0 {
+		if l.w, err = journal.Create(opt, l.cfg.Now()); err != nil {
+			return nil, err
+		}
+		l.tree = journal.NewTree(opt)
+		return nil, nil
+	}
+	if errors.Is(err, journal.ErrEmpty) {
+		return nil, fmt.Errorf("%w: it is over %d entries, and the journal is gone: put it back", ErrRolledBack, signed.Size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	const whatToDo = "this is not what a crash leaves; put the journal back as it was, or keep both as evidence and begin a new log elsewhere"
+	if size := st.Tree.Size(); size < signed.Size {
+		return nil, fmt.Errorf("%w: entries were lost: it is over %d, the journal has %d; %s", ErrRolledBack, signed.Size, size, whatToDo)
+	}
+	if st.RootAt != signed.Root {
+		return nil, fmt.Errorf("%w: entries were changed: at %d entries the root is %x, and %x was signed; %s",
+			ErrRolledBack, signed.Size, st.RootAt, signed.Root, whatToDo)
+	}
+	if l.w, err = st.Resume(); err != nil {
+		return nil, err
+	}
+	l.tree, l.cursor.Seed = st.Tree, st.Seed
+	return st, nil
+}
+
+// removeBlobLeftovers removes values that were not finished.
+func (l *Ledger) removeBlobLeftovers() error {
+	names, err := l.cfg.FS.List(l.path("blob"))
+	if err != nil {
+		return fmt.Errorf("list blobs: %w", err)
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".tmp") {
+			if err := l.cfg.FS.Remove(filepath.Join(l.path("blob"), name)); err != nil {
+				return fmt.Errorf("remove leftover of a crash: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// begin records the start, and what it found if the last writer did not stop
+// in order, and signs it.
+func (l *Ledger) begin(st *journal.State, digest string) error {
+	size := l.next
+	if st != nil && !st.Clean && size > 0 {
+		why := st.Why
+		if why == "" {
+			why = "the process did not stop in order"
+		}
+		l.cfg.Logger.Warn("recovered the log", slog.String("reason", why), slog.Int64("cut_bytes", st.Cut), slog.Int64("last_index", size-1))
+		if _, err := l.Emit(&event.Leaf{Kind: event.KindRecover, Facts: []event.Fact{
+			{Key: "reason", Val: why},
+			{Key: "cut_bytes", Val: strconv.FormatInt(st.Cut, 10)},
+			{Key: "last_index", Val: strconv.FormatInt(size-1, 10)},
+		}}, nil); err != nil {
+			return err
+		}
+	}
+	facts := []event.Fact{{Key: "version", Val: l.cfg.Version}}
+	if size == 0 {
+		// The tree vouches for the file from its first leaf on.
+		facts = append(facts, event.Fact{Key: "log_json", Val: digest})
+	}
+	facts = append(facts, l.cfg.StartFacts...)
+	if _, err := l.Emit(&event.Leaf{Kind: event.KindStart, Facts: facts}, nil); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	b := l.fill
+	l.fill = nil
+	l.mu.Unlock()
+	if err := l.commit(b); err != nil {
+		return err
+	}
+	return l.sign()
+}
