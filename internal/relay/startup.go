@@ -29,10 +29,11 @@ type starter struct {
 	silent bool     // no byte came yet; guarded by starterSet.mu
 	other  net.Conn // a connection to the server; guarded by starterSet.mu
 
-	rw    net.Conn // conn, or TLS over it
-	tls   *tls.Conn
-	raw   *rawConn // under tls
-	facts []event.Fact
+	rw        net.Conn // conn, or TLS over it
+	uncounted bool     // no longer among the unauthenticated
+	tls       *tls.Conn
+	raw       *rawConn // under tls
+	facts     []event.Fact
 }
 
 // A refusal ends a connection before it has a session.
@@ -62,7 +63,7 @@ func (s *starter) run() {
 		}
 		if !handedOver {
 			s.conn.Close()
-			r.metrics.Unauthenticated.Add(-1)
+			s.uncount()
 		}
 		r.starters.remove(s)
 	}()
@@ -301,7 +302,7 @@ func (s *starter) open(packet []byte, handedOver *bool) error {
 		r.metrics.Refused[RefusedUpstream].Add(1)
 		r.log.Error("cannot reach the server", "session_id", sessionID(p.id), "error", err)
 		s.closeSession(p, "upstream_unreachable")
-		s.tell(fatal("08006", "cannot reach the PostgreSQL server", "See the diagnostics of pgnotary for the cause."))
+		s.tell(fatal("08006", "cannot reach the PostgreSQL server", "See the diagnostics of pgnotary for the cause."), drainTime)
 		return errSilent
 	}
 	if err := s.handOver(p, up); err != nil {
@@ -344,13 +345,13 @@ func (s *starter) startFailed(p *pair, err error) error {
 		r.fail(err)
 		r.metrics.Refused[RefusedRecording].Add(1)
 		s.closeSession(p, "recording_failed")
-		s.tell(recordingFailed(err))
+		s.tell(recordingFailed(err), drainTime)
 		return errSilent
 	}
 	r.metrics.Refused[RefusedProtocol].Add(1)
 	r.metrics.Violations.Add(1)
 	s.closeSession(p, "violation")
-	s.tell(fatalOf(v))
+	s.tell(fatalOf(v), drainTime)
 	return errSilent
 }
 
@@ -379,24 +380,40 @@ func (s *starter) refuse(f *refusal) {
 		r.recordViolation(0, s.client, f.message, f.code, f.at, suppressed)
 		r.log.Warn("connection refused", "client", s.client, "reason", f.message)
 	}
+	s.uncount()
+	drain := drainTime
+	if f.why == RefusedLimit {
+		drain /= 8 // there may be many
+	}
 	switch {
 	case f.silent:
+		s.tell(nil, drain)
 	case f.v2:
-		s.tell(wire.AppendErrorV2(nil, "FATAL:  pgnotary: "+f.message))
+		s.tell(wire.AppendErrorV2(nil, "FATAL:  pgnotary: "+f.message), drain)
 	default:
-		s.tell(fatal(f.code, f.message, f.hint))
+		s.tell(fatal(f.code, f.message, f.hint), drain)
+	}
+}
+
+// uncount makes room for another connection that is to log in.
+func (s *starter) uncount() {
+	if !s.uncounted {
+		s.uncounted = true
+		s.relay.metrics.Unauthenticated.Add(-1)
 	}
 }
 
 // tell sends a last message and closes the connection so that a client that
 // is still sending gets it rather than a reset.
-func (s *starter) tell(message []byte) {
-	s.conn.SetDeadline(time.Now().Add(drainTime))
+func (s *starter) tell(message []byte, drain time.Duration) {
+	s.conn.SetDeadline(time.Now().Add(drain))
 	if s.rw == nil {
 		s.rw = s.conn
 	}
-	if _, err := s.rw.Write(message); err != nil {
-		return
+	if len(message) > 0 {
+		if _, err := s.rw.Write(message); err != nil {
+			return
+		}
 	}
 	if s.tls != nil {
 		s.tls.CloseWrite() // a failure shows at the socket
