@@ -1,0 +1,129 @@
+// Package pgvalue turns parameter values, as they travel in Bind messages,
+// into the text PostgreSQL would print for them. It serves readers only; on
+// the way into the log values stay bytes.
+//
+// The scalar types clients send in binary are decoded here, arrays, ranges
+// and records by walking their elements; for what is left the codecs of
+// github.com/jackc/pgx/v5/pgtype are asked. What nobody can read is shown as
+// hexadecimal behind \x, so no value is ever hidden and none is guessed at.
+//
+// All functions may be called concurrently, and never panic, whatever the
+// bytes are.
+package pgvalue
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Format codes of the protocol.
+const (
+	FormatText   = 0
+	FormatBinary = 1
+)
+
+// maxDepth bounds arrays of records of arrays ...; a message of a gigabyte
+// could nest them deeper than a stack allows.
+const maxDepth = 16
+
+// Text returns the text form of a value that is not NULL: valid UTF-8, times
+// with zone in UTC.
+func Text(oid uint32, format int16, raw []byte) string {
+	switch format {
+	case FormatText:
+		return validText(raw)
+	case FormatBinary:
+		switch oid {
+		case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString:
+			return validText(raw)
+		}
+		buf := make([]byte, 0, 64)
+		if out, ok := appendBinary(buf, oid, raw, 0); ok {
+			return validText(out)
+		}
+	}
+	return string(appendHex(nil, raw))
+}
+
+// TypeName returns the name of a built-in type, such as int4 or timestamptz[],
+// and the number itself for others, as the server prints an unknown regtype.
+func TypeName(oid uint32) string {
+	if t, ok := builtin()[oid]; ok {
+		return t.name
+	}
+	return strconv.FormatUint(uint64(oid), 10)
+}
+
+type builtinType struct {
+	name  string
+	array bool
+}
+
+// builtin returns the types pgtype knows, by OID. Their OIDs lie below 10,000:
+// those from 10,000 on are assigned by initdb and differ between servers.
+var builtin = sync.OnceValue(func() map[uint32]builtinType {
+	types := make(map[uint32]builtinType)
+	m := pgtype.NewMap()
+	for oid := uint32(1); oid < 10000; oid++ {
+		t, ok := m.TypeForOID(oid)
+		if !ok {
+			continue
+		}
+		_, array := t.Codec.(*pgtype.ArrayCodec)
+		name := t.Name
+		if elem, ok := strings.CutPrefix(name, "_"); ok && array {
+			name = elem + "[]"
+		}
+		types[oid] = builtinType{name, array}
+	}
+	for oid, name := range map[uint32]string{
+		24: "regproc", 705: "unknown", 774: "macaddr8", 790: "money", 2202: "regprocedure", 2203: "regoper",
+		2204: "regoperator", 2205: "regclass", 2206: "regtype", 3220: "pg_lsn", 4089: "regnamespace",
+		4096: "regrole", 3734: "regconfig", 3769: "regdictionary", 3615: "tsquery", 2275: "cstring", 22: "int2vector", 30: "oidvector", 5069: "xid8",
+	} {
+		if _, ok := types[oid]; !ok {
+			types[oid] = builtinType{name: name}
+		}
+	}
+	return types
+})
+
+func validText(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
+
+func appendHex(dst, raw []byte) []byte {
+	return hex.AppendEncode(append(dst, `\x`...), raw)
+}
+
+// maps holds pgtype maps: one is not for concurrent use and costs some
+// microseconds to make.
+var maps = sync.Pool{New: func() any { return pgtype.NewMap() }}
+
+// appendByLibrary decodes with pgtype's codec and encodes the result as text.
+func appendByLibrary(dst []byte, oid uint32, raw []byte) (out []byte, ok bool) {
+	// A codec that trips over hostile bytes must not take the reader down;
+	// the map it may have left half-changed is dropped.
+	defer func() {
+		if recover() != nil {
+			out, ok = dst, false
+		}
+	}()
+	m := maps.Get().(*pgtype.Map)
+	t, known := m.TypeForOID(oid)
+	if !known {
+		maps.Put(m)
+		return dst, false
+	}
+	v, err := t.Codec.DecodeValue(m, oid, FormatBinary, raw)
+	if err == nil && v != nil {
+		var buf []byte
+		if buf, err = m.Encode(oid, FormatText, v, nil); err == nil && buf != nil {
+			dst, ok = append(dst, buf...), true
+		}
+	}
+	maps.Put(m)
+	return dst, ok
+}
