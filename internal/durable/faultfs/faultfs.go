@@ -76,6 +76,7 @@ type node struct {
 	now, disk []byte
 	pending   []write // not yet synced
 	lost      []write // pending when a Sync failed: no later Sync helps them
+	errs      int     // Syncs that failed
 }
 
 // A write is one change to a file; nil data is a change of length to off.
@@ -289,7 +290,7 @@ func (s *FS) open(name string, rw bool) (durable.File, error) {
 	if d.now[base] == nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
 	}
-	return &file{s: s, n: d.now[base], name: name, rw: rw}, nil
+	return &file{s: s, n: d.now[base], name: name, rw: rw, seen: d.now[base].errs}, nil
 }
 
 // Mkdir implements durable.FS. Directories are durable at once.

@@ -12,6 +12,7 @@ type file struct {
 	n    *node
 	name string
 	rw   bool
+	seen int // of n.errs
 }
 
 func (f *file) Size() (int64, error) {
@@ -82,6 +83,8 @@ func (f *file) change(w write) {
 func (f *file) Sync() error     { return f.sync(Sync) }
 func (f *file) Datasync() error { return f.sync(Datasync) }
 
+// sync fails on each file handle once for an error it was not yet told of, as
+// Linux does: one handle's error is no news to another.
 func (f *file) sync(op Op) error {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
@@ -89,7 +92,14 @@ func (f *file) sync(op Op) error {
 	if fault.Err == ErrCrashed {
 		return fault.Err
 	}
+	if fault.Err != nil {
+		f.n.errs++
+	}
 	f.n.sync(fault.Err == nil || fault.After)
+	if fault.Err == nil && f.seen < f.n.errs {
+		fault.Err = &fs.PathError{Op: string(op), Path: f.name, Err: syscall.EIO}
+	}
+	f.seen = f.n.errs
 	return fault.Err
 }
 
