@@ -11,7 +11,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"runtime"
@@ -223,6 +222,3 @@ func measureCopies(o *options, targets []*target, r *report, inTurn func(int, fu
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, time.Now().Format("15:04:05 ")+format+"\n", args...)
 }
-
-// nextPort returns a port to try.
-func nextPort() int { return 15000 + rand.IntN(17000) }

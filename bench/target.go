@@ -133,7 +133,7 @@ func (f *field) direct(_ context.Context, t *target) error {
 }
 
 func (f *field) haproxy(_ context.Context, t *target) error {
-	addr, err := freeAddr()
+	addr, err := pgserver.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ listen postgres
 }
 
 func (f *field) pgbouncer(_ context.Context, t *target) error {
-	addr, err := freeAddr()
+	addr, err := pgserver.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -235,17 +235,18 @@ func (f *field) notary(ctx context.Context, t *target, binary, mode string) erro
 		f.pgnotary = binary
 	}
 	var err error
-	if t.addr, err = freeAddr(); err != nil {
+	if t.addr, err = pgserver.FreeAddr(); err != nil {
 		return err
 	}
-	web, err := freeAddr()
+	web, err := pgserver.FreeAddr()
 	if err != nil {
 		return err
 	}
 	t.data = filepath.Join(f.dir, "log-"+mode)
 	t.stored = func() (int64, error) { return usedBytes(t.data) }
 	t.proxy, err = startProcess(filepath.Join(f.dir, mode+".log"), nil, f.pgnotary, "serve", "--listen", t.addr,
-		"--upstream", f.plain.Addr(), "--data", t.data, "--http", web, "--durability", mode)
+		"--upstream", f.plain.Addr(), "--data", t.data, "--http", web, "--durability", mode,
+		"--max-sessions", "2000", "--max-unauthenticated", "2000")
 	if err != nil {
 		return err
 	}
@@ -265,17 +266,4 @@ func canConnect(addr string) bool {
 		return false
 	}
 	return c.Close() == nil
-}
-
-// freeAddr returns an address of 127.0.0.1 nobody listens on, below the ports
-// that the kernel gives to outgoing connections.
-func freeAddr() (string, error) {
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(nextPort()))
-		l, err := net.Listen("tcp", addr)
-		if err == nil {
-			return addr, l.Close()
-		}
-	}
-	return "", errors.New("find a free port: none")
 }

@@ -291,19 +291,31 @@ func (s *Server) portTaken() bool {
 	return strings.Contains(s.logTail(), "Address already in use")
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on, below the range
-// from which the kernel takes ports for outgoing connections.
-func freePort() (int, error) {
+// FreeAddr returns an address of 127.0.0.1 that nobody listens on, with a port below the
+// range from which the kernel takes those of outgoing connections.
+func FreeAddr() (string, error) {
 	const first, last = 15000, 32000
 	var err error
 	for range 100 {
-		port := first + rand.IntN(last-first)
 		var l net.Listener
-		if l, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
-			return port, l.Close()
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
+		if l, err = net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
 		}
 	}
-	return 0, fmt.Errorf("find a free port: %w", err)
+	return "", fmt.Errorf("find a free port: %w", err)
+}
+
+func freePort() (int, error) {
+	addr, err := FreeAddr()
+	if err != nil {
+		return 0, err
+	}
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(port)
 }
 
 // cleanEnv is the environment without the variables that steer PostgreSQL's programs.
