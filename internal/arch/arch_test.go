@@ -41,6 +41,10 @@ func layers() map[string][]string {
 		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "tree", "wire"},
 		"verify":  {"event"}, // a second opinion: shares no reader with the rest
 		"web":     {"tree"},
+		// Parts of the capture path that stand alone.
+		"proxyproto": {},
+		"redact":     {},
+		"scram":      {},
 		// The rest.
 		"config":   {},
 		"pgserver": {},
@@ -69,7 +73,9 @@ func thirdParty() map[string][]string {
 }
 
 // pure packages take time, randomness, files and network as arguments.
-func pure() []string { return []string{"event", "wire", "session", "tree"} }
+func pure() []string {
+	return []string{"event", "proxyproto", "redact", "scram", "session", "tree", "wire"}
+}
 
 // trustedLines bounds the capture path, so that it can be read in an afternoon.
 const trustedLines = 4000
