@@ -1,0 +1,382 @@
+package query
+
+import (
+	"fmt"
+	"iter"
+	"strings"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
+)
+
+// A source is a log as the joins here need it.
+type source interface {
+	// Entries yields the entries from index from up to but without to.
+	Entries(from, to int64) iter.Seq2[journal.Entry, error]
+	// Entry returns one entry; it stays valid.
+	Entry(index int64) (journal.Entry, error)
+	// Blob returns the content of a blob.
+	Blob(ref *journal.BlobRef) ([]byte, error)
+}
+
+// A decoder turns entries into statements. It looks up the entries that they
+// refer to, and remembers what it found. It is not for concurrent use.
+type decoder struct {
+	src   source
+	names map[string]string // one copy of each user, database, tag ...
+	// refs holds entries referred to, old those of the generation before:
+	// when refs has taken maxRefs bytes, it becomes old and old goes. What is
+	// used again moves on to the new one.
+	refs, old map[int64]*ref
+	refBytes  int
+}
+
+// maxRefs bounds the bytes of one generation of a decoder's memory, and
+// maxNames the number of its strings.
+const (
+	maxRefs  = 16 << 20
+	maxNames = 4096
+	// outcomeSpan is how many entries behind a Parse its outcome is looked for
+	// when the types of its parameters are in nothing else.
+	outcomeSpan = 512
+)
+
+func newDecoder(src source) *decoder {
+	return &decoder{src: src, names: make(map[string]string), refs: make(map[int64]*ref)}
+}
+
+// A ref is an entry that others refer to: the one with their Parse, or their Bind.
+type ref struct {
+	ok          bool // its value is there
+	value       []byte
+	parse       int64 // reference to the Parse it goes back to, itself
+	types       []uint32
+	hasParse    bool
+	parsed      parseMsg
+	text        string
+	malformed   bool
+	typesSought bool
+}
+
+// decodeText turns text as it came over the wire into UTF-8, replacing what
+// is not. Which encoding the client had chosen is not looked at yet.
+func decodeText(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
+
+// name returns b, unescaped, as a string that is kept only once.
+func (d *decoder) name(b []byte) string {
+	if s, ok := d.names[string(b)]; ok {
+		return s
+	}
+	if len(d.names) >= maxNames {
+		clear(d.names)
+	}
+	s := unescape(b)
+	d.names[string(b)] = s
+	return s
+}
+
+// value returns an entry's value. ok is false if it is not there.
+func (d *decoder) value(e *journal.Entry) (b []byte, ok bool) {
+	if e.Blob != nil {
+		b, err := d.src.Blob(e.Blob)
+		return b, err == nil
+	}
+	return e.Value, e.Value != nil || !e.HasValue
+}
+
+// ref returns the entry at a reference, nil if there is none.
+func (d *decoder) ref(reference int64) (*ref, error) {
+	i, ok := event.Index(reference)
+	if !ok {
+		return nil, nil
+	}
+	if r := d.refs[i]; r != nil {
+		return r, nil
+	}
+	r := d.old[i]
+	if r == nil {
+		e, err := d.src.Entry(i)
+		if err != nil {
+			return nil, fmt.Errorf("read entry %d, which others refer to: %w", i, err)
+		}
+		var v view
+		if err := v.scan(e.Leaf); err != nil {
+			return nil, fmt.Errorf("read entry %d: %w", i, err)
+		}
+		r = &ref{parse: v.parse, types: typeList(v.types)}
+		r.value, r.ok = d.value(&e)
+		if body, found := findFrame(r.value, 'P'); found {
+			r.hasParse = true
+			r.parsed, r.ok = decodeParse(body)
+			r.malformed, r.ok = !r.ok, true
+			r.text = decodeText(r.parsed.text)
+		}
+	}
+	if size := len(r.value) + len(r.text); size <= maxRefs {
+		if d.refBytes += size; d.refBytes > maxRefs {
+			d.old, d.refs, d.refBytes = d.refs, make(map[int64]*ref), size
+		}
+		d.refs[i] = r
+	}
+	return r, nil
+}
+
+// soughtTypes looks for the types that the server told when it answered the
+// Parse at index i, whose ref r is.
+func (d *decoder) soughtTypes(r *ref, i int64) []uint32 {
+	if r.typesSought {
+		return r.types
+	}
+	r.typesSought = true
+	n := 0
+	for e, err := range d.src.Entries(i+1, i+1+outcomeSpan) {
+		var v view
+		if n++; err != nil || n > outcomeSpan || v.scan(e.Leaf) != nil {
+			break
+		}
+		if v.kind == event.KindOutcome && v.of == event.Ref(i) {
+			r.types = mergeTypes(r.types, typeList(v.types))
+			break
+		}
+	}
+	return r.types
+}
+
+// mergeTypes fills the zeros of a, and its end, from b.
+func mergeTypes(a, b []uint32) []uint32 {
+	if len(a) == 0 {
+		return b
+	}
+	for i, t := range b {
+		if i == len(a) {
+			a = append(a, t)
+		} else if a[i] == 0 {
+			a[i] = t
+		}
+	}
+	return a
+}
+
+// admission fills s from an admission's entry, but for its outcome. Raw bytes
+// in s alias e.Value and what the decoder remembers; s.Params is reused.
+func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
+	*s = Statement{Index: e.Index, Session: v.session, Kind: v.kind, Params: s.Params[:0], Of: v.of}
+	var err error
+	if s.Time, err = v.unixNano(); err != nil {
+		return err
+	}
+	s.User, s.Database, s.Application, s.Client = d.name(v.user), d.name(v.db), d.name(v.app), d.name(v.client)
+	s.Facts = factList(v.facts)
+	value, ok := d.value(e)
+	s.Unavailable = !ok
+	switch v.kind {
+	case event.KindQuery:
+		d.query(s, value)
+	case event.KindParse, event.KindBind, event.KindExecute:
+		return d.extended(s, value, v)
+	case event.KindFunctionCall:
+		d.functionCall(s, value)
+	case event.KindConnect:
+		if value != nil {
+			s.Version, s.Settings = decodeStartup(value, decodeText)
+		}
+	case event.KindCopy:
+		s.Copy = &Copy{Messages: v.rows, Bytes: v.bytes}
+		if len(value) == 32 {
+			s.Copy.SHA256 = value
+		}
+	case event.KindNotice:
+		if f, _, ok := nextFrame(value); ok && f.letter == 'A' {
+			n := decodeNotification(f.body, decodeText)
+			s.Notify = &n
+		} else if ok {
+			m := decodeServerMessage(f.body, decodeText)
+			s.Notice = &m
+		}
+	case event.KindViolation:
+		s.Raw = value
+	}
+	if v.sqlstate != nil && s.Error == nil && !concludes(v.kind) {
+		s.Error = d.serverError(value, v)
+	}
+	return nil
+}
+
+// serverError decodes the ErrorResponse in a value, and what the leaf says of
+// it if there is none.
+func (d *decoder) serverError(value []byte, v *view) *ServerMessage {
+	var m ServerMessage
+	if body, ok := findFrame(value, 'E'); ok {
+		m = decodeServerMessage(body, decodeText)
+	} else if v.sqlstate == nil {
+		return nil
+	}
+	if m.SQLState == "" {
+		m.SQLState = unescape(v.sqlstate)
+	}
+	return &m
+}
+
+func (d *decoder) query(s *Statement, value []byte) {
+	body, ok := findFrame(value, 'Q')
+	if !ok {
+		return
+	}
+	c := cursor{b: body}
+	s.setText(decodeText(c.str()), c.bad || len(c.b) > 0)
+}
+
+func (s *Statement) setText(text string, malformed bool) {
+	s.Text, s.HasText = text, true
+	s.Malformed = s.Malformed || malformed
+}
+
+func (d *decoder) functionCall(s *Statement, value []byte) {
+	body, found := findFrame(value, 'F')
+	if !found {
+		return
+	}
+	oid, args, ok := decodeFunctionCall(body)
+	lo := largeObjects[oid]
+	s.Malformed = !ok
+	s.Function = &Function{OID: oid, Name: lo.name}
+	s.setParams(&args, lo.args)
+}
+
+// extended decodes the messages of the extended protocol: those of the entry
+// itself, and those it goes back to.
+func (d *decoder) extended(s *Statement, value []byte, v *view) error {
+	var own struct{ parse, bind, execute []byte }
+	for rest := value; ; {
+		f, more, ok := nextFrame(rest)
+		if !ok {
+			break
+		}
+		switch {
+		case f.letter == 'P' && own.parse == nil:
+			own.parse = f.body
+		case f.letter == 'B' && own.bind == nil:
+			own.bind = f.body
+		case f.letter == 'E' && own.execute == nil:
+			own.execute = f.body
+		}
+		rest = more
+	}
+	if own.execute != nil {
+		m, ok := decodeExecute(own.execute)
+		s.Portal, s.MaxRows, s.Malformed = decodeText(m.portal), m.maxRows, !ok
+	}
+	types := typeList(v.types)
+	parse := v.parse
+	bound, hasBind := own.bind, own.bind != nil
+	if !hasBind && v.bind != 0 {
+		r, err := d.ref(v.bind)
+		if err != nil {
+			return err
+		}
+		s.Unavailable = s.Unavailable || !r.ok
+		bound, hasBind = findFrame(r.value, 'B')
+		types = mergeTypes(types, r.types)
+		if parse == 0 {
+			if parse = r.parse; r.hasParse {
+				parse = v.bind
+			}
+		}
+	}
+	var bind bindMsg
+	if hasBind {
+		var ok bool
+		bind, ok = decodeBind(bound)
+		s.Malformed = s.Malformed || !ok
+		s.Portal, s.Prepared = decodeText(bind.portal), decodeText(bind.statement)
+	}
+	if own.parse != nil {
+		m, ok := decodeParse(own.parse)
+		if !hasBind || string(m.name) == string(bind.statement) {
+			s.Prepared = decodeText(m.name)
+			s.setText(decodeText(m.text), !ok)
+			s.setParams(&bind, mergeTypes(types, m.types))
+			return nil
+		}
+	}
+	return d.referred(s, parse, &bind, types)
+}
+
+// referred sets text and parameters of a statement whose Parse is in another entry.
+func (d *decoder) referred(s *Statement, parse int64, bind *bindMsg, types []uint32) error {
+	r, err := d.ref(parse)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		s.setParams(bind, types)
+		return nil
+	}
+	s.Unavailable = s.Unavailable || !r.ok
+	if r.hasParse {
+		s.setText(r.text, r.malformed)
+		s.Prepared = decodeText(r.parsed.name)
+		types = mergeTypes(types, r.parsed.types)
+	}
+	types = mergeTypes(types, r.types)
+	for i := range bind.params {
+		if i >= len(types) || types[i] == 0 {
+			i, _ := event.Index(parse)
+			types = mergeTypes(types, d.soughtTypes(r, i))
+			break
+		}
+	}
+	s.setParams(bind, types)
+	return nil
+}
+
+func (s *Statement) setParams(m *bindMsg, types []uint32) {
+	for i, raw := range m.params {
+		p := Param{Format: m.format(i), Null: raw == nil, Raw: raw}
+		if i < len(types) {
+			p.OID = types[i]
+		}
+		s.Params = append(s.Params, p)
+	}
+}
+
+// outcome fills o from an outcome's entry.
+func (d *decoder) outcome(o *Outcome, e *journal.Entry, v *view) {
+	*o = Outcome{
+		Index: e.Index, Rows: v.rows, Bytes: v.bytes, Micros: v.micros, Tx: v.tx, Tags: o.Tags[:0],
+		Skipped: string(v.end) == string(event.EndSkipped), Suspended: string(v.end) == string(event.EndSuspended),
+		Discarded: string(v.end) == string(event.EndDiscarded),
+	}
+	for b := v.tags; len(b) > 0; {
+		val, rest, ok := scanString(b)
+		if !ok {
+			break
+		}
+		o.Tags = append(o.Tags, d.name(val))
+		if b = rest; len(b) > 0 {
+			b = b[1:]
+		}
+	}
+	if !v.hasValue && v.sqlstate == nil {
+		return
+	}
+	value, _ := d.value(e)
+	o.Error = d.serverError(value, v)
+	if o.Error != nil {
+		return
+	}
+	// Without an error the value is all the command tags, since they were too
+	// many for the leaf.
+	o.Tags = o.Tags[:0]
+	for {
+		f, rest, ok := nextFrame(value)
+		if !ok {
+			return
+		}
+		if f.letter == 'C' {
+			c := cursor{b: f.body}
+			o.Tags = append(o.Tags, decodeText(c.str()))
+		}
+		value = rest
+	}
+}

@@ -1,0 +1,219 @@
+package query
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+)
+
+// A Filter selects statements; all conditions that are set must hold. The
+// zero Filter selects everything but Bind messages on their own, which are
+// shown only if they failed or if Kinds asks for them: what was bound is shown
+// with each Execute.
+type Filter struct {
+	Since, Until time.Time // admissions from Since on, up to and with Until
+
+	User, Database, Application string // as in the start-up packet, exactly
+	Client                      string // address, address:port, network or beginning
+	Session                     string // id, or the beginning of it, in hexadecimal
+	Kinds                       []string
+	Text                        string         // part of the statement's text
+	Regexp                      *regexp.Regexp // found in the statement's text
+	SQLState                    string         // of the error, or its beginning (a class: 23)
+	MinDuration                 time.Duration  // statements whose end is known only
+
+	From, End int64 // indexes from From up to but without End; 0 means no end
+	Limit     int   // statements, 0 for all
+
+	everyBind bool // show Bind messages on their own in any case
+}
+
+// A matcher is a Filter made ready for use.
+type matcher struct {
+	f            *Filter
+	since, until []byte // as in leaves
+	stop         []byte // until, and the slack
+	session      uint64
+	sessionMask  uint64
+	kinds        []event.Kind
+	user, db     string
+	app          string
+	client       func(string) bool
+	minMicros    int64
+	end          int64
+}
+
+// leafText is how many bytes of a name a leaf keeps.
+const leafText = 128
+
+func cutName(s string) string {
+	if len(s) > leafText {
+		return s[:leafText] + "…"
+	}
+	return s
+}
+
+// slack is how far apart entries may stand in the log from the order of their
+// times: sessions stamp their entries before they queue for an index, and
+// clocks are set. Searches by time look that much further.
+const slack = time.Minute
+
+func (f *Filter) compile() (*matcher, error) {
+	m := &matcher{f: f, user: cutName(f.User), db: cutName(f.Database), app: cutName(f.Application), end: f.End}
+	if m.end == 0 {
+		m.end = 1<<63 - 1
+	}
+	if f.From < 0 || f.End < 0 {
+		return nil, fmt.Errorf("index %d is below 0", min(f.From, f.End))
+	}
+	if !f.Since.IsZero() {
+		m.since = event.AppendTime(nil, f.Since.UnixNano())
+	}
+	if !f.Until.IsZero() {
+		m.until = event.AppendTime(nil, f.Until.UnixNano())
+		m.stop = event.AppendTime(nil, f.Until.Add(slack).UnixNano())
+	}
+	if f.Session != "" {
+		id := strings.ToLower(f.Session)
+		if len(id) > 16 {
+			return nil, fmt.Errorf("session id %q is longer than 16 digits", f.Session)
+		}
+		n, err := strconv.ParseUint(id+strings.Repeat("0", 16-len(id)), 16, 64)
+		if err != nil {
+			return nil, fmt.Errorf("session id %q is not hexadecimal", f.Session)
+		}
+		m.session, m.sessionMask = n, ^uint64(0)<<(64-4*len(id))
+	}
+	for _, k := range f.Kinds {
+		kind := kindOf([]byte(k))
+		if kind == "" || joined(kind) {
+			return nil, fmt.Errorf("unknown kind %q", k)
+		}
+		m.kinds = append(m.kinds, kind)
+	}
+	if f.Client != "" {
+		m.client = clientMatcher(f.Client)
+	}
+	m.minMicros = f.MinDuration.Microseconds()
+	return m, nil
+}
+
+// clientMatcher returns a test for client addresses as they stand in leaves:
+// "host:port", "[host]:port" or "unix".
+func clientMatcher(want string) func(string) bool {
+	host := func(client string) (netip.Addr, bool) {
+		h, _, err := net.SplitHostPort(client)
+		if err != nil {
+			return netip.Addr{}, false
+		}
+		a, err := netip.ParseAddr(h)
+		return a.Unmap(), err == nil
+	}
+	if a, err := netip.ParseAddr(strings.Trim(want, "[]")); err == nil {
+		return func(client string) bool {
+			h, ok := host(client)
+			return ok && h == a.Unmap()
+		}
+	}
+	if p, err := netip.ParsePrefix(want); err == nil {
+		return func(client string) bool {
+			h, ok := host(client)
+			return ok && p.Contains(h)
+		}
+	}
+	return func(client string) bool {
+		return strings.HasPrefix(client, want) && (!strings.Contains(want, ":") || strings.HasSuffix(want, ":") || client == want)
+	}
+}
+
+// joined says that entries of this kind are never statements of their own.
+func joined(k event.Kind) bool { return k == event.KindOutcome || k == event.KindSettle }
+
+// concludes says that entries of this kind are followed by an outcome.
+func concludes(k event.Kind) bool {
+	switch k {
+	case event.KindQuery, event.KindParse, event.KindBind, event.KindExecute, event.KindFunctionCall:
+		return true
+	}
+	return false
+}
+
+// settles says that it matters whether a statement of this kind was committed.
+func settles(k event.Kind) bool {
+	return k == event.KindQuery || k == event.KindExecute || k == event.KindFunctionCall
+}
+
+// leaf tests what an admission's leaf tells. A Bind passes: whether it is
+// shown depends on its outcome.
+func (m *matcher) leaf(index int64, v *view) bool {
+	if index < m.f.From || index >= m.end || joined(v.kind) {
+		return false
+	}
+	if v.session&m.sessionMask != m.session {
+		return false
+	}
+	if len(m.kinds) > 0 && !slices.Contains(m.kinds, v.kind) {
+		return false
+	}
+	if m.since != nil && bytes.Compare(v.time, m.since) < 0 || m.until != nil && bytes.Compare(v.time, m.until) > 0 {
+		return false
+	}
+	if !sameText(v.user, m.user) || !sameText(v.db, m.db) || !sameText(v.app, m.app) {
+		return false
+	}
+	if m.client != nil && (v.client == nil || !m.client(unescape(v.client))) {
+		return false
+	}
+	if !concludes(v.kind) {
+		return m.f.MinDuration == 0 && (m.f.SQLState == "" || m.sqlstate(v.sqlstate))
+	}
+	return true
+}
+
+// past reports whether no later entry can be wanted, by its time.
+func (m *matcher) past(v *view) bool {
+	return m.stop != nil && bytes.Compare(v.time, m.stop) > 0
+}
+
+// sameText compares an escaped string of a leaf with what is wanted, "" for anything.
+func sameText(b []byte, want string) bool {
+	if want == "" || string(b) == want {
+		return true
+	}
+	return bytes.IndexByte(b, '\\') >= 0 && unescape(b) == want
+}
+
+func (m *matcher) sqlstate(b []byte) bool {
+	return bytes.HasPrefix(b, []byte(m.f.SQLState)) && len(b) > 0
+}
+
+// byText says that the text of statements must be looked at.
+func (m *matcher) byText() bool { return m.f.Text != "" || m.f.Regexp != nil }
+
+func (m *matcher) text(s *Statement) bool {
+	return s.HasText && strings.Contains(s.Text, m.f.Text) && (m.f.Regexp == nil || m.f.Regexp.MatchString(s.Text))
+}
+
+// byOutcome says that a statement is selected by how it ended.
+func (m *matcher) byOutcome() bool { return m.f.SQLState != "" || m.f.MinDuration > 0 }
+
+// outcome tests the leaf of the outcome of a statement of this kind; v is nil
+// if the end was never seen.
+func (m *matcher) outcome(kind event.Kind, v *view) bool {
+	if kind == event.KindBind && len(m.kinds) == 0 && !m.f.everyBind && (v == nil || v.sqlstate == nil) {
+		return false
+	}
+	if m.f.SQLState != "" && (v == nil || !m.sqlstate(v.sqlstate)) {
+		return false
+	}
+	return m.f.MinDuration == 0 || v != nil && string(v.end) != string(event.EndUnknown) &&
+		string(v.end) != string(event.EndSkipped) && v.micros >= m.minMicros
+}

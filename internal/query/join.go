@@ -1,0 +1,381 @@
+package query
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
+)
+
+// A record is an admission on its way through a joiner, with what has been
+// learned of its end so far.
+type record struct {
+	leaf, value []byte // copies
+	entry       journal.Entry
+	view        view
+	seen        time.Time // tail only: when it was read
+
+	statement Statement
+	decoded   bool
+	outcome   Outcome
+	types     []uint32 // parameter types told by the outcome
+	hasEnd    bool     // the outcome was read, whatever it says
+	unknown   bool     // it says that the end was never seen
+	committed int8
+	settled   bool // nothing more is to be learned about committed
+	final     bool // nothing more is to be learned at all
+	dropped   bool // it does not match after all
+}
+
+// A settlement says what became of a session's work: of the admissions from
+// since to of.
+type settlement struct {
+	since, of int64
+	committed int8
+}
+
+func (s *settlement) covers(index int64) bool {
+	return s.committed != 0 && index >= s.since && index <= s.of
+}
+
+// A sessionState holds the records of one session that are not final, in log order.
+type sessionState struct {
+	open []*record
+	// ahead is what a look further into the log has found out: a settlement
+	// to come, and the index from which on no other one will; 0 if not known.
+	ahead settlement
+	never int64
+}
+
+// A joiner brings admissions together with their outcomes and settlements.
+// Entries go in with entry, in log order; statements come out of next, in log
+// order too, each as soon as nothing more can be learned about it: its outcome
+// is there, and its transaction has ended, or its session, or the proxy's run.
+//
+// A statement that waits for long (a transaction can be open for days) makes
+// those behind it wait. The caller bounds that with full and lookAhead.
+type joiner struct {
+	dec      *decoder
+	match    *matcher
+	sessions map[uint64]*sessionState
+	fifo     []*record // from head on; dropped ones are still there
+	head     int
+	bytes    int // of the records in fifo
+	free     []*record
+	view     view
+	now      time.Time // tail only
+}
+
+// maxWaiting and maxWaitingBytes bound the statements held by a search.
+const (
+	maxWaiting      = 8192
+	maxWaitingBytes = 16 << 20
+)
+
+func newJoiner(src source, m *matcher) *joiner {
+	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState)}
+}
+
+// entry takes the next entry of the log. e may be reused afterwards.
+func (j *joiner) entry(e *journal.Entry) error {
+	v := &j.view
+	if err := v.scan(e.Leaf); err != nil {
+		return fmt.Errorf("read entry %d: %w", e.Index, err)
+	}
+	switch v.kind {
+	case event.KindOutcome, event.KindSettle:
+		j.conclude(j.sessions[v.session], e, v)
+		return nil
+	case event.KindDisconnect:
+		j.endSession(v.session)
+	case event.KindStart:
+		for id := range j.sessions {
+			j.endSession(id)
+		}
+	}
+	if j.match.leaf(e.Index, v) {
+		return j.admit(e)
+	}
+	return nil
+}
+
+// admit begins the record of an admission.
+func (j *joiner) admit(e *journal.Entry) error {
+	r := j.newRecord()
+	r.leaf = append(r.leaf[:0], e.Leaf...)
+	r.entry = *e
+	r.entry.Leaf = r.leaf
+	r.seen = j.now
+	if e.Value != nil {
+		r.value = append(r.value[:0], e.Value...)
+		r.entry.Value = r.value
+	}
+	if err := r.view.scan(r.leaf); err != nil {
+		return fmt.Errorf("read entry %d: %w", e.Index, err)
+	}
+	if j.match.byText() {
+		if err := j.decode(r); err != nil {
+			return err
+		}
+		if !j.match.text(&r.statement) {
+			j.free = append(j.free, r)
+			return nil
+		}
+	}
+	j.fifo = append(j.fifo, r)
+	j.bytes += r.size()
+	if !concludes(r.view.kind) {
+		r.final = true
+		return nil
+	}
+	s := j.sessions[r.view.session]
+	if s == nil {
+		s = new(sessionState)
+		j.sessions[r.view.session] = s
+	}
+	if s.ahead.covers(e.Index) {
+		r.committed, r.settled = s.ahead.committed, true
+	}
+	r.settled = r.settled || !settles(r.view.kind) || s.never > 0 && e.Index >= s.never
+	s.open = append(s.open, r)
+	return nil
+}
+
+func (j *joiner) newRecord() *record {
+	n := len(j.free)
+	if n == 0 {
+		return new(record)
+	}
+	r := j.free[n-1]
+	j.free = j.free[:n-1]
+	value := r.value[:0]
+	if cap(value) > 64<<10 { // one large statement is no reason to keep as much for each
+		value = nil
+	}
+	*r = record{leaf: r.leaf, value: value,
+		statement: Statement{Params: r.statement.Params}, outcome: Outcome{Tags: r.outcome.Tags}}
+	return r
+}
+
+// size is what a record counts for in the joiner's memory, in bytes.
+func (r *record) size() int {
+	return 512 + len(r.leaf) + len(r.value) + len(r.statement.Text)
+}
+
+func (j *joiner) decode(r *record) error {
+	if r.decoded {
+		return nil
+	}
+	r.decoded = true
+	if err := j.dec.admission(&r.statement, &r.entry, &r.view); err != nil {
+		return fmt.Errorf("read entry %d: %w", r.entry.Index, err)
+	}
+	return nil
+}
+
+// conclude applies an outcome or settlement to the open records of its
+// session. Applying one twice changes nothing.
+func (j *joiner) conclude(s *sessionState, e *journal.Entry, v *view) {
+	if s == nil {
+		return
+	}
+	of, ok := event.Index(v.of)
+	if !ok {
+		of = e.Index
+	}
+	if v.kind == event.KindOutcome {
+		if i, found := slices.BinarySearchFunc(s.open, of, func(r *record, of int64) int {
+			return int(r.entry.Index - of)
+		}); found {
+			j.end(s.open[i], e, v)
+		}
+	}
+	since := of
+	if i, ok := event.Index(v.since); ok {
+		since = i
+	}
+	s.settle(settlement{since, of, v.committed})
+}
+
+// end applies an outcome to its record.
+func (j *joiner) end(r *record, e *journal.Entry, v *view) {
+	if r.hasEnd {
+		return
+	}
+	r.hasEnd = true
+	r.unknown = string(v.end) == string(event.EndUnknown)
+	r.dropped = !j.match.outcome(r.view.kind, v)
+	if r.dropped {
+		r.final = true
+		return
+	}
+	r.types = typeList(v.types)
+	if !r.unknown || v.sqlstate != nil {
+		j.dec.outcome(&r.outcome, e, v)
+		r.unknown = false
+	}
+	// Outside a transaction, after an outcome that says nothing of a commit,
+	// no other entry will; and what did not run has nothing to commit.
+	if r.unknown || v.tx == 'I' || r.outcome.Skipped || r.outcome.Discarded {
+		r.settled = true
+	}
+}
+
+// settle applies a settlement and lets go of the records that are final.
+func (s *sessionState) settle(t settlement) {
+	keep := s.open[:0]
+	for _, r := range s.open {
+		if t.covers(r.entry.Index) && settles(r.view.kind) {
+			r.committed, r.settled = t.committed, true
+		}
+		r.final = r.final || r.hasEnd && r.settled
+		if !r.final {
+			keep = append(keep, r)
+		}
+	}
+	clear(s.open[len(keep):])
+	s.open = keep
+}
+
+// endSession makes all records of a session final.
+func (j *joiner) endSession(id uint64) {
+	s := j.sessions[id]
+	if s == nil {
+		return
+	}
+	for _, r := range s.open {
+		r.final = true
+	}
+	delete(j.sessions, id)
+}
+
+// next returns the next statement, if the first in line is final, or in any
+// case if force is set. It is valid until the next call of a method.
+func (j *joiner) next(force bool) (*Statement, error) {
+	for j.waiting() && (force || j.fifo[j.head].final) {
+		if s, err := j.pop(); s != nil || err != nil {
+			return s, err
+		}
+	}
+	return nil, nil
+}
+
+// pop takes the first record off the line, final or not, and returns its
+// statement, nil if it is not wanted after all.
+func (j *joiner) pop() (*Statement, error) {
+	r := j.fifo[j.head]
+	j.fifo[j.head] = nil
+	if j.head++; j.head == len(j.fifo) {
+		j.fifo, j.head = j.fifo[:0], 0
+	} else if j.head >= 1024 && j.head*2 >= len(j.fifo) {
+		n := copy(j.fifo, j.fifo[j.head:])
+		clear(j.fifo[n:])
+		j.fifo, j.head = j.fifo[:n], 0
+	}
+	return j.release(r)
+}
+
+// release makes the statement of a record that left the line.
+func (j *joiner) release(r *record) (*Statement, error) {
+	j.bytes -= r.size()
+	if !r.final {
+		j.forget(r)
+	}
+	if concludes(r.view.kind) && !r.hasEnd {
+		r.dropped = !j.match.outcome(r.view.kind, nil)
+	}
+	if r.dropped {
+		j.free = append(j.free, r)
+		return nil, nil
+	}
+	return j.finish(r)
+}
+
+// forget takes a record that is not final off its session.
+func (j *joiner) forget(r *record) {
+	s := j.sessions[r.view.session]
+	s.open = slices.DeleteFunc(s.open, func(o *record) bool { return o == r })
+}
+
+// finish makes the statement of a record that left the queue. The record is
+// reused after the next call of a method of j that reads an entry.
+func (j *joiner) finish(r *record) (*Statement, error) {
+	if err := j.decode(r); err != nil {
+		return nil, err
+	}
+	j.free = append(j.free, r)
+	s := &r.statement
+	if r.hasEnd && !r.unknown {
+		r.outcome.Committed = r.committed
+		s.Outcome = &r.outcome
+	}
+	for i := range s.Params {
+		if s.Params[i].OID == 0 && i < len(r.types) {
+			s.Params[i].OID = r.types[i]
+		}
+	}
+	return s, nil
+}
+
+// waiting reports whether statements are held.
+func (j *joiner) waiting() bool { return j.head < len(j.fifo) }
+
+// full reports whether so much is held that the first in line must go.
+func (j *joiner) full() bool {
+	return len(j.fifo)-j.head > maxWaiting || j.bytes > maxWaitingBytes
+}
+
+// lookAhead reads on from index from, for the session of the statement first
+// in line only, until all is known about it or there is nothing more to know.
+// What it learns about statements behind it, and those to come in the same
+// transaction, is kept, so each long transaction costs one look.
+func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) error {
+	head := j.fifo[j.head]
+	s := j.sessions[head.view.session]
+	settled, n := head.entry.Index, 0
+	for e, err := range src.Entries(from, to) {
+		if err != nil {
+			return err
+		}
+		if n++; n%4096 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var v view
+		if err := v.scan(e.Leaf); err != nil {
+			return fmt.Errorf("read entry %d: %w", e.Index, err)
+		}
+		if v.kind == event.KindStart {
+			break
+		}
+		if v.session != head.view.session {
+			continue
+		}
+		if v.kind == event.KindDisconnect {
+			break
+		}
+		if !joined(v.kind) {
+			continue
+		}
+		if v.committed != 0 {
+			of, _ := event.Index(v.of)
+			settled = max(settled, of)
+			if since, ok := event.Index(v.since); ok {
+				s.ahead = settlement{since, of, v.committed}
+			}
+		}
+		if j.conclude(s, &e, &v); head.final {
+			return nil
+		}
+	}
+	// There is no more of this session to come, or not yet: all that can be
+	// known about its open records has been applied to them.
+	s.never = settled + 1
+	for _, r := range s.open {
+		r.final = true
+	}
+	s.open = nil
+	return nil
+}

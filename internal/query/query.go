@@ -1,0 +1,259 @@
+// Package query reads a log for people: it lists entries, joins each
+// statement with its parameters and its outcome, searches and follows.
+//
+// It works on the data directory of a log at rest or of one that another
+// process writes, and never changes it. Of a log being written it shows what
+// is known to be durable. It decodes what the session wrote down as bytes:
+//
+//	parse   #7  P stmt "SELECT $1"          ──┐ parse 7
+//	execute #9  B E, raw parameters         ──┴─▶ Statement ◀──┐ of 9
+//	outcome #10 tags, rows, duration, error ──────────────────┘
+//	settle  #15 committed, since 9          ──────────────────▶ committed
+//
+// Nothing here is evidence: package verify checks, this one displays.
+package query
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/tree"
+)
+
+// An Entry is one entry of the log, its leaf and its value as they stand.
+type Entry = journal.Entry
+
+// A Log is a read-only view of a data directory. It may be used concurrently.
+// It keeps no file open between calls.
+type Log struct {
+	dir    string
+	reader *journal.Reader
+	info   struct {
+		Format  int       `json:"format"`
+		Origin  string    `json:"origin"`
+		VKey    string    `json:"vkey"`
+		Created time.Time `json:"created"`
+	}
+
+	mu    sync.Mutex
+	roots map[int64]tree.Hash // of full bundles, see nodes
+}
+
+// formatVersion is the version of data directories this package reads.
+const formatVersion = 1
+
+// Open returns a view of the log in the data directory dir.
+func Open(dir string) (*Log, error) {
+	l := &Log{dir: dir, roots: make(map[int64]tree.Hash)}
+	b, err := os.ReadFile(filepath.Join(dir, "log.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("open log: %s is not a data directory: it has no log.json", dir)
+	} else if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	if err := json.Unmarshal(b, &l.info); err != nil {
+		return nil, fmt.Errorf("open log: %s: %w", filepath.Join(dir, "log.json"), err)
+	}
+	if l.info.Format != formatVersion {
+		return nil, fmt.Errorf("open log: %s has format %d, this program reads %d", dir, l.info.Format, formatVersion)
+	}
+	if l.reader, err = journal.OpenReader(dir); err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return l, nil
+}
+
+// Origin returns the log's name, which its checkpoints begin with.
+func (l *Log) Origin() string { return l.info.Origin }
+
+// VKey returns the key, in the form of note verifiers, that checks the checkpoints.
+func (l *Log) VKey() string { return l.info.VKey }
+
+// Created returns when the log was begun.
+func (l *Log) Created() time.Time { return l.info.Created }
+
+// Size looks at the files again and returns the number of entries that may be
+// shown: those known to be durable.
+func (l *Log) Size() (int64, error) { return l.reader.Size() }
+
+// First returns the index of the first entry that is still there.
+func (l *Log) First() int64 { return l.reader.First() }
+
+// Checkpoint returns the latest signed checkpoint. Before there is one, the
+// error wraps fs.ErrNotExist.
+func (l *Log) Checkpoint() ([]byte, error) {
+	b, err := os.ReadFile(filepath.Join(l.dir, "checkpoint"))
+	if err != nil {
+		return nil, fmt.Errorf("read checkpoint: %w", err)
+	}
+	return b, nil
+}
+
+// Entry returns one entry, which stays valid. For an index that may not be
+// shown the error wraps fs.ErrNotExist.
+func (l *Log) Entry(index int64) (Entry, error) {
+	if index < 0 {
+		return Entry{}, fmt.Errorf("entry %d: %w", index, fs.ErrNotExist)
+	}
+	return l.reader.Entry(index)
+}
+
+// Entries iterates over the entries from index from up to but without to, as
+// far as they may be shown. An entry is valid until the next step; the
+// iteration ends after an error.
+func (l *Log) Entries(from, to int64) iter.Seq2[Entry, error] { return l.reader.Entries(from, to) }
+
+// Value returns an entry's value, wherever it is kept; nil if it has none.
+func (l *Log) Value(e *Entry) ([]byte, error) {
+	switch {
+	case e.Blob != nil:
+		return l.Blob(e.Blob)
+	case e.HasValue && e.Value == nil:
+		return nil, fmt.Errorf("value of entry %d: %w", e.Index, fs.ErrNotExist)
+	}
+	return e.Value, nil
+}
+
+// maxBlob bounds a blob: no message of the protocol is larger.
+const maxBlob = 1 << 30
+
+// Blob returns the content of a blob.
+func (l *Log) Blob(ref *journal.BlobRef) ([]byte, error) {
+	f, err := l.reader.OpenBlob(ref)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err == nil && (size != ref.Size || size > maxBlob) {
+		err = fmt.Errorf("it has %d bytes, want %d", size, ref.Size)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read blob %x: %w", ref.ID, err)
+	}
+	b := make([]byte, size)
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return nil, fmt.Errorf("read blob %x: %w", ref.ID, err)
+	}
+	return b, nil
+}
+
+// Search calls fn with each statement that f selects, in the order of the
+// log, as far as it may be shown when Search begins. It needs the same memory
+// for a log of any length. The statement is valid until fn returns; an error
+// of fn ends the search and is returned as it is.
+func (l *Log) Search(ctx context.Context, f Filter, fn func(*Statement) error) error {
+	size, err := l.Size()
+	if err != nil {
+		return err
+	}
+	from := max(f.From, l.First())
+	if !f.Since.IsZero() {
+		start, err := l.seek(f.Since)
+		if err != nil {
+			return err
+		}
+		from = max(from, start)
+	}
+	return search(ctx, l, &f, from, size, fn)
+}
+
+// Statement returns the entry at index as a statement joined with its end.
+// For an outcome or a settlement it is the statement that it speaks about.
+func (l *Log) Statement(ctx context.Context, index int64) (*Statement, error) {
+	e, err := l.Entry(index)
+	if err != nil {
+		return nil, err
+	}
+	var v view
+	if err := v.scan(e.Leaf); err != nil {
+		return nil, fmt.Errorf("read entry %d: %w", index, err)
+	}
+	if joined(v.kind) && v.of > 0 {
+		index = v.of - 1
+	}
+	size, err := l.Size()
+	if err != nil {
+		return nil, err
+	}
+	var found *Statement
+	f := Filter{From: index, End: index + 1, Limit: 1, everyBind: true}
+	err = search(ctx, l, &f, index, size, func(s *Statement) error {
+		found = s.Clone()
+		return nil
+	})
+	if err == nil && found == nil {
+		err = fmt.Errorf("entry %d is no statement", index)
+	}
+	return found, err
+}
+
+// seek returns an index before which no entry has a time of t or later, if
+// the clock was never set back by more than the slack. It reads some twenty
+// entries of the largest log.
+func (l *Log) seek(t time.Time) (int64, error) {
+	size, err := l.Size()
+	if err != nil {
+		return 0, err
+	}
+	first, from := l.First(), t.Add(-slack).UnixNano()
+	var failed error
+	n := sort.Search(int(size-first), func(i int) bool {
+		if failed != nil {
+			return true
+		}
+		e, err := l.Entry(first + int64(i))
+		var v view
+		if err == nil {
+			err = v.scan(e.Leaf)
+		}
+		var at int64
+		if err == nil {
+			at, err = v.unixNano()
+		}
+		failed = err
+		return at >= from
+	})
+	return first + int64(n), failed
+}
+
+// Bundle returns the entries from index n*256 on, width of them, in the format
+// of tlog-tiles: each leaf with its length in 16 bits in front.
+func (l *Log) Bundle(n int64, width int) ([]byte, error) {
+	var out []byte
+	err := l.bundle(n, width, func(leaf []byte) {
+		out = binary.BigEndian.AppendUint16(out, uint16(len(leaf)))
+		out = append(out, leaf...)
+	})
+	return out, err
+}
+
+// bundle calls f with width leaves from index n*256 on.
+func (l *Log) bundle(n int64, width int, f func(leaf []byte)) error {
+	if n < 0 || n > 1<<54 || width < 1 || width > tree.Width {
+		return fmt.Errorf("bundle %d of width %d: %w", n, width, fs.ErrNotExist)
+	}
+	from, got := n*tree.Width, 0
+	for e, err := range l.reader.Entries(from, from+int64(width)) {
+		if err != nil {
+			return err
+		}
+		f(e.Leaf)
+		got++
+	}
+	if got != width {
+		return fmt.Errorf("entry %d: %w", from+int64(got), fs.ErrNotExist)
+	}
+	return nil
+}

@@ -1,0 +1,171 @@
+package query
+
+import (
+	"bytes"
+	"slices"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/pgvalue"
+)
+
+// A Statement is one object of `search --json`: a statement with its
+// parameters and its end, or another event of the log. Which fields are set
+// depends on the kind; AppendJSON leaves out what does not apply.
+//
+// Strings are valid UTF-8. Raw bytes belong to the statement and stay valid.
+type Statement struct {
+	Index   int64
+	Time    int64  // Unix nanoseconds
+	Session uint64 // 0 in the proxy's own entries
+
+	User, Database, Application, Client string
+
+	Kind event.Kind
+
+	HasText bool
+	Text    string
+	Params  []Param
+
+	// Malformed says that the message could not be read to its end. It was
+	// recorded and passed on as it came; only the decoded form is incomplete.
+	Malformed bool
+	// Unavailable says that the value this entry or its Parse or Bind refers
+	// to is no longer there (erased, expired or damaged; verify tells).
+	Unavailable bool
+
+	Prepared string // name of the prepared statement, if it has one
+	Portal   string // name of the portal, if it has one
+	MaxRows  int32  // row limit of Execute, 0 for none
+
+	Function *Function    // function_call
+	Version  uint32       // connect: protocol version, major in the upper half
+	Settings []Setting    // connect: settings of the start-up packet, in order
+	Facts    []event.Fact // what only a few kinds have
+	Of       int64        // index plus one of the entry this one speaks about (event.Index)
+	Copy     *Copy        // copy
+	Notice   *ServerMessage
+	Notify   *Notification
+	Error    *ServerMessage // auth: why a login failed
+	Raw      []byte         // violation: the bytes at its place
+
+	Outcome *Outcome // nil if the end was never seen
+}
+
+// A Param is a parameter of a statement or an argument of a function call.
+type Param struct {
+	OID    uint32 // type, 0 if not known
+	Format int16  // 0 text, 1 binary
+	Null   bool
+	Raw    []byte // as on the wire
+}
+
+// Text returns the value as PostgreSQL would print it. ok is false for NULL.
+// Binary values of unknown types are hexadecimal behind \x.
+func (p *Param) Text() (s string, ok bool) {
+	if p.Null {
+		return "", false
+	}
+	return pgvalue.Text(p.OID, p.Format, p.Raw), true
+}
+
+// An Outcome is how a statement ended.
+type Outcome struct {
+	Index     int64    // of the entry that says so
+	Tags      []string // command tags in order
+	Rows      int64    // DataRow messages
+	Bytes     int64    // their bytes, headers included
+	Micros    int64    // from admission to end
+	Tx        byte     // transaction status afterwards, 0 if not known
+	Committed int8     // +1 committed, -1 rolled back, 0 not known
+	Skipped   bool     // the server ignored the statement after an earlier error
+	Suspended bool     // row limit reached, the portal stayed open
+	Discarded bool     // the server dropped it
+	Error     *ServerMessage
+}
+
+// A Function names the function of a FunctionCall.
+type Function struct {
+	OID  uint32
+	Name string // "" if not one of the large-object functions
+}
+
+// A Copy is what a copy entry says of the data that went through.
+type Copy struct {
+	Messages int64 // CopyData messages
+	Bytes    int64 // their content
+	SHA256   []byte
+}
+
+// Clone returns a copy of s that stays valid. It shares no memory with s but
+// strings, facts and messages from the server, which nobody changes.
+func (s *Statement) Clone() *Statement {
+	c := *s
+	c.Params = slices.Clone(s.Params)
+	for i := range c.Params {
+		c.Params[i].Raw = bytes.Clone(c.Params[i].Raw)
+	}
+	c.Raw = bytes.Clone(s.Raw)
+	if s.Copy != nil {
+		copied := *s.Copy
+		copied.SHA256 = bytes.Clone(copied.SHA256)
+		c.Copy = &copied
+	}
+	if s.Outcome != nil {
+		o := *s.Outcome
+		o.Tags = slices.Clone(o.Tags)
+		c.Outcome = &o
+	}
+	return &c
+}
+
+// Duration returns microseconds from admission to end; ok is false while the
+// end is not known.
+func (s *Statement) Duration() (us int64, ok bool) {
+	if s.Outcome == nil || s.Outcome.Skipped {
+		return 0, false
+	}
+	return s.Outcome.Micros, true
+}
+
+// SQLState returns the code of the error this statement or event ended with,
+// or "".
+func (s *Statement) SQLState() string {
+	switch {
+	case s.Outcome != nil && s.Outcome.Error != nil:
+		return s.Outcome.Error.SQLState
+	case s.Error != nil:
+		return s.Error.SQLState
+	}
+	return ""
+}
+
+// A largeObjectFunction is one that client libraries call with FunctionCall.
+type largeObjectFunction struct {
+	name string
+	args []uint32
+}
+
+const (
+	oidBytea = 17
+	oidInt8  = 20
+	oidInt4  = 23
+	oidOid   = 26
+)
+
+// largeObjects maps the OIDs of the server's large-object functions, fixed
+// since PostgreSQL 6, 9.3 for the 64-bit ones.
+var largeObjects = map[uint32]largeObjectFunction{
+	715:  {"lo_create", []uint32{oidOid}},
+	952:  {"lo_open", []uint32{oidOid, oidInt4}},
+	953:  {"lo_close", []uint32{oidInt4}},
+	954:  {"loread", []uint32{oidInt4, oidInt4}},
+	955:  {"lowrite", []uint32{oidInt4, oidBytea}},
+	956:  {"lo_lseek", []uint32{oidInt4, oidInt4, oidInt4}},
+	957:  {"lo_creat", []uint32{oidInt4}},
+	958:  {"lo_tell", []uint32{oidInt4}},
+	964:  {"lo_unlink", []uint32{oidOid}},
+	1004: {"lo_truncate", []uint32{oidInt4, oidInt4}},
+	3170: {"lo_lseek64", []uint32{oidInt4, oidInt8, oidInt4}},
+	3171: {"lo_tell64", []uint32{oidInt4}},
+	3172: {"lo_truncate64", []uint32{oidInt4, oidInt8}},
+}

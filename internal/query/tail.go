@@ -1,0 +1,157 @@
+package query
+
+import (
+	"context"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+)
+
+const (
+	// pollEvery is how often a tail looks for more.
+	pollEvery = 100 * time.Millisecond
+	// holdFor is how long a tail waits for the end of a statement before it
+	// shows it as it is. With a poll on either side it stays below a second.
+	holdFor = 700 * time.Millisecond
+)
+
+// Tail calls fn with each statement from index from on, and with those to
+// come, until ctx ends (which is no error), fn returns an error or the filter's
+// limit or Until is reached. A statement is shown once: when it has ended, or
+// after most of a second as it is then, so that a slow one does not hold back
+// those behind it. With a filter by outcome it is shown when it has ended,
+// whenever that is. The statement is valid until fn returns.
+func (l *Log) Tail(ctx context.Context, from int64, f Filter, fn func(*Statement) error) error {
+	m, err := f.compile()
+	if err != nil {
+		return err
+	}
+	if !f.Since.IsZero() {
+		start, err := l.seek(f.Since)
+		if err != nil {
+			return err
+		}
+		from = max(from, start)
+	}
+	t := &tail{joiner: newJoiner(l, m), fn: fn, left: f.Limit}
+	from = max(from, f.From, l.First())
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		size, err := l.Size()
+		if err != nil {
+			return err
+		}
+		t.joiner.now = time.Now()
+		if from, err = t.read(ctx, l, from, size); err != nil {
+			return err
+		}
+		done, err := t.show()
+		if done || err != nil || ctx.Err() != nil {
+			return err
+		}
+		if !f.Until.IsZero() && time.Since(f.Until) > holdFor && !t.joiner.waiting() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// A tail is the state of one Tail.
+type tail struct {
+	joiner *joiner
+	fn     func(*Statement) error
+	left   int
+	done   bool
+}
+
+// read takes the entries from index from up to but without size and returns
+// the index to go on from.
+func (t *tail) read(ctx context.Context, src source, from, size int64) (int64, error) {
+	for e, err := range src.Entries(from, size) {
+		if err != nil {
+			return from, err
+		}
+		if from = e.Index + 1; from%4096 == 0 && ctx.Err() != nil {
+			return from, nil
+		}
+		if err := t.joiner.entry(&e); err != nil {
+			return from, err
+		}
+		// What is final goes at once: a long log is read in little memory.
+		for t.joiner.waiting() && t.joiner.fifo[t.joiner.head].final {
+			if err := t.call(t.joiner.pop()); t.done || err != nil {
+				return from, err
+			}
+		}
+		if t.joiner.full() {
+			if done, err := t.show(); done || err != nil {
+				return from, err
+			}
+			if t.joiner.full() {
+				if err := t.call(t.joiner.pop()); t.done || err != nil {
+					return from, err
+				}
+			}
+		}
+	}
+	return from, nil
+}
+
+// show passes on what is ready: in the order of the log, or, when statements
+// are selected by their outcome, whatever has one.
+func (t *tail) show() (done bool, err error) {
+	j := t.joiner
+	if !j.match.byOutcome() {
+		for !t.done && j.waiting() && t.ready(j.fifo[j.head]) {
+			if err := t.call(j.pop()); err != nil {
+				return false, err
+			}
+		}
+		return t.done, nil
+	}
+	line := j.fifo[j.head:]
+	keep := line[:0]
+	for i, r := range line {
+		if t.done || !t.ready(r) {
+			keep = append(keep, r)
+			continue
+		}
+		if err := t.call(j.release(line[i])); err != nil {
+			return false, err
+		}
+	}
+	clear(line[len(keep):])
+	j.fifo = j.fifo[:j.head+len(keep)]
+	return t.done, nil
+}
+
+// ready reports whether a record is to be shown now.
+func (t *tail) ready(r *record) bool {
+	if r.final {
+		return true
+	}
+	late := t.joiner.now.Sub(r.seen) > holdFor
+	if r.hasEnd {
+		// In a transaction it may take any time until it is settled.
+		return late || r.outcome.Tx == 'T' || r.outcome.Tx == 'E' || r.view.kind == event.KindParse
+	}
+	return late && !t.joiner.match.byOutcome()
+}
+
+// call passes on what pop or release returned.
+func (t *tail) call(s *Statement, err error) error {
+	if err != nil || s == nil || t.done {
+		return err
+	}
+	if err := t.fn(s); err != nil {
+		return err
+	}
+	t.left--
+	t.done = t.left == 0
+	return nil
+}

@@ -1,0 +1,98 @@
+package query
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pgnotary/pgnotary/internal/tree"
+)
+
+// maxLevel is the highest tile level an int64 size can fill.
+const maxLevel = 7
+
+// maxRoots bounds the hashes of bundles that are kept: those of a journal of
+// 16 million entries, 2 MiB.
+const maxRoots = 1 << 16
+
+var _ tree.Source = (*Log)(nil)
+
+// Tile returns the first width hashes of a tile of c2sp.org/tlog-tiles. Those
+// of level 0 come from the entries. Higher ones are files once they are full;
+// else they are what the header of the newest journal file says, and the
+// bundles behind it, so that no more than one journal file is read for them.
+func (l *Log) Tile(level int, n int64, width int) ([]byte, error) {
+	if level < 0 || level > maxLevel || n < 0 || n > 1<<max(0, 62-8*(level+1)) || width < 1 || width > tree.Width {
+		return nil, fmt.Errorf("tile %d/%d of width %d: %w", level, n, width, fs.ErrNotExist)
+	}
+	const hash = len(tree.Hash{})
+	out := make([]byte, 0, width*hash)
+	if level == 0 {
+		err := l.bundle(n, width, func(leaf []byte) {
+			h := tree.LeafHash(leaf)
+			out = append(out, h[:]...)
+		})
+		return out, err
+	}
+	full, err := os.ReadFile(filepath.Join(l.dir, filepath.FromSlash(tree.TilePath(level, n, tree.Width))))
+	if err == nil && len(full) == tree.Width*hash {
+		return full[:width*hash], nil
+	}
+	size, err := l.Size()
+	if err != nil {
+		return nil, err
+	}
+	h, err := l.reader.Header(size)
+	if err != nil {
+		return nil, err
+	}
+	if h != nil && level <= len(h.Tiles) && h.First>>(8*(level+1)) == n {
+		for _, known := range h.Tiles[level-1][:min(width, len(h.Tiles[level-1]))] {
+			out = append(out, known[:]...)
+		}
+	}
+	for len(out) < width*hash {
+		root, err := l.root(level-1, n*tree.Width+int64(len(out)/hash))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, root[:]...)
+	}
+	return out, nil
+}
+
+// root returns the root over a full tile, which is a hash of the level above.
+func (l *Log) root(level int, n int64) (tree.Hash, error) {
+	if level == 0 {
+		l.mu.Lock()
+		h, ok := l.roots[n]
+		l.mu.Unlock()
+		if ok {
+			return h, nil
+		}
+	}
+	tile, err := l.Tile(level, n, tree.Width)
+	if err != nil {
+		return tree.Hash{}, err
+	}
+	row := make([]tree.Hash, tree.Width)
+	for i := range row {
+		copy(row[i][:], tile[i*len(row[i]):])
+	}
+	for len(row) > 1 {
+		for i := range row[:len(row)/2] {
+			row[i] = tree.NodeHash(&row[2*i], &row[2*i+1])
+		}
+		row = row[:len(row)/2]
+	}
+	if level == 0 {
+		l.mu.Lock()
+		if len(l.roots) >= maxRoots {
+			clear(l.roots)
+		}
+		l.roots[n] = row[0]
+		l.mu.Unlock()
+	}
+	return row[0], nil
+}
