@@ -1,0 +1,237 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/term"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/query"
+)
+
+// A linePrinter writes statements for people, one a line.
+type linePrinter struct {
+	width int  // of the terminal, 0 if there is none: lines are not cut then
+	color bool // ANSI colours
+}
+
+// newLinePrinter looks whether w is a terminal.
+func newLinePrinter(w io.Writer) linePrinter {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return linePrinter{}
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		width = 0
+	}
+	return linePrinter{width: width, color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
+}
+
+const (
+	colorDim   = "\x1b[2m"
+	colorRed   = "\x1b[31m"
+	colorGreen = "\x1b[32m"
+	colorAmber = "\x1b[33m"
+	colorReset = "\x1b[0m"
+)
+
+// line returns the line of a statement, with its line feed.
+func (p linePrinter) line(s *query.Statement) string {
+	var b strings.Builder
+	at := time.Unix(0, s.Time).UTC().Format("2006-01-02 15:04:05.000")
+	fmt.Fprintf(&b, "%7d  %s  %-14s  ", s.Index, at, plain(who(s)))
+	us, known := s.Duration()
+	if known {
+		fmt.Fprintf(&b, "%10s  ", duration(us))
+	} else {
+		fmt.Fprintf(&b, "%10s  ", "")
+	}
+	result, color := verdict(s)
+	head := utf8.RuneCountInString(b.String())
+	result = fmt.Sprintf("%-16s", plain(result))
+	text := describe(s)
+	if p.width > 0 {
+		text = cut(text, p.width-head-utf8.RuneCountInString(result)-2)
+	}
+	if !p.color {
+		return strings.TrimRight(b.String()+result+"  "+text, " ") + "\n"
+	}
+	return colorDim + b.String() + colorReset + color + result + colorReset + "  " + text + "\n"
+}
+
+// who names user and database of a statement.
+func who(s *query.Statement) string {
+	if s.Database == "" {
+		return s.User
+	}
+	return s.User + "@" + s.Database
+}
+
+// duration prints microseconds in milliseconds, or in seconds from ten of them on.
+func duration(us int64) string {
+	if us >= 10_000_000 {
+		return fmt.Sprintf("%.2f s", float64(us)/1e6)
+	}
+	return fmt.Sprintf("%.3f ms", float64(us)/1e3)
+}
+
+// verdict says in a few words how a statement ended, and the colour for it.
+func verdict(s *query.Statement) (text, color string) {
+	o := s.Outcome
+	if state := s.SQLState(); state != "" {
+		return "ERROR " + state, colorRed
+	}
+	if o == nil {
+		switch s.Kind {
+		case event.KindQuery, event.KindExecute, event.KindParse, event.KindBind, event.KindFunctionCall:
+			return "(end not seen)", colorAmber
+		case event.KindViolation, event.KindGap:
+			return string(s.Kind), colorRed
+		}
+		return string(s.Kind), colorDim
+	}
+	switch {
+	case o.Skipped:
+		return "(skipped)", colorAmber
+	case o.Discarded:
+		return "(discarded)", colorAmber
+	case o.Suspended:
+		return "(suspended)", colorAmber
+	}
+	switch n := len(o.Tags); {
+	case n > 1:
+		text = fmt.Sprintf("%s +%d", o.Tags[0], n-1)
+	case n == 1:
+		text = o.Tags[0]
+	default:
+		text = string(s.Kind)
+	}
+	if o.Committed < 0 {
+		return text + " undone", colorAmber
+	}
+	return text, colorGreen
+}
+
+// describe returns what a statement is about, on one line.
+func describe(s *query.Statement) string {
+	var b strings.Builder
+	switch {
+	case s.Function != nil:
+		name := s.Function.Name
+		if name == "" {
+			name = fmt.Sprintf("function %d", s.Function.OID)
+		}
+		b.WriteString(name)
+	case s.HasText:
+		b.WriteString(plain(s.Text))
+	case s.Unavailable:
+		b.WriteString("(text not available)")
+	case s.Kind == event.KindExecute:
+		b.WriteString("portal " + plain(fmt.Sprintf("%q", s.Portal)))
+	}
+	for i := range s.Params {
+		sep := ", "
+		if i == 0 {
+			sep = "  ["
+		}
+		fmt.Fprintf(&b, "%s$%d=%s", sep, i+1, param(&s.Params[i]))
+	}
+	if len(s.Params) > 0 {
+		b.WriteByte(']')
+	}
+	if m := message(s); m != nil {
+		addWord(&b, plain(m.Severity+": "+m.Message))
+	}
+	if s.Notify != nil {
+		addWord(&b, plain(fmt.Sprintf("%s: %s", s.Notify.Channel, s.Notify.Payload)))
+	}
+	if s.Copy != nil {
+		addWord(&b, fmt.Sprintf("%d messages, %d bytes", s.Copy.Messages, s.Copy.Bytes))
+	}
+	for _, f := range s.Facts {
+		addWord(&b, plain(f.Key+"="+f.Val))
+	}
+	if s.Kind == event.KindConnect || s.Kind == event.KindViolation || s.Kind == event.KindCancel {
+		addWord(&b, plain(s.Client))
+	}
+	return b.String()
+}
+
+// message returns what the server said, if it did.
+func message(s *query.Statement) *query.ServerMessage {
+	switch {
+	case s.Outcome != nil && s.Outcome.Error != nil:
+		return s.Outcome.Error
+	case s.Error != nil:
+		return s.Error
+	}
+	return s.Notice
+}
+
+func addWord(b *strings.Builder, word string) {
+	if b.Len() > 0 {
+		b.WriteString("  ")
+	}
+	b.WriteString(word)
+}
+
+// param returns a parameter for people: quoted unless it is a plain number.
+func param(p *query.Param) string {
+	v, ok := p.Text()
+	if !ok {
+		return "NULL"
+	}
+	if v != "" && strings.Trim(v, "0123456789.-") == "" {
+		return v
+	}
+	return "'" + plain(v) + "'"
+}
+
+// plain returns s on one line and without anything a terminal would act on:
+// what is logged is what a client chose to send.
+func plain(s string) string {
+	clean := true
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			clean = false
+			break
+		}
+	}
+	if clean {
+		return s
+	}
+	var b strings.Builder
+	space := false
+	for _, r := range s {
+		switch {
+		case unicode.IsSpace(r):
+			if !space {
+				b.WriteByte(' ')
+			}
+			space = true
+			continue
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+		space = false
+	}
+	return b.String()
+}
+
+// cut shortens s to at most n characters, but leaves some of it in any case.
+func cut(s string, n int) string {
+	n = max(n, 20)
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
