@@ -67,6 +67,9 @@ under --exit-status, proof invalid); 2 could not do it.`,
 	})
 	root.AddCommand(
 		newServeCmd(),
+		newTailCmd(),
+		newSearchCmd(),
+		newShowCmd(),
 		newVersionCmd(),
 	)
 	return root

@@ -3,10 +3,336 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/config"
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/ledger"
+	"github.com/pgnotary/pgnotary/internal/query"
+	"github.com/pgnotary/pgnotary/internal/relay"
+	"github.com/pgnotary/pgnotary/internal/session"
+	"github.com/pgnotary/pgnotary/internal/web"
 )
 
+// lazyCommit is how long an entry that nobody waits for may stay in memory.
+const lazyCommit = 10 * time.Millisecond
+
+// serve runs the proxy until ctx ends or recording fails.
 func serve(ctx context.Context, s *settings, stderr io.Writer) error {
-	newLogger(stderr, &s.Config)
-	return errors.ErrUnsupported
+	logger, level := newLogger(stderr, &s.Config)
+	p, err := newProxy(s, logger, level)
+	if err != nil {
+		return err
+	}
+	return p.run(ctx)
+}
+
+// A proxy is all parts of a running pgnotary: the ledger that records, the
+// relay that feeds it, and the web server that shows it.
+type proxy struct {
+	settings atomic.Pointer[settings] // in force; replaced by reload
+	log      *slog.Logger
+	level    *slog.LevelVar
+	started  time.Time
+
+	ledger  *ledger.Ledger
+	view    *query.Log
+	relay   *relay.Relay
+	http    net.Listener // nil if it is off
+	certs   *config.Certificates
+	commits commitStats
+
+	sessions atomic.Pointer[atomic.Int64] // the relay's count, once there is a relay
+	stopping atomic.Bool                  // draining, or recording failed: not ready
+}
+
+// newProxy opens the log, then the sockets. What it opened is closed again if
+// it fails; otherwise run closes it.
+func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy, err error) {
+	p = &proxy{log: logger, level: level, started: time.Now()}
+	p.settings.Store(s)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.close())
+		}
+	}()
+	serverTLS, err := s.UpstreamTLSConfig()
+	if err != nil {
+		return p, err
+	}
+	if err := p.openLog(); err != nil {
+		return p, err
+	}
+	rc := relay.Config{
+		Listen:             s.Listen,
+		Upstream:           s.Upstream,
+		UpstreamTLS:        serverTLS,
+		Mode:               relayMode(s.Durability),
+		MaxSessions:        s.MaxSessions,
+		MaxUnauthenticated: s.MaxUnauthenticated,
+		LoginTimeout:       s.LoginTimeout.Duration,
+		Logger:             logger,
+	}
+	if s.TLSCert != "" {
+		p.certs = new(config.Certificates)
+		if err := p.certs.Load(&s.Config); err != nil {
+			return p, err
+		}
+		rc.TLS = p.certs.ServerConfig()
+	}
+	if p.relay, err = relay.New(rc, recorder{p.ledger}); err != nil {
+		return p, fmt.Errorf("listen for clients: %w", err)
+	}
+	p.sessions.Store(&p.relay.Metrics().SessionsOpen)
+	if s.HTTP != config.HTTPOff {
+		if p.http, err = net.Listen("tcp", s.HTTP); err != nil {
+			return p, fmt.Errorf("listen for HTTP: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// openLog opens or makes the log and says where it is.
+func (p *proxy) openLog() (err error) {
+	s := p.settings.Load()
+	p.ledger, err = ledger.Open(ledger.Config{
+		Dir:         s.Data,
+		Origin:      s.Origin,
+		SegmentSize: int64(s.SegmentSize),
+		SegmentAge:  s.SegmentAge.Duration,
+		Lazy:        lazyCommit,
+		Version:     version(),
+		StartFacts:  s.facts(),
+		Sessions:    p.openSessions,
+		Observer:    &p.commits,
+		Logger:      p.log,
+	})
+	if err != nil {
+		return err
+	}
+	if p.view, err = query.Open(s.Data); err != nil {
+		return fmt.Errorf("open log for reading: %w", err)
+	}
+	dir, err := filepath.Abs(s.Data)
+	if err != nil {
+		return err
+	}
+	p.log.Info("log opened", slog.String("data", dir), slog.String("key", filepath.Join(dir, "key")),
+		slog.String("origin", p.ledger.Origin()), slog.String("vkey", p.ledger.VKey()),
+		slog.Int64("entries", p.ledger.Durable()))
+	return nil
+}
+
+// run serves until ctx ends or recording fails, and closes everything. It
+// returns nil only after a stop in order.
+func (p *proxy) run(ctx context.Context) error {
+	// The web server outlives ctx, to say "not ready" while sessions end.
+	webCtx, stopWeb := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWeb()
+	webDone := make(chan error, 1) // one value
+	if p.http != nil {
+		go func() { webDone <- web.Serve(webCtx, p.http, p.handler(), p.log) }()
+	}
+	relayDone := make(chan error, 1) // one value
+	go func() { relayDone <- p.relay.Serve() }()
+	reload := make(chan os.Signal, 1) // more signals before it is read mean the same
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	p.announce()
+
+	for {
+		select {
+		case <-ctx.Done():
+			err := p.drain(relayDone)
+			err = errors.Join(err, p.close())
+			p.log.Info("stopped", slog.Int64("entries", p.ledger.Durable()))
+			return err
+		case err := <-relayDone:
+			p.stopping.Store(true)
+			p.log.Error("the proxy stops: nothing runs unrecorded", slog.Any("error", err))
+			return errors.Join(err, p.close())
+		case err := <-webDone:
+			p.log.Error("web server ended", slog.Any("error", err))
+			webDone = nil
+		case <-reload:
+			p.reload()
+		}
+	}
+}
+
+// drain ends the sessions: in order, if they take no longer than the drain timeout.
+func (p *proxy) drain(relayDone <-chan error) error {
+	p.stopping.Store(true)
+	p.notify("STOPPING=1")
+	timeout := p.settings.Load().DrainTimeout.Duration
+	p.log.Info("stopping", slog.Int("sessions", p.openSessions()), slog.Duration("timeout", timeout))
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	if err := p.relay.Shutdown(ctx); err != nil {
+		p.log.Warn("sessions were cut: the drain timeout passed", slog.Any("error", err))
+	}
+	return <-relayDone
+}
+
+// close ends the log in order and closes what is open. The relay must have ended.
+func (p *proxy) close() error {
+	var err error
+	if p.ledger != nil {
+		err = p.ledger.Close()
+	}
+	if p.http != nil {
+		if e := p.http.Close(); !errors.Is(e, net.ErrClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// announce says what runs, once everything does.
+func (p *proxy) announce() {
+	s := p.settings.Load()
+	p.log.Info("listening", slog.String("clients", p.relay.Addr().String()), slog.String("upstream", s.Upstream),
+		slog.String("http", p.httpAddr()), slog.Bool("tls", p.certs != nil))
+	p.log.Info("durability", slog.String("mode", s.Durability), slog.String("after_a_crash", lossBound(s.Durability)))
+	if p.http != nil && !p.loopback() {
+		p.log.Warn("the HTTP address can be reached from other machines: it tells them who did what when, though no statement's text",
+			slog.String("http", p.httpAddr()))
+	}
+	p.checkFiles()
+	p.notify("READY=1")
+}
+
+// lossBound says what a crash of the machine can take from the log.
+func lossBound(mode string) string {
+	switch mode {
+	case config.Async:
+		return fmt.Sprintf("statements of the last %s and of the commit under way may lack their record", lazyCommit)
+	case config.BeforeReply:
+		return "statements whose reply was not yet sent may lack their record"
+	}
+	return "no statement that the server saw lacks its record; outcomes of the last " + lazyCommit.String() + " may"
+}
+
+// checkFiles warns if the limit of open files is below what the sessions
+// need. The Go runtime has raised the soft limit to the hard one.
+func (p *proxy) checkFiles() {
+	var limit syscall.Rlimit
+	need := uint64(2*p.settings.Load().MaxSessions + 100)
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < need {
+		p.log.Warn("the limit of open files is too low for max-sessions",
+			slog.Uint64("limit", limit.Cur), slog.Uint64("needed", need))
+	}
+}
+
+func (p *proxy) notify(state string) {
+	if err := notifySystemd(state); err != nil {
+		p.log.Warn("cannot tell the service manager", slog.String("state", state), slog.Any("error", err))
+	}
+}
+
+// reload puts into force what can change without a restart, and records it.
+func (p *proxy) reload() {
+	changed, err := p.applyReload()
+	if err != nil {
+		p.log.Error("configuration not reloaded", slog.Any("error", err))
+		return
+	}
+	p.log.Info("configuration reloaded", slog.Any("changed", changed))
+}
+
+// applyReload reads configuration and certificates again. On an error in them
+// everything stays as it was.
+func (p *proxy) applyReload() (changed []string, err error) {
+	old := p.settings.Load()
+	next, err := old.reload()
+	if err != nil {
+		return nil, err
+	}
+	if err := next.Validate(); err != nil {
+		return nil, settingsError(err)
+	}
+	if (old.TLSCert == "") != (next.TLSCert == "") {
+		p.log.Warn("turning TLS on or off needs a restart")
+		next.TLSCert, next.TLSKey = old.TLSCert, old.TLSKey
+	}
+	if p.certs != nil {
+		if err := p.certs.Load(&next.Config); err != nil {
+			return nil, err
+		}
+	}
+	changed, restart := old.Changed(&next.Config)
+	if len(restart) > 0 {
+		p.log.Warn("some changed settings need a restart", slog.Any("settings", restart))
+	}
+	// What cannot change stays as it is in force.
+	now := *old
+	for _, f := range next.Fields() {
+		if f.Live {
+			err = errors.Join(err, now.Set(f.Key, f.Value.String()))
+		}
+	}
+	p.settings.Store(&now)
+	setLevel(p.level, &now.Config)
+	_, emitErr := p.ledger.Emit(&event.Leaf{Kind: event.KindConfig, Facts: append(now.facts(),
+		event.Fact{Key: "changed", Val: strings.Join(changed, " ")})}, nil)
+	return changed, errors.Join(err, emitErr)
+}
+
+// facts are the settings that matter to whoever reads the log.
+func (s *settings) facts() []event.Fact {
+	return []event.Fact{
+		{Key: "durability", Val: s.Durability},
+		{Key: "listen", Val: s.Listen},
+		{Key: "upstream", Val: s.Upstream},
+		{Key: "upstream_tls", Val: s.UpstreamTLS},
+		{Key: "tls", Val: onOff(s.TLSCert != "")},
+	}
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+func relayMode(durability string) relay.Mode {
+	switch durability {
+	case config.BeforeReply:
+		return relay.BeforeReply
+	case config.Async:
+		return relay.Async
+	}
+	return relay.BeforeForward
+}
+
+// recorder is the ledger as the relay sees it.
+type recorder struct{ *ledger.Ledger }
+
+// NewBlob begins a value too large for memory.
+func (r recorder) NewBlob() (session.Blob, error) {
+	b, err := r.Ledger.NewBlob()
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// AppendBlob queues an entry whose value is a blob that NewBlob returned.
+func (r recorder) AppendBlob(leaf []byte, b session.Blob) (int64, error) {
+	blob, ok := b.(*ledger.Blob)
+	if !ok {
+		return 0, fmt.Errorf("append entry: its blob is a %T", b)
+	}
+	return r.Ledger.AppendBlob(leaf, blob)
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 )
 
 // Check looks at what the settings refer to: certificates, authorities, the
@@ -61,6 +62,14 @@ func (t *Certificates) Load(c *Config) error {
 	}
 	t.current.Store(&pair)
 	return nil
+}
+
+// Expires returns the end of the certificate's validity.
+func (t *Certificates) Expires() time.Time {
+	if pair := t.current.Load(); pair != nil && pair.Leaf != nil {
+		return pair.Leaf.NotAfter
+	}
+	return time.Time{}
 }
 
 // ServerConfig returns the TLS settings for client connections.
