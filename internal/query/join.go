@@ -66,6 +66,7 @@ type joiner struct {
 	bytes    int // of the records in fifo
 	free     []*record
 	view     view
+	limit    int       // records that may wait
 	now      time.Time // tail only
 }
 
@@ -76,7 +77,7 @@ const (
 )
 
 func newJoiner(src source, m *matcher) *joiner {
-	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState)}
+	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState), limit: maxWaiting}
 }
 
 // entry takes the next entry of the log. e may be reused afterwards.
@@ -325,7 +326,7 @@ func (j *joiner) waiting() bool { return j.head < len(j.fifo) }
 
 // full reports whether so much is held that the first in line must go.
 func (j *joiner) full() bool {
-	return len(j.fifo)-j.head > maxWaiting || j.bytes > maxWaitingBytes
+	return len(j.fifo)-j.head > j.limit || j.bytes > maxWaitingBytes
 }
 
 // lookAhead reads on from index from, for the session of the statement first

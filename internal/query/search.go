@@ -13,8 +13,12 @@ func search(ctx context.Context, src source, f *Filter, from, size int64, fn fun
 	if err != nil {
 		return err
 	}
-	j := newJoiner(src, m)
-	left := f.Limit
+	return newJoiner(src, m).search(ctx, src, from, size, fn)
+}
+
+// search is the loop of the function search.
+func (j *joiner) search(ctx context.Context, src source, from, size int64, fn func(*Statement) error) error {
+	m, left := j.match, j.match.f.Limit
 	emit := func(force bool) (done bool, err error) {
 		for {
 			s, err := j.next(force)
@@ -55,6 +59,6 @@ func search(ctx context.Context, src source, f *Filter, from, size int64, fn fun
 			return nil
 		}
 	}
-	_, err = emit(true)
+	_, err := emit(true)
 	return err
 }
