@@ -1,8 +1,6 @@
 package query
 
-import (
-	"context"
-)
+import "context"
 
 // search calls fn with each statement of src that f selects, in log order,
 // reading entries from index from up to but without size. The memory it takes
@@ -15,6 +13,11 @@ func search(ctx context.Context, src source, f *Filter, from, size int64, fn fun
 	}
 	return newJoiner(src, m).search(ctx, src, from, size, fn)
 }
+
+// enoughLate is how many entries in a row must be later than all that is
+// wanted before a search believes that no other ones follow: a clock that was
+// wrong for a moment must not end it.
+const enoughLate = 4096
 
 // search is the loop of the function search.
 func (j *joiner) search(ctx context.Context, src source, from, size int64, fn func(*Statement) error) error {
@@ -33,7 +36,7 @@ func (j *joiner) search(ctx context.Context, src source, from, size int64, fn fu
 			}
 		}
 	}
-	n := 0
+	n, late := 0, 0
 	for e, err := range src.Entries(from, size) {
 		if err != nil {
 			return err
@@ -55,7 +58,12 @@ func (j *joiner) search(ctx context.Context, src source, from, size int64, fn fu
 				return err
 			}
 		}
-		if !j.waiting() && (e.Index+1 >= m.end || m.past(&j.view)) {
+		if m.past(&j.view) {
+			late++
+		} else {
+			late = 0
+		}
+		if !j.waiting() && (e.Index+1 >= m.end || late >= enoughLate) {
 			return nil
 		}
 	}
