@@ -206,7 +206,7 @@ func (x *fileIndex) scan(s *scanner) (lastFirst, end int64, err error) {
 		return x.next.index, x.next.index, nil
 	}
 	s.at = x.next
-	if _, whole, err := s.read(&last); err != nil {
+	if _, whole, err := s.readBody(&last); err != nil {
 		return 0, 0, err
 	} else if !whole {
 		return last.First, last.First, nil
@@ -326,7 +326,7 @@ func (r *Reader) entriesOfFile(from, to int64, yield func(Entry, error) bool) (n
 		// Of the batches before the one that holds from, only that with the
 		// bundle's first entry is needed: it has the seed.
 		if behind := h.First + int64(h.Count); behind > from || h.First <= bundle && bundle < behind {
-			body, whole, err := s.read(&h)
+			body, whole, err := s.readBody(&h)
 			if err != nil {
 				return 0, false, err
 			}

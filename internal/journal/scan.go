@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
@@ -76,10 +77,11 @@ func openScanner(fsys durable.FS, dir string, first int64) (*scanner, error) {
 		return nil, errors.Join(fmt.Errorf("size of %s: %w", s.path, err), f.Close())
 	}
 	b := make([]byte, min(s.size, maxFileHeader))
-	if err := s.readFull(b, 0); err != nil {
+	n, err := s.read(b, 0)
+	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if s.head, err = ParseFileHeader(b); err == nil && s.head.First != first {
+	if s.head, err = ParseFileHeader(b[:n]); err == nil && s.head.First != first {
 		err = fmt.Errorf("%w: it is for entry %d", errHeader, s.head.First)
 	}
 	if err != nil {
@@ -89,13 +91,18 @@ func openScanner(fsys durable.FS, dir string, first int64) (*scanner, error) {
 	return s, nil
 }
 
-// readFull fills b from the file; a file that became shorter is an error.
-func (s *scanner) readFull(b []byte, off int64) error {
-	n, err := s.f.ReadAt(b, off)
+// read fills b from the file and returns how much of it there was: the writer
+// may have cut off its zeros since.
+func (s *scanner) read(b []byte, off int64) (n int, err error) {
+	n, err = s.f.ReadAt(b, off)
 	if n == len(b) {
-		return nil
+		return n, nil
 	}
-	return fmt.Errorf("read %s at byte %d: %w", s.path, off+int64(n), err)
+	if err != io.EOF {
+		return n, fmt.Errorf("read %s at byte %d: %w", s.path, off+int64(n), err)
+	}
+	s.size = min(s.size, off+int64(n))
+	return n, nil
 }
 
 // peek returns up to n bytes (at most window) at off, fewer at the end of the
@@ -107,10 +114,11 @@ func (s *scanner) peek(off int64, n int) ([]byte, error) {
 			s.win = make([]byte, 0, window)
 		}
 		s.win, s.winOff = s.win[:max(0, min(window, s.size-off))], off
-		if err := s.readFull(s.win, off); err != nil {
-			s.win = s.win[:0]
+		got, err := s.read(s.win, off)
+		if s.win = s.win[:got]; err != nil {
 			return nil, err
 		}
+		n = min(n, got)
 	}
 	return s.win[off-s.winOff:][:n], nil
 }
@@ -126,9 +134,9 @@ func (s *scanner) header() (h BatchHeader, ok bool, err error) {
 	return h, ok && h.Seq == s.at.seq && h.First == s.at.index && h.PrevCRC == s.at.prev, nil
 }
 
-// read reads the body that belongs to the header at the scanner's place and
-// reports whether it is whole. The result is valid until the next call.
-func (s *scanner) read(h *BatchHeader) (body []byte, ok bool, err error) {
+// readBody reads the body that belongs to the header at the scanner's place
+// and reports whether it is whole. The result is valid until the next call.
+func (s *scanner) readBody(h *BatchHeader) (body []byte, ok bool, err error) {
 	off := s.at.off + BatchHeaderLen
 	if s.size-off < int64(h.BodyLen) {
 		return nil, false, nil
@@ -137,10 +145,8 @@ func (s *scanner) read(h *BatchHeader) (body []byte, ok bool, err error) {
 		s.body = make([]byte, h.BodyLen, max(h.BodyLen, min(MaxBody, 2*cap(s.body))))
 	}
 	s.body = s.body[:h.BodyLen]
-	if err := s.readFull(s.body, off); err != nil {
-		return nil, false, err
-	}
-	return s.body, checksum(s.body) == h.BodyCRC, nil
+	n, err := s.read(s.body, off)
+	return s.body, err == nil && n == len(s.body) && checksum(s.body) == h.BodyCRC, err
 }
 
 // damaged returns the error for the scanner's place.
@@ -159,7 +165,7 @@ func (s *scanner) replay(t *tree.Builder, seed *[SeedLen]byte, each func()) erro
 		if err != nil || !ok {
 			return err
 		}
-		body, ok, err := s.read(&h)
+		body, ok, err := s.readBody(&h)
 		if err != nil || !ok {
 			return err
 		}
