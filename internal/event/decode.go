@@ -147,20 +147,22 @@ func (l *Leaf) decodeWho(d *decoder) {
 
 var strictBase64 = base64.StdEncoding.Strict()
 
-var kinds, ends = map[string]Kind{}, map[string]End{}
+var kinds = words(
+	KindStart, KindStop, KindHeartbeat, KindConnect, KindAuth, KindDisconnect, KindQuery,
+	KindParse, KindBind, KindExecute, KindCopy, KindFunctionCall, KindCancel, KindReplication,
+	KindViolation, KindNotice, KindGap, KindPrune, KindHold, KindErase, KindRecover, KindConfig,
+	KindOutcome, KindSettle,
+)
 
-func init() {
-	for _, k := range []Kind{
-		KindStart, KindStop, KindHeartbeat, KindConnect, KindAuth, KindDisconnect, KindQuery,
-		KindParse, KindBind, KindExecute, KindCopy, KindFunctionCall, KindCancel, KindReplication,
-		KindViolation, KindNotice, KindGap, KindPrune, KindHold, KindErase, KindRecover, KindConfig,
-		KindOutcome, KindSettle,
-	} {
-		kinds[string(k)] = k
+var ends = words(EndSkipped, EndSuspended, EndUnknown, EndDiscarded)
+
+// words returns a map from spelling to constant, looked up without allocating.
+func words[T ~string](list ...T) map[string]T {
+	m := make(map[string]T, len(list))
+	for _, w := range list {
+		m[string(w)] = w
 	}
-	for _, e := range []End{EndSkipped, EndSuspended, EndUnknown, EndDiscarded} {
-		ends[string(e)] = e
-	}
+	return m
 }
 
 // decoder walks over one leaf. After the first failure nothing moves any more.

@@ -1,0 +1,196 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/verify"
+)
+
+func newVerifyCmd() *cobra.Command {
+	var (
+		dir, url, policyFile string
+		checkpoints          []string
+		asJSON               bool
+	)
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Check a log from its first byte to its last",
+		Long: `Verify reads every file of a data directory, in use or at rest, and recomputes
+all that can be recomputed: the form of each entry, values against their commitments, the
+Merkle tree against the signed checkpoint, the order within sessions, derived files.
+It never writes. Private keys and the lock are not looked at.
+
+With --url it fetches the log over HTTP as any stranger can, without values.
+
+With --checkpoint the log must be a continuation of a checkpoint kept from earlier; with
+--policy its checkpoint must be signed by a log, and cosigned by the witnesses, of a policy
+file (c2sp.org/tlog-policy). Without either, the key is taken from the log itself: then
+a log that was rewritten whole, with the key at hand, is not found out.
+
+Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
+		Example: `  pgnotary verify --data ./pgnotary-data
+  pgnotary verify --data ./pgnotary-data --policy log.policy --checkpoint last-week.checkpoint --json
+  pgnotary verify --url http://127.0.0.1:8432 --policy log.policy`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if (dir == "") == (url == "") {
+				return withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
+			}
+			opt, err := verifyOptions(policyFile, checkpoints)
+			if err != nil {
+				return err
+			}
+			progress := progressLine(cmd.ErrOrStderr())
+			opt.Progress = progress.show
+			var r *verify.Result
+			if dir != "" {
+				r, err = verify.Dir(cmd.Context(), dir, opt)
+			} else {
+				r, err = verify.URL(cmd.Context(), url, opt)
+			}
+			progress.clear()
+			if err != nil {
+				return err
+			}
+			if err := printResult(cmd.OutOrStdout(), r, asJSON); err != nil {
+				return err
+			}
+			if !r.OK {
+				return no("the log is not in order: %d findings", len(r.Findings))
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&dir, "data", "", "data directory `DIR`")
+	f.StringVar(&url, "url", "", "address `URL` of a running pgnotary, without /log/")
+	f.StringArrayVar(&checkpoints, "checkpoint", nil, "signed checkpoint `FILE` the log must continue; may be given again")
+	f.StringVar(&policyFile, "policy", "", "policy `FILE` that says which logs and witnesses to trust")
+	f.BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// verifyOptions reads the files that the flags name.
+func verifyOptions(policyFile string, checkpoints []string) (verify.Options, error) {
+	var opt verify.Options
+	for _, name := range checkpoints {
+		b, err := readFile(name, checkpoint.MaxBytes)
+		if err != nil {
+			return opt, err
+		}
+		opt.Checkpoints = append(opt.Checkpoints, verify.File{Name: name, Data: b})
+	}
+	if policyFile == "" {
+		return opt, nil
+	}
+	p, err := readPolicy(policyFile)
+	if err != nil {
+		return opt, err
+	}
+	opt.VKeys = p.VKeys()
+	opt.Trust = func(signed []byte) error {
+		_, err := p.Verify(signed)
+		return err
+	}
+	return opt, nil
+}
+
+// readPolicy reads a policy file.
+func readPolicy(name string) (*checkpoint.Policy, error) {
+	b, err := readFile(name, checkpoint.MaxPolicy)
+	if err != nil {
+		return nil, err
+	}
+	p, err := checkpoint.ParsePolicy(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return p, nil
+}
+
+// readFile reads a file of at most limit bytes.
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
+	}
+	return b, nil
+}
+
+func printResult(w io.Writer, r *verify.Result, asJSON bool) error {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		return e.Encode(r)
+	}
+	verdict := "ok: everything agrees with the signed checkpoint"
+	if !r.OK {
+		verdict = "NOT OK"
+	}
+	_, err := fmt.Fprintf(w, "log         %s\nentries     %d, values %d\ncheckpoint  size %d, root %s\n", r.Origin, r.Entries, r.Values, r.Size, r.Root)
+	for _, n := range r.Notes {
+		if err == nil {
+			_, err = fmt.Fprintf(w, "note        %s\n", n)
+		}
+	}
+	for _, f := range r.Findings {
+		where := f.What
+		if f.Index != nil {
+			where = fmt.Sprintf("entry %d, %s", *f.Index, f.What)
+		}
+		if err == nil {
+			_, err = fmt.Fprintf(w, "finding     %s: %s\n", where, f.Why)
+		}
+	}
+	if err == nil {
+		_, err = fmt.Fprintln(w, verdict)
+	}
+	return err
+}
+
+// progress shows how far a long run is, on a terminal and after a second only.
+type progress struct {
+	w     io.Writer
+	next  time.Time
+	shown bool
+}
+
+func progressLine(w io.Writer) *progress {
+	p := &progress{next: time.Now().Add(time.Second)}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.w = w
+	}
+	return p
+}
+
+func (p *progress) show(done, total int64) {
+	if p.w == nil || total <= 0 || time.Now().Before(p.next) {
+		return
+	}
+	p.next = time.Now().Add(200 * time.Millisecond)
+	p.shown = true
+	fmt.Fprintf(p.w, "\r%3d %%", min(100*done/total, 100))
+}
+
+func (p *progress) clear() {
+	if p.shown {
+		fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,155 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// listing is what lies in the data directory besides log.json and checkpoint.
+type listing struct {
+	journal      []string // names of the journal files, ascending
+	journalBytes int64
+	blobs        map[[16]byte]bool // whether an entry refers to it
+	tiles        map[string]bool   // path below the data directory: whether the entries filled it
+	leftover     []string          // left from a crash
+	unknown      []string
+	lastTiles    []string // missing tiles that the last journal file filled
+}
+
+// list reads the names of all files below dir.
+func list(dir string) (*listing, error) {
+	l := &listing{blobs: map[[16]byte]bool{}, tiles: map[string]bool{}}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile, as temporary files are
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		if d.IsDir() {
+			if rel == "lost+found" {
+				return fs.SkipDir // of the file system, if the directory is its root
+			}
+			return nil
+		}
+		return l.add(rel, d)
+	})
+	slices.Sort(l.journal)
+	return l, err
+}
+
+func (l *listing) add(rel string, d fs.DirEntry) error {
+	top, name, _ := strings.Cut(rel, "/")
+	switch {
+	case !d.Type().IsRegular():
+		l.unknown = append(l.unknown, rel)
+	case rel == "LOCK" || rel == "key" || rel == "log.json" || rel == "checkpoint":
+	case strings.HasSuffix(rel, ".tmp"):
+		l.leftover = append(l.leftover, rel)
+	case top == "journal" && journalName(name):
+		l.journal = append(l.journal, name)
+		if info, err := d.Info(); err == nil {
+			l.journalBytes += info.Size()
+		}
+	case top == "blob" && blobName(name):
+		id, _ := hex.DecodeString(strings.TrimSuffix(name, ".blob"))
+		l.blobs[[16]byte(id)] = false
+	case top == "tile" && name != "":
+		l.tiles[rel] = false
+	default:
+		l.unknown = append(l.unknown, rel)
+	}
+	return nil
+}
+
+func journalName(s string) bool {
+	digits, ok := strings.CutSuffix(s, ".journal")
+	return ok && len(digits) == 20 && strings.Trim(digits, "0123456789") == ""
+}
+
+func blobName(s string) bool {
+	id, ok := strings.CutSuffix(s, ".blob")
+	return ok && len(id) == 32 && strings.Trim(id, "0123456789abcdef") == ""
+}
+
+// used marks a blob as referred to by an entry.
+func (l *listing) used(id [16]byte) {
+	if _, ok := l.blobs[id]; ok {
+		l.blobs[id] = true
+	}
+}
+
+// tilePath returns the path of a full tile (docs/format/tree.md).
+func tilePath(level int, n int64) string {
+	s := fmt.Sprintf("%03d", n%1000)
+	for n /= 1000; n > 0; n /= 1000 {
+		s = fmt.Sprintf("x%03d/%s", n%1000, s)
+	}
+	return fmt.Sprintf("tile/%d/%s", level, s)
+}
+
+// checkTile compares a tile that just became full with its file.
+func (c *check) checkTile(level int, n int64, row []hash) {
+	name := tilePath(level, n)
+	got, err := readSmall(filepath.Join(c.dir, filepath.FromSlash(name)))
+	if errors.Is(err, fs.ErrNotExist) {
+		// The writer makes up for a missing one at its next start, but only
+		// for those that entries of the last file filled.
+		c.files.lastTiles = append(c.files.lastTiles, name)
+		return
+	}
+	c.files.tiles[name] = true
+	want := make([]byte, 0, tileWidth*len(row[0]))
+	for i := range row {
+		want = append(want, row[i][:]...)
+	}
+	if err != nil {
+		c.find(name, "cannot be read: %v", err)
+	} else if !bytes.Equal(got, want) {
+		c.find(name, "does not agree with the entries")
+	}
+}
+
+// missingTiles is called where a journal file begins: tiles that those before
+// it filled must be there.
+func (c *check) missingTiles() {
+	for _, name := range c.files.lastTiles {
+		c.find(name, "is missing")
+	}
+	c.files.lastTiles = nil
+}
+
+// checkFiles looks at all files that no entry led to. Those that came since
+// the list was made, in a log in use, are not on it.
+func (c *check) checkFiles() {
+	for _, name := range c.files.unknown {
+		c.find(name, "no file of a log has this name, or it is not a plain file")
+	}
+	for _, name := range c.files.leftover {
+		c.note("%s: left over from a write that was not finished; it means nothing", name)
+	}
+	for _, name := range c.files.lastTiles {
+		c.note("%s: not written yet; the next start does it", name)
+	}
+	for name, compared := range c.files.tiles {
+		if !compared {
+			c.find(name, "no tile of a log of %d entries has this name", c.Entries)
+		}
+	}
+	for id, used := range c.files.blobs {
+		if !used {
+			c.note("blob/%x.blob: no entry refers to it; it means nothing", id)
+		}
+	}
+}

@@ -1,0 +1,21 @@
+//go:build unix
+
+package verify
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+// locked reports whether a writer holds the log: whether the lock it takes on
+// the file cannot be had, not even shared.
+func locked(name string) bool {
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close() // gives the lock back
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
+	return errors.Is(err, syscall.EWOULDBLOCK)
+}

@@ -1,0 +1,88 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"math/bits"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// hash is a node of the tree (RFC 6962).
+type hash = [sha256.Size]byte
+
+// tileWidth is the number of hashes in a full tile and of entries in a bundle.
+const tileWidth = 256
+
+// maxIndex is beyond any entry, and far enough from overflow.
+const maxIndex = 1 << 60
+
+// leafHash returns SHA-256(0x00 || leaf).
+func leafHash(leaf []byte) hash {
+	var buf [1024]byte // spares a second call and an allocation for all usual leaves
+	if len(leaf) < len(buf) {
+		return sha256.Sum256(buf[:1+copy(buf[1:], leaf)])
+	}
+	return sha256.Sum256(append([]byte{0}, leaf...))
+}
+
+// frontier is a growing tree: the complete subtrees at its right edge, and the
+// incomplete tile of each level from 1 on.
+type frontier struct {
+	size int64
+	// stack[h] is the root of the complete subtree of 2^h leaves if bit h of
+	// size is set.
+	stack [64]hash
+	rows  [][]hash // rows[0] is level 1
+	// full is called with each tile of level 1 and above that became full.
+	full func(level int, n int64, row []hash)
+}
+
+func (f *frontier) append(leaf hash) {
+	h, height := leaf, 0
+	for ; f.size>>height&1 == 1; height++ {
+		h = hash(tlog.NodeHash(f.stack[height], h))
+		if height%8 == 7 {
+			f.put((height+1)/8, h)
+		}
+	}
+	f.stack[height] = h
+	f.size++
+}
+
+// put adds the root of a tile to the level above.
+func (f *frontier) put(level int, h hash) {
+	if len(f.rows) < level {
+		f.rows = append(f.rows, make([]hash, 0, tileWidth))
+	}
+	row := append(f.rows[level-1], h)
+	if len(row) == tileWidth {
+		if f.full != nil {
+			f.full(level, f.size>>(8*(level+1)), row)
+		}
+		row = row[:0]
+	}
+	f.rows[level-1] = row
+}
+
+func (f *frontier) root() hash {
+	if f.size == 0 {
+		return sha256.Sum256(nil)
+	}
+	height := bits.TrailingZeros64(uint64(f.size))
+	root := f.stack[height]
+	for height++; f.size>>height != 0; height++ {
+		if f.size>>height&1 == 1 {
+			root = hash(tlog.NodeHash(f.stack[height], tlog.Hash(root)))
+		}
+	}
+	return root
+}
+
+// incomplete returns rows without empty levels at the end.
+func (f *frontier) incomplete() [][]hash {
+	rows := f.rows
+	for len(rows) > 0 && len(rows[len(rows)-1]) == 0 {
+		rows = rows[:len(rows)-1]
+	}
+	return rows
+}

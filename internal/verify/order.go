@@ -1,0 +1,310 @@
+package verify
+
+import (
+	"encoding/base64"
+	"fmt"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+)
+
+// recentEntries is how many entries back a reference is looked up in memory.
+// Older ones are read again from the journal.
+const recentEntries = 1 << 17
+
+// maxCached bounds the older ones remembered, and the ended sessions.
+const maxCached = 1 << 16
+
+// order takes the entries one by one, in the order of the log: it grows the
+// tree, compares the roots that batches and headers claim, and checks what an
+// entry says about those before it. It belongs to one goroutine.
+//
+// What it remembers is bounded by what goes on at one time in the log, not by
+// its length: sessions that are open and their unanswered statements, the
+// last entries, and where in the files older ones are.
+type order struct {
+	*check
+	sessions map[uint64]*session
+	ended    map[uint64]struct{} // sessions that ended lately
+	lastKind event.Kind          // of the last entry
+	lastTime int64               // of the last batch
+
+	recent [recentEntries]place             // by index, modulo
+	old    map[int64]place                  // older entries that were referred to
+	marks  []mark                           // where chunks are, ascending
+	again  func(index int64) (place, error) // reads an older one
+}
+
+// place is what must be known of an entry that another refers to.
+type place struct {
+	session uint64
+	kind    event.Kind
+}
+
+// mark says where in the journal an entry that begins a batch is.
+type mark struct {
+	index int64
+	seq   uint64
+	file  int
+	off   int64
+}
+
+// session is an open session.
+type session struct {
+	seq  uint64
+	time int64
+	// open is the statements whose outcome did not come yet, oldest first. The
+	// server answers in order, so an outcome also closes those before it.
+	open []int64
+}
+
+func newOrder(c *check) *order {
+	o := &order{check: c, sessions: map[uint64]*session{}, ended: map[uint64]struct{}{}, old: map[int64]place{}}
+	o.again = o.readAgain
+	return o
+}
+
+// chunk takes a chunk that a worker is through with. It reports false if the
+// tree is not the one the log claims: then nothing behind it has a meaning.
+func (o *order) chunk(c *chunk) bool {
+	if c.header != nil && !o.header(c) {
+		return false
+	}
+	if len(c.batches) > 0 {
+		o.marks = append(o.marks, mark{c.batches[0].first, c.batches[0].seq, c.file, c.off})
+	}
+	entries := c.entries
+	for i := range c.batches {
+		b := &c.batches[i]
+		for j := range entries[:b.entries] {
+			o.entry(&entries[j])
+		}
+		entries = entries[b.entries:]
+		if got := o.tree.root(); got != b.root {
+			o.findAt(b.first, "journal/"+o.files.journal[c.file], "the root that batch %d claims is not that of the entries; nothing behind it was read", b.seq)
+			return false
+		}
+		if b.time < o.lastTime {
+			o.note("batch %d, from entry %d on: the clock was set back by %s", b.seq, b.first, time.Duration(o.lastTime-b.time))
+		}
+		o.lastTime = b.time
+	}
+	return true
+}
+
+// header compares what a file header claims about the tree so far.
+func (o *order) header(c *chunk) bool {
+	name := "journal/" + o.files.journal[c.file]
+	o.missingTiles()
+	if got := o.tree.root(); got != c.header.root {
+		o.find(name, "the root in its header is not that of the entries before: %s, want %s",
+			base64.StdEncoding.EncodeToString(c.header.root[:]), base64.StdEncoding.EncodeToString(got[:]))
+		return false
+	}
+	rows := o.tree.incomplete()
+	same := len(rows) == len(c.header.rows)
+	for i := 0; same && i < len(rows); i++ {
+		same = len(rows[i]) == len(c.header.rows[i])
+		for j := 0; same && j < len(rows[i]); j++ {
+			same = rows[i][j] == c.header.rows[i][j]
+		}
+	}
+	if !same {
+		o.find(name, "the tiles in its header are not those of the entries before")
+	}
+	return same
+}
+
+func (o *order) entry(e *entry) {
+	for _, f := range e.flaws {
+		o.findAt(e.index, f.what, "%s", f.why)
+	}
+	if e.index == 0 {
+		o.first(e)
+	}
+	o.Entries++
+	if e.form != valueNone {
+		o.Values++
+	}
+	if e.form == valueBlob {
+		o.files.used(e.blob)
+	}
+	if e.kind != "" { // else it could not be read, and says so
+		o.life(e)
+		o.inSession(e)
+		o.references(e)
+	}
+	o.recent[e.index%recentEntries] = place{e.session, e.kind}
+	o.lastKind = e.kind
+	o.tree.append(e.hash)
+	o.compareRoots()
+}
+
+// first compares entry 0 with log.json, which it vouches for.
+func (o *order) first(e *entry) {
+	l, err := event.Parse(e.leaf)
+	if err != nil || l.Kind != event.KindStart {
+		o.findAt(0, "leaf", "the first entry is not of kind start")
+		return
+	}
+	for _, f := range l.Facts {
+		if f.Key == "log_json" {
+			if o.log.hash != "" && f.Val != o.log.hash {
+				o.findAt(0, "log.json", "is not the file that entry 0 was written with: its SHA-256 is %s, want %.64s", o.log.hash, f.Val)
+			}
+			return
+		}
+	}
+	o.findAt(0, "leaf", "the first entry does not vouch for log.json")
+}
+
+// life checks that starts and stops of the writer follow each other.
+func (o *order) life(e *entry) {
+	switch {
+	case e.index == 0:
+	case e.kind == event.KindStart && o.lastKind != event.KindStop && o.lastKind != event.KindRecover:
+		o.findAt(e.index, "order", "a start that neither a stop nor a recover entry goes before")
+	case o.lastKind == event.KindStop && e.kind != event.KindStart && e.kind != event.KindRecover:
+		o.findAt(e.index, "order", "an entry between a stop and the next start")
+	}
+	if e.kind == event.KindStart || e.kind == event.KindRecover {
+		clear(o.sessions) // none survives its process
+	}
+}
+
+// inSession checks the entry's number and time in its session.
+func (o *order) inSession(e *entry) {
+	if e.session == 0 {
+		if e.seq != 0 {
+			o.findAt(e.index, "order", "a number in a session and no session")
+		}
+		return
+	}
+	s := o.sessions[e.session]
+	if s == nil {
+		if _, ended := o.ended[e.session]; ended {
+			o.findAt(e.index, "order", "an entry of a session that has ended")
+		}
+		s = &session{time: e.time}
+		o.sessions[e.session] = s
+	}
+	if e.seq != s.seq+1 {
+		o.findAt(e.index, "order", "its number in the session is %d, want %d", e.seq, s.seq+1)
+	}
+	if e.time < s.time {
+		o.findAt(e.index, "order", "its time is before that of the entry before in the session")
+	}
+	s.seq, s.time = e.seq, e.time
+	if e.kind == event.KindDisconnect {
+		delete(o.sessions, e.session)
+		if len(o.ended) >= maxCached {
+			clear(o.ended)
+		}
+		o.ended[e.session] = struct{}{}
+	}
+}
+
+// references checks what the entry refers to, and keeps track of which
+// statements have an outcome.
+func (o *order) references(e *entry) {
+	o.refer(e, "parse", e.parse, holdsParse)
+	o.refer(e, "bind", e.bind, holdsBind)
+	o.refer(e, "since", e.since, isStatement)
+	switch e.kind {
+	case event.KindOutcome:
+		o.outcome(e)
+	case event.KindCopy:
+		o.refer(e, "of", e.of, isStatement)
+	case event.KindSettle:
+		o.refer(e, "of", e.of, hasOrIsOutcome)
+	default:
+		if of, ok := event.Index(e.of); ok && of >= e.index {
+			o.findAt(e.index, "of", "refers to entry %d, which is not before it", of)
+		}
+	}
+	if isStatement(e.kind) {
+		if s := o.sessions[e.session]; s != nil {
+			s.open = append(s.open, e.index)
+		}
+	}
+}
+
+// outcome checks that the entry is the only outcome of a statement of its session.
+func (o *order) outcome(e *entry) {
+	of, ok := event.Index(e.of)
+	s := o.sessions[e.session]
+	if !ok || s == nil {
+		o.findAt(e.index, "of", "an outcome of nothing")
+		return
+	}
+	for i, index := range s.open {
+		if index == of {
+			s.open = append(s.open[:0], s.open[i+1:]...)
+			return
+		}
+	}
+	if o.refer(e, "of", e.of, isStatement) {
+		o.findAt(e.index, "of", "a second outcome of entry %d, or one that comes too late", of)
+	}
+}
+
+func isStatement(k event.Kind) bool {
+	switch k {
+	case event.KindQuery, event.KindParse, event.KindBind, event.KindExecute, event.KindFunctionCall:
+		return true
+	}
+	return false
+}
+
+func hasOrIsOutcome(k event.Kind) bool { return isStatement(k) || k == event.KindOutcome }
+
+// A run of messages is one entry, so any but a query can hold a Parse.
+func holdsParse(k event.Kind) bool {
+	return k == event.KindParse || k == event.KindBind || k == event.KindExecute
+}
+
+func holdsBind(k event.Kind) bool { return k == event.KindBind || k == event.KindExecute }
+
+// refer checks that a reference, if there is one, leads to an earlier entry of
+// the same session and of a fitting kind.
+func (o *order) refer(e *entry, key string, ref int64, fits func(event.Kind) bool) bool {
+	to, ok := event.Index(ref)
+	if !ok {
+		return true
+	}
+	if to >= e.index {
+		o.findAt(e.index, key, "refers to entry %d, which is not before it", to)
+		return false
+	}
+	p, err := o.place(e.index, to)
+	switch {
+	case err != nil:
+		o.findAt(e.index, key, "refers to entry %d, which cannot be read again: %v", to, err)
+	case p.session != e.session:
+		o.findAt(e.index, key, "refers to entry %d, which is of another session", to)
+	case !fits(p.kind):
+		o.findAt(e.index, key, "refers to entry %d, which is of kind %s", to, p.kind)
+	default:
+		return true
+	}
+	return false
+}
+
+// place returns what is known of entry to, seen from the later entry at index.
+func (o *order) place(index, to int64) (place, error) {
+	if index-to < recentEntries {
+		return o.recent[to%recentEntries], nil
+	}
+	if p, ok := o.old[to]; ok {
+		return p, nil
+	}
+	p, err := o.again(to)
+	if err != nil {
+		return p, fmt.Errorf("read entry %d again: %w", to, err)
+	}
+	if len(o.old) >= maxCached {
+		clear(o.old)
+	}
+	o.old[to] = p
+	return p, nil
+}

@@ -1,0 +1,232 @@
+package verify
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+)
+
+// fetchTimeout bounds one request; maxBundle is what 256 leaves can be at most.
+const (
+	fetchTimeout = 30 * time.Second
+	maxBundle    = tileWidth * (2 + 1<<16)
+)
+
+// remote is a log that is served over HTTP (c2sp.org/tlog-tiles).
+type remote struct {
+	base   string // ends in /log/
+	client *http.Client
+}
+
+// URL checks a log over HTTP: base is the address under which /log/ is. It
+// fetches every leaf, recomputes the tree and compares it with the signed
+// checkpoint; values are not served and so not checked. Without keys in the
+// options, it believes the log what its key is, and says so in a note.
+func URL(ctx context.Context, base string, opt Options) (*Result, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("verify: %q is not the URL of a log", base)
+	}
+	r := &remote{base: strings.TrimSuffix(base, "/") + "/log/", client: &http.Client{Timeout: fetchTimeout}}
+	c := &check{opt: opt, files: &listing{}}
+	c.Findings, c.Notes = []Finding{}, []string{}
+	if err := c.remote(ctx, r); err != nil {
+		return nil, fmt.Errorf("verify %s: %w", base, err)
+	}
+	return c.result(), nil
+}
+
+func (c *check) remote(ctx context.Context, r *remote) error {
+	signed, err := r.get(ctx, "checkpoint", maxSmall)
+	if err != nil {
+		return err
+	}
+	if c.log.vkey, err = c.keyFor(ctx, r, signed); err != nil {
+		return err
+	}
+	c.log.origin, _, _ = strings.Cut(c.log.vkey, "+")
+	c.Origin = c.log.origin
+	c.checkpoints("/log/checkpoint", signed)
+	if c.signed.size < 0 {
+		return nil
+	}
+	c.order = newOrder(c)
+	c.order.again = func(index int64) (place, error) { return r.place(ctx, index, c.signed.size) }
+	c.compareRoots()
+	if err := c.bundles(ctx, r); err != nil {
+		return err
+	}
+	c.compareSizes()
+	c.note("values were not checked: a log does not serve them")
+	return nil
+}
+
+// keyFor returns the key of the log that signed the checkpoint: the user's
+// own, or what the log itself says.
+func (c *check) keyFor(ctx context.Context, r *remote, signed []byte) (string, error) {
+	origin, _, _ := strings.Cut(string(signed), "\n")
+	for _, k := range c.opt.VKeys {
+		if strings.HasPrefix(k, origin+"+") && strings.Contains(string(signed), "— "+origin+" "+keyIDPrefix(k)) {
+			return k, nil
+		}
+	}
+	if len(c.opt.VKeys) > 0 {
+		return c.opt.VKeys[0], nil // it does not fit, and openNote will say so
+	}
+	b, err := r.get(ctx, "vkey", maxSmall)
+	return strings.TrimSuffix(string(b), "\n"), err
+}
+
+// keyIDPrefix returns what the base64 of a signature by that key begins with:
+// the first 3 of the 4 bytes of the key id.
+func keyIDPrefix(vkey string) string {
+	_, rest, _ := strings.Cut(vkey, "+")
+	id, _, _ := strings.Cut(rest, "+")
+	var b [4]byte
+	if n, _ := fmt.Sscanf(id, "%02x%02x%02x%02x", &b[0], &b[1], &b[2], &b[3]); n != 4 {
+		return "\n" // nowhere in a line
+	}
+	return base64.StdEncoding.EncodeToString(b[:3])
+}
+
+// bundle is an entry bundle on its way.
+type bundle struct {
+	data []byte
+	err  error
+}
+
+// ahead is how many bundles are fetched at one time.
+const ahead = 4
+
+// bundles fetches all entries and puts them in order.
+func (c *check) bundles(ctx context.Context, r *remote) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	queue := make(chan chan bundle, ahead)
+	go func() {
+		defer close(queue)
+		for n := int64(0); n*tileWidth < c.signed.size; n++ {
+			one := make(chan bundle, 1)
+			select {
+			case queue <- one:
+			case <-ctx.Done():
+				return
+			}
+			go func() {
+				data, err := r.bundle(ctx, n, c.signed.size)
+				one <- bundle{data, err}
+			}()
+		}
+	}()
+	for one := range queue {
+		b := <-one
+		if b.err != nil {
+			return b.err
+		}
+		if !c.bundle(b.data) {
+			return nil
+		}
+		if c.opt.Progress != nil {
+			c.opt.Progress(c.Entries, c.signed.size)
+		}
+	}
+	return ctx.Err()
+}
+
+// bundle puts the entries of the next bundle in order.
+func (c *check) bundle(b []byte) bool {
+	first := c.tree.size
+	want := int(min(c.signed.size-first, tileWidth))
+	leaves, ok := splitBundle(b, want)
+	if !ok {
+		c.findAt(first, "tile/entries", "the bundle is not one of %d entries", want)
+		return false
+	}
+	for i, leaf := range leaves {
+		e := entry{index: first + int64(i), leaf: leaf, hash: leafHash(leaf)}
+		var l event.Leaf
+		if err := event.Skim(leaf, &l); err != nil {
+			e.flaws = []flaw{{"leaf", err.Error()}}
+		} else {
+			e.leafFacts = factsOf(&l)
+		}
+		c.order.entry(&e)
+	}
+	return true
+}
+
+// splitBundle takes a bundle of exactly n entries apart: each a length of two
+// bytes, big-endian, and the leaf.
+func splitBundle(b []byte, n int) (leaves [][]byte, ok bool) {
+	for range n {
+		if len(b) < 2 {
+			return nil, false
+		}
+		size := int(binary.BigEndian.Uint16(b))
+		if b = b[2:]; len(b) < size {
+			return nil, false
+		}
+		leaves, b = append(leaves, b[:size:size]), b[size:]
+	}
+	return leaves, len(b) == 0
+}
+
+// bundle fetches the bundle that holds entries from 256*n on, in a log of that size.
+func (r *remote) bundle(ctx context.Context, n, size int64) ([]byte, error) {
+	path := "tile/entries" + tilePath(0, n)[len("tile/0"):]
+	if w := size - n*tileWidth; w < tileWidth {
+		path += fmt.Sprintf(".p/%d", w)
+	}
+	return r.get(ctx, path, maxBundle)
+}
+
+// place fetches an entry again.
+func (r *remote) place(ctx context.Context, index, size int64) (place, error) {
+	n := index / tileWidth
+	b, err := r.bundle(ctx, n, size)
+	if err != nil {
+		return place{}, err
+	}
+	leaves, ok := splitBundle(b, int(min(size-n*tileWidth, tileWidth)))
+	if !ok {
+		return place{}, errors.New("its bundle was changed meanwhile")
+	}
+	var l event.Leaf
+	if err := event.Skim(leaves[index%tileWidth], &l); err != nil {
+		return place{}, err
+	}
+	return place{l.Session, l.Kind}, nil
+}
+
+// get fetches a resource of at most limit bytes, after decompression.
+func (r *remote) get(ctx context.Context, path string, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("get %s: %s", req.URL, resp.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", req.URL, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("get %s: more than %d bytes", req.URL, limit)
+	}
+	return b, nil
+}

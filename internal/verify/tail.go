@@ -1,0 +1,123 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"io"
+	"os"
+	"time"
+)
+
+// sector is the unit a disk writes as a whole.
+const sector = 512
+
+// retries is how often a batch that a writer may just be writing is read again.
+const retries = 20
+
+// inFlight reports whether to read again at off in file i: in a log in use the
+// writer may be in the middle of writing what is there. It waits longer each
+// time, two seconds in all.
+func (r *reader) inFlight(ctx context.Context, f *os.File, i int, off int64, tries *int) (bool, error) {
+	if *tries++; *tries > retries || i < len(r.names)-1 || !r.inUse() {
+		return false, nil
+	}
+	// Nothing but space prepared ahead: nothing is being written.
+	if zero, err := zeros(f, off); err != nil || zero {
+		return false, err
+	}
+	select {
+	case <-time.After(time.Duration(*tries) * 10 * time.Millisecond):
+		return true, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// tail decides what it means that there is no valid batch at off in file i: the
+// end of the log, a batch that was being written when the machine stopped and
+// that nobody was told of, or damage (docs/format/journal.md, "Reading after a crash").
+func (r *reader) tail(f *os.File, i int, off int64, bad *broken) error {
+	if i < len(r.names)-1 {
+		r.stop(i, "damaged at byte %d: %s", off, bad.why)
+		return nil
+	}
+	zero, err := zeros(f, off)
+	if err != nil || zero {
+		return err
+	}
+	later, at, err := laterBatch(f, off+1, r.seq)
+	if err != nil {
+		return err
+	}
+	if later {
+		r.stop(i, "damaged at byte %d: %s; but a later batch follows at byte %d", off, bad.why, at)
+		return nil
+	}
+	torn, err := zeroSector(f, off, bad.length)
+	if err != nil {
+		return err
+	}
+	if !torn {
+		r.stop(i, "damaged at byte %d: %s; it was complete once", off, bad.why)
+		return nil
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	r.note = "journal/" + r.names[i] + ": an unfinished batch behind the last entry, as a crash leaves it; nobody was told that it was recorded"
+	if bad.length > st.Size()-off {
+		r.note += " (the file ends in it)"
+	}
+	return nil
+}
+
+// laterBatch looks from off on for a batch header with a number above seq.
+func laterBatch(f *os.File, off int64, seq uint64) (found bool, at int64, err error) {
+	buf := make([]byte, 1<<20)
+	for {
+		n, err := f.ReadAt(buf, off)
+		eof := errors.Is(err, io.EOF)
+		if err != nil && !eof {
+			return false, 0, err
+		}
+		b := buf[:n]
+		for p := 0; ; p++ {
+			k := bytes.Index(b[p:], []byte(batchMagic))
+			if k < 0 || p+k+batchFixed > len(b) {
+				break
+			}
+			p += k
+			h := b[p : p+batchFixed]
+			if crc32.Checksum(h[:84], castagnoli) == binary.LittleEndian.Uint32(h[84:]) && binary.LittleEndian.Uint64(h[16:]) > seq {
+				return true, off + int64(p), nil
+			}
+		}
+		if eof || n <= batchFixed {
+			return false, 0, nil
+		}
+		off += int64(n - batchFixed) // a header may lie across
+	}
+}
+
+// zeroSector reports whether any sector, or part of one, that the length bytes
+// from off on cover holds nothing but zeros. What lies behind the end of
+// the file was never written.
+func zeroSector(f *os.File, off, length int64) (bool, error) {
+	var buf [sector]byte
+	for length > 0 {
+		n := min(length, sector-off%sector)
+		m, err := f.ReadAt(buf[:n], off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return false, err
+		}
+		if int64(m) < n || len(bytes.TrimLeft(buf[:n], "\x00")) == 0 {
+			return true, nil
+		}
+		off, length = off+n, length-n
+	}
+	return false, nil
+}

@@ -1,0 +1,20 @@
+package verify
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestSoundLog(t *testing.T) {
+	r := run(t, smallLog(t), Options{Trust: func([]byte) error { return nil }})
+	if !r.OK || len(r.Notes) > 0 {
+		t.Fatalf("result %+v, want ok and no notes", r)
+	}
+	if r.Origin != "pgnotary/test/1" || r.Size != r.Entries || r.Entries != 42 || r.Values != 22 {
+		t.Errorf("result %+v", r)
+	}
+	if d := cmp.Diff([]Finding{}, r.Findings); d != "" {
+		t.Error(d)
+	}
+}
