@@ -22,7 +22,8 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code": checkCode,
+			"code":  checkCode,
+			"mklog": makeLog,
 		},
 	})
 }

@@ -128,7 +128,10 @@ func showText(w io.Writer, s *query.Statement, e *query.Entry, value []byte) err
 		if p.OID != 0 {
 			name = pgvalue.TypeName(p.OID)
 		}
-		row(fmt.Sprintf("$%d", i+1), fmt.Sprintf("%s  (%s, %s, %d bytes)", text, name, formatName(p.Format), len(p.Raw)))
+		if !p.Null {
+			name += fmt.Sprintf(", %s, %d bytes", formatName(p.Format), len(p.Raw))
+		}
+		row(fmt.Sprintf("$%d", i+1), text+"  ("+name+")")
 	}
 	for _, p := range s.Settings {
 		row("setting", p.Name+" = "+p.Value)
