@@ -17,7 +17,7 @@ func listen(addr string) (net.Listener, error) {
 	if !isUnix && !strings.HasPrefix(addr, "/") {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
-			return nil, fmt.Errorf("listen for clients: %w", err)
+			return nil, err
 		}
 		return ln, nil
 	}
@@ -30,7 +30,7 @@ func listen(addr string) (net.Listener, error) {
 	}
 	ln, err := net.Listen("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen for clients: %w", err)
+		return nil, err
 	}
 	return ln, nil
 }
@@ -60,6 +60,7 @@ func (r *Relay) accept() error {
 			tc.SetKeepAliveConfig(keepAlive) // TCP_NODELAY is set already
 		}
 		s := &starter{relay: r, conn: c, client: clientName(c), at: time.Now()}
+		c.SetDeadline(s.at.Add(r.cfg.FirstPacketTimeout)) // before anybody can evict it by an earlier one
 		s.evict = r.starters.add(s, r.metrics.Unauthenticated.Add(1) > int64(r.cfg.MaxUnauthenticated))
 		go s.run()
 	}

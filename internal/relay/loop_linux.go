@@ -123,6 +123,10 @@ func (l *loop) run() {
 		n := l.poll()
 		l.now = l.relay.now()
 		l.durable = l.relay.durable.Load()
+		if n > 0 && !l.paused && l.relay.rec.Backlog() > maxBacklog {
+			l.paused = true
+			l.relay.metrics.Paused.Add(1)
+		}
 		for i := range n {
 			l.dispatch(&l.events[i])
 		}

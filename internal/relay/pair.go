@@ -211,9 +211,12 @@ func (p *pair) receive(g *leg) (b []byte, err error) {
 func (p *pair) fromClient(b []byte) {
 	p.relay.metrics.FromClients.Add(int64(len(b)))
 	fwd, err := p.sess.FromClient(p.loop.now, b)
+	if err != nil && !p.isViolation(err) {
+		return
+	}
 	p.push(&p.server, fwd, p.gate(BeforeForward), true)
 	if err != nil {
-		p.sessionFailed(err, true)
+		p.violated(err, true)
 		return
 	}
 	if p.blob = p.sess.Blob(); p.blob != nil {
@@ -245,9 +248,12 @@ func (p *pair) blobSynced(err error) {
 func (p *pair) fromServer(b []byte) {
 	p.relay.metrics.FromServers.Add(int64(len(b)))
 	fwd, err := p.sess.FromServer(p.loop.now, b)
+	if err != nil && !p.isViolation(err) {
+		return
+	}
 	p.push(&p.client, fwd, p.gate(BeforeReply), p.sess.Boundary())
 	if err != nil {
-		p.sessionFailed(err, false)
+		p.violated(err, false)
 		return
 	}
 	if !p.loggedIn {
@@ -569,15 +575,23 @@ func (p *pair) expired() {
 	}
 }
 
-// sessionFailed ends the pair because the session refused bytes, or could not
-// record. fromClient says whose they were.
-func (p *pair) sessionFailed(err error, fromClient bool) {
+// isViolation says what an error of the session means. If it is not a peer's
+// fault, recording failed, and the pair ends here: nothing is forwarded.
+func (p *pair) isViolation(err error) bool {
 	var v *session.Violation
-	if !errors.As(err, &v) {
-		p.relay.fail(err)
-		p.recordingFailed()
-		return
+	if errors.As(err, &v) {
+		return true
 	}
+	p.relay.fail(err)
+	p.recordingFailed()
+	return false
+}
+
+// violated ends the pair because a peer broke the protocol. fromClient says
+// which.
+func (p *pair) violated(err error, fromClient bool) {
+	var v *session.Violation
+	errors.As(err, &v)
 	p.relay.metrics.Violations.Add(1)
 	p.relay.log.Warn("protocol violation", "session_id", sessionID(p.id), "client", p.addr, "from_client", fromClient, "reason", v.Message)
 	if p.sess.Boundary() {

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
@@ -44,24 +42,4 @@ func start(t testing.TB, cfg Config, log *memLog) *rig {
 
 func (g *rig) url(options string) string {
 	return "postgres://postgres@" + g.Addr().String() + "/postgres?" + options
-}
-
-func TestQuery(t *testing.T) {
-	pg := pgtest.Server(t)
-	for _, mode := range []Mode{BeforeForward, BeforeReply, Async} {
-		g := start(t, Config{Upstream: pg.Addr(), Mode: mode}, newMemLog(time.Millisecond))
-		conn, err := pgx.Connect(t.Context(), g.url("sslmode=disable"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range 20 {
-			var n int
-			if err := conn.QueryRow(t.Context(), "select $1::int + 1", i).Scan(&n); err != nil || n != i+1 {
-				t.Fatalf("mode %d: got %d, %v", mode, n, err)
-			}
-		}
-		if err := conn.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
 }

@@ -70,13 +70,12 @@ func (s *starter) run() {
 	if e := s.evict; e != nil {
 		s.evict = nil
 		if e != s {
-			e.conn.SetReadDeadline(time.Unix(1, 0)) // wakes it; it finds itself evicted
+			e.conn.SetReadDeadline(time.Unix(1, 0)) // wakes it, and it finds itself evicted
 		} else {
 			s.refuse(tooMany())
 			return
 		}
 	}
-	s.conn.SetDeadline(s.at.Add(r.cfg.FirstPacketTimeout))
 	s.rw = s.conn
 	err := s.serve(&handedOver)
 	var f *refusal
