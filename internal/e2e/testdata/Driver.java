@@ -1,0 +1,63 @@
+import java.io.StringReader;
+import java.io.StringWriter;
+import java.sql.Connection;
+import java.sql.DriverManager;
+import java.sql.PreparedStatement;
+import java.sql.ResultSet;
+import java.sql.SQLException;
+import java.sql.Statement;
+import org.postgresql.PGConnection;
+
+/** JDBC by way of a proxy. Argument: a JDBC address. */
+public class Driver {
+  static void check(boolean ok, String what) {
+    if (!ok) {
+      throw new AssertionError(what);
+    }
+  }
+
+  public static void main(String[] args) throws Exception {
+    try (Connection c = DriverManager.getConnection(args[0])) {
+      try (Statement s = c.createStatement()) {
+        s.execute("CREATE TABLE jdbc (a int PRIMARY KEY, b text)");
+      }
+      try (PreparedStatement p = c.prepareStatement("INSERT INTO jdbc VALUES (?, ?)")) {
+        for (int i = 0; i < 20; i++) { // one pipeline
+          p.setInt(1, i);
+          p.setString(2, "jdbc " + i);
+          p.addBatch();
+        }
+        check(p.executeBatch().length == 20, "batch");
+      }
+      try (PreparedStatement p = c.prepareStatement("SELECT b FROM jdbc WHERE a = ?")) {
+        for (int i = 0; i < 10; i++) { // named and binary after the fifth
+          p.setInt(1, i);
+          ResultSet r = p.executeQuery();
+          check(r.next() && r.getString(1).equals("jdbc " + i), "select");
+        }
+      }
+      c.setAutoCommit(false);
+      try (PreparedStatement p = c.prepareStatement("SELECT a FROM jdbc ORDER BY a")) {
+        p.setFetchSize(3); // a portal, suspended again and again
+        ResultSet r = p.executeQuery();
+        int n = 0;
+        while (r.next()) {
+          n++;
+        }
+        check(n == 20, "cursor");
+      }
+      try (Statement s = c.createStatement()) {
+        s.execute("INSERT INTO jdbc VALUES (0, 'twice')");
+        throw new AssertionError("no error");
+      } catch (SQLException e) {
+        check(e.getSQLState().equals("23505"), e.getSQLState());
+      }
+      c.rollback();
+      c.setAutoCommit(true);
+      var copy = c.unwrap(PGConnection.class).getCopyAPI();
+      check(copy.copyIn("COPY jdbc FROM STDIN", new StringReader("100\tcopied\n101\tcopied\n")) == 2, "copy in");
+      check(copy.copyOut("COPY jdbc TO STDOUT", new StringWriter()) == 22, "copy out");
+    }
+    System.out.println("ok");
+  }
+}
