@@ -42,7 +42,7 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
   pgnotary verify --url http://127.0.0.1:8432 --policy log.policy`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if (dir == "") == (url == "") {
+			if url != "" && cmd.Flags().Changed("data") {
 				return withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
 			}
 			opt, err := verifyOptions(policyFile, checkpoints)
@@ -52,7 +52,7 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 			progress := progressLine(cmd.ErrOrStderr())
 			opt.Progress = progress.show
 			var r *verify.Result
-			if dir != "" {
+			if url == "" {
 				r, err = verify.Dir(cmd.Context(), dir, opt)
 			} else {
 				r, err = verify.URL(cmd.Context(), url, opt)
@@ -70,8 +70,8 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 			return nil
 		},
 	}
+	addDataFlag(cmd, &dir)
 	f := cmd.Flags()
-	f.StringVar(&dir, "data", "", "data directory `DIR`")
 	f.StringVar(&url, "url", "", "address `URL` of a running pgnotary, without /log/")
 	f.StringArrayVar(&checkpoints, "checkpoint", nil, "signed checkpoint `FILE` the log must continue; may be given again")
 	f.StringVar(&policyFile, "policy", "", "policy `FILE` that says which logs and witnesses to trust")

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/tree"
+	"github.com/pgnotary/pgnotary/internal/wire"
+)
+
+func newCheckCmd() *cobra.Command {
+	var policyFile string
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a proof, offline",
+		Long: `Check says whether a proof made by pgnotary prove is true: that the entry in it is in the
+log, under a checkpoint that a log of the policy signed and its witnesses cosigned. It
+needs the proof and the policy, nothing else, and prints what the entry says.
+
+A policy is a text file (c2sp.org/tlog-policy). The least one trusts a single key:
+
+  log <the line at /log/vkey, or that keygen printed>
+  quorum none
+
+Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
+		Example: `  pgnotary check --policy log.policy 42.tlog-proof`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if policyFile == "" {
+				return withHint(errors.New("--policy is needed: it says which keys to trust"), "see %s --help", cmd.CommandPath())
+			}
+			policy, err := readPolicy(policyFile)
+			if err != nil {
+				return err
+			}
+			b, err := readFile(args[0], checkpoint.MaxProof)
+			if err != nil {
+				return err
+			}
+			text, err := checkProof(policy, b)
+			if err != nil {
+				return no("%s is not valid: %v", args[0], err)
+			}
+			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&policyFile, "policy", "", "policy `FILE` that says which logs and witnesses to trust")
+	return cmd
+}
+
+// checkProof verifies a proof and returns in plain words what it shows. An
+// error says why it shows nothing.
+func checkProof(policy *checkpoint.Policy, b []byte) (string, error) {
+	p, err := checkpoint.ParseProof(b)
+	if err != nil {
+		return "", err
+	}
+	extra, err := checkpoint.ParseExtra(p.Extra)
+	if err != nil {
+		return "", err
+	}
+	v, err := p.Verify(policy, tree.LeafHash(extra.Leaf))
+	if err != nil {
+		return "", err
+	}
+	l, err := event.Parse(extra.Leaf)
+	if err != nil {
+		return "", fmt.Errorf("the log has this entry, but it is not one of pgnotary's: %w", err)
+	}
+	if extra.HasValue {
+		sum := sha256.Sum256(append(extra.Salt[:], extra.Value...))
+		if !l.HasValue || sum != l.Commitment || l.Size != int64(len(extra.Value)) {
+			return "", errors.New("the value in it is not the one the entry commits to")
+		}
+	}
+	return describeProof(p, &v, extra, &l), nil
+}
+
+func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, extra *checkpoint.Extra, l *event.Leaf) string {
+	var b strings.Builder
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%-11s %s\n", name, plain(fmt.Sprintf(format, args...)))
+	}
+	b.WriteString("valid: the log has this entry\n")
+	if l.Who != nil {
+		row("who", "user %s, database %s, application %s, client %s", orDash(l.Who.User), orDash(l.Who.Database),
+			orDash(l.Who.Application), orDash(l.Who.Client))
+	}
+	row("when", "%s", event.AppendTime(nil, l.Time))
+	row("what", "%s", describeKind(l))
+	if l.Session != 0 {
+		row("session", "%s, number %d in it", event.AppendSession(nil, l.Session), l.Seq)
+	}
+	row("log", "%s", v.Origin)
+	row("index", "%d", p.Index)
+	row("checkpoint", "over %d entries, root %s", v.Size, base64.StdEncoding.EncodeToString(v.Root[:]))
+	row("key", "%s", v.VKey)
+	for _, c := range v.Cosignatures {
+		row("witness", "%s, at %s", c.Witness, time.Unix(c.Time, 0).UTC().Format(time.RFC3339))
+	}
+	row("leaf", "%s", extra.Leaf)
+	switch {
+	case extra.HasValue:
+		row("value", "proven, %d bytes", len(extra.Value))
+		b.WriteString(indent(describeValue(l.Kind, extra.Value)))
+	case l.HasValue:
+		row("value", "%d bytes, not in the proof: the entry has a commitment to it", l.Size)
+	}
+	return b.String()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// describeKind says what happened, from the leaf alone.
+func describeKind(l *event.Leaf) string {
+	s := string(l.Kind)
+	if of, ok := event.Index(l.Of); ok {
+		s += fmt.Sprintf(" of entry %d", of)
+	}
+	if len(l.Tags) > 0 {
+		s += ": " + strings.Join(l.Tags, ", ")
+	}
+	if l.SQLState != "" {
+		s += ", error " + l.SQLState
+	}
+	if l.End != "" {
+		s += ", " + string(l.End)
+	}
+	switch l.Committed {
+	case 1:
+		s += ", committed"
+	case -1:
+		s += ", rolled back"
+	}
+	for _, f := range l.Facts {
+		s += ", " + f.Key + " " + f.Val
+	}
+	return s
+}
+
+// describeValue shows a value: the statements in it as text, other messages by
+// letter and size, anything else as escaped bytes.
+func describeValue(k event.Kind, value []byte) string {
+	switch k {
+	case event.KindQuery, event.KindParse, event.KindBind, event.KindExecute:
+	default:
+		return strconv.Quote(string(value)) + "\n"
+	}
+	var b strings.Builder
+	for len(value) > 0 {
+		typ, length, ok := wire.Header(value)
+		if !ok || length < 4 || length >= len(value) {
+			return strconv.Quote(string(value)) + "\n"
+		}
+		body := value[wire.HeaderLen : 1+length]
+		switch typ {
+		case 'Q':
+			text, _, _ := wire.CString(body)
+			fmt.Fprintf(&b, "%s\n", text)
+		case 'P':
+			name, rest, _ := wire.CString(body)
+			text, _, _ := wire.CString(rest)
+			fmt.Fprintf(&b, "Parse %q: %s\n", name, text)
+		default:
+			fmt.Fprintf(&b, "%c, %d bytes: %q\n", typ, len(body), body)
+		}
+		value = value[1+length:]
+	}
+	return b.String()
+}

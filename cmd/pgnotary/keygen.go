@@ -1,0 +1,70 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+)
+
+func newKeygenCmd() *cobra.Command {
+	var origin, out, policyOut string
+	cmd := &cobra.Command{
+		Use:   "keygen",
+		Short: "Make the signing key of a new log",
+		Long: `Keygen writes a new private key and prints the public key that belongs to it, the
+line others verify the log with. A log's name (origin) is in its key and stays for ever:
+choose one that no other log has, such as host/purpose/number.
+
+Serve makes a key by itself. Who wants to choose the name, or to hand the public key
+out before the first start, puts a key of this command at DIR/key first.`,
+		Example: `  pgnotary keygen --origin pgnotary/db1/prod -o ./pgnotary-data/key --policy-out log.policy
+  pgnotary check --policy log.policy 42.tlog-proof`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if origin == "" || out == "" {
+				return withHint(errors.New("--origin and -o are needed"), "see %s --help", cmd.CommandPath())
+			}
+			skey, vkey, err := checkpoint.GenerateKey(rand.Reader, origin)
+			if err != nil {
+				return err
+			}
+			if err := writeNew(out, []byte(skey+"\n"), 0o600); err != nil {
+				return err
+			}
+			if policyOut != "" {
+				if err := writeNew(policyOut, []byte(checkpoint.FormatPolicy(vkey, "")), 0o644); err != nil {
+					return err
+				}
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), vkey)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&origin, "origin", "", "`NAME` of the log: 1 to 255 bytes without white space and '+'")
+	f.StringVarP(&out, "out", "o", "", "`FILE` for the private key; must not exist")
+	f.StringVar(&policyOut, "policy-out", "", "`FILE` for a policy that trusts this key; must not exist")
+	return cmd
+}
+
+// writeNew writes a file that must not exist yet, so that no key is ever
+// overwritten, and syncs it.
+func writeNew(name string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	if _, err = f.Write(data); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/query"
+	"github.com/pgnotary/pgnotary/internal/tree"
+)
+
+func newProveCmd() *cobra.Command {
+	var (
+		dir, out  string
+		withValue bool
+	)
+	cmd := &cobra.Command{
+		Use:   "prove INDEX",
+		Short: "Write a proof that an entry is in the log",
+		Long: `Prove writes a file that shows, without the log and without a network, that the entry
+at an index is in the log: the entry itself, the path from it to the root of the tree,
+and the signed checkpoint over that root (c2sp.org/tlog-proof). Anyone checks it with
+pgnotary check and the log's public key.
+
+Without --value the file tells who, when and what kind of statement, and not its text:
+that stays hidden behind its commitment. With --value the text and parameters are in it.`,
+		Example: `  pgnotary prove --data ./pgnotary-data 42 -o 42.tlog-proof
+  pgnotary prove --data ./pgnotary-data 42 --value -o 42.tlog-proof`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			index, err := strconv.ParseInt(args[0], 10, 64)
+			if err != nil || index < 0 {
+				return fmt.Errorf("%q is not an index: a number from 0 on", args[0])
+			}
+			if out == "" {
+				return withHint(errors.New("-o is needed: the file to write the proof to"), "see %s --help", cmd.CommandPath())
+			}
+			log, err := query.Open(dir)
+			if err != nil {
+				return err
+			}
+			proof, err := prove(log, index, withValue)
+			if err != nil {
+				return err
+			}
+			if out == "-" {
+				_, err = cmd.OutOrStdout().Write(proof)
+				return err
+			}
+			return os.WriteFile(out, proof, 0o644)
+		},
+	}
+	addDataFlag(cmd, &dir)
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`FILE` to write, by custom ending in .tlog-proof; - for standard output")
+	cmd.Flags().BoolVar(&withValue, "value", false, "put the value, such as text and parameters, into the proof")
+	return cmd
+}
+
+// prove returns the proof of an entry against the log's current checkpoint. It
+// is checked before it is handed out, so a damaged log makes no bad proofs.
+func prove(log *query.Log, index int64, withValue bool) ([]byte, error) {
+	signed, err := log.Checkpoint()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, withHint(errors.New("the log has no signed checkpoint yet"), "it gets one as soon as pgnotary serve runs")
+	} else if err != nil {
+		return nil, err
+	}
+	c, err := checkpoint.Open(signed, log.VKey())
+	if err != nil {
+		return nil, err
+	}
+	if index >= c.Size {
+		size, err := log.Size()
+		if err != nil {
+			return nil, err
+		}
+		if index < size {
+			return nil, withHint(fmt.Errorf("entry %d is not covered by a signed checkpoint yet: the latest is over %d entries", index, c.Size),
+				"one is signed every second while the log grows, and when pgnotary serve stops: try again")
+		}
+		return nil, fmt.Errorf("there is no entry %d: the log has those from %d to %d", index, log.First(), size-1)
+	}
+	e, err := log.Entry(index)
+	if err != nil {
+		return nil, err
+	}
+	extra := checkpoint.Extra{Leaf: e.Leaf}
+	if withValue {
+		if !e.HasValue {
+			return nil, withHint(fmt.Errorf("entry %d has no value", index), "leave out --value")
+		}
+		if e.Blob != nil && e.Blob.Size > checkpoint.MaxProofValue {
+			return nil, withHint(fmt.Errorf("the value of entry %d is %d bytes, a proof carries at most %d", index, e.Blob.Size, checkpoint.MaxProofValue),
+				"leave out --value; pgnotary show --json gives value and salt")
+		}
+		if extra.Value, err = log.Value(&e); err != nil {
+			return nil, err
+		}
+		extra.HasValue, extra.Salt = true, e.Salt
+	}
+	p := checkpoint.Proof{Index: index, Checkpoint: signed}
+	if p.Extra, err = extra.Format(); err != nil {
+		return nil, err
+	}
+	if p.Hashes, err = tree.Inclusion(log, index, c.Size); err != nil {
+		return nil, err
+	}
+	if err := tree.CheckInclusion(p.Hashes, c.Size, c.Root, index, tree.LeafHash(e.Leaf)); err != nil {
+		return nil, withHint(fmt.Errorf("the log does not agree with its own checkpoint: %w", err), "pgnotary verify says what is wrong")
+	}
+	return p.Format(), nil
+}
