@@ -203,14 +203,15 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, logger *slog.Lo
 	stop := context.AfterFunc(ctx, func() {
 		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
 		defer cancel()
-		stopped <- errors.Join(srv.Shutdown(grace), srv.Close())
+		if srv.Shutdown(grace) == nil {
+			stopped <- nil
+			return
+		}
+		stopped <- srv.Close() // requests took too long: cut them
 	})
 	err := srv.Serve(ln)
 	if !stop() { // the shutdown above has begun, wait for its end
-		<-stopped
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+		err = <-stopped
 	}
 	return errors.Join(err, closeUnlessClosed(ln))
 }

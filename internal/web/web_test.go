@@ -241,7 +241,9 @@ func TestServeStops(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, ln, NewHandler(testConfig(&fakeLog{size: 1})), slog.New(slog.DiscardHandler)) }()
+	go func() {
+		done <- Serve(ctx, ln, NewHandler(testConfig(&fakeLog{size: 1})), slog.New(slog.DiscardHandler))
+	}()
 	resp, err := http.Get("http://" + ln.Addr().String() + "/healthz")
 	if err != nil {
 		t.Fatal(err)
