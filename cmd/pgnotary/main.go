@@ -66,10 +66,15 @@ under --exit-status, proof invalid); 2 could not do it.`,
 		return withHint(err, "see %s --help", cmd.CommandPath())
 	})
 	root.AddCommand(
+		newDemoCmd(),
 		newServeCmd(),
 		newTailCmd(),
 		newSearchCmd(),
 		newShowCmd(),
+		newVerifyCmd(),
+		newProveCmd(),
+		newCheckCmd(),
+		newKeygenCmd(),
 		newVersionCmd(),
 	)
 	return root
