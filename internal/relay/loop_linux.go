@@ -26,7 +26,7 @@ type loop struct {
 
 	asleep atomic.Bool  // in, or about to enter, a wait without a time limit of its own choosing
 	gate   atomic.Int64 // while asleep: wake up once this many entries are exceeded
-	mu     sync.Mutex
+	mu     sync.Mutex   // guards inbox, and wakefd against its closing
 	inbox  []func()
 
 	// -- owned by the thread
@@ -78,8 +78,11 @@ func newLoop(r *Relay) (*loop, error) {
 	return l, nil
 }
 
-// free closes the descriptors. The thread must have ended.
+// free closes the descriptors. The thread must have ended; others may still
+// try to wake it.
 func (l *loop) free() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, fd := range []*int{&l.epfd, &l.wakefd} {
 		if *fd >= 0 {
 			syscall.Close(*fd)
@@ -100,6 +103,11 @@ func (l *loop) post(f func()) {
 // again, so nothing need be written for it.
 func (l *loop) wake() {
 	if l.asleep.CompareAndSwap(true, false) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.wakefd < 0 {
+			return
+		}
 		one := uint64(1)
 		syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.wakefd), uintptr(unsafe.Pointer(&one)), 8)
 	}
