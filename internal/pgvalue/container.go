@@ -72,10 +72,10 @@ func (r *reader) array() (a array, ok bool) {
 }
 
 // appendArray decodes an array of any type; the element type is in it.
-func appendArray(dst, b []byte, depth int) ([]byte, bool) {
+func appendArray(dst, b []byte, in nesting) ([]byte, bool) {
 	r := reader{b: b}
 	a, ok := r.array()
-	if !ok || depth >= maxDepth {
+	if !ok || in.depth >= maxDepth {
 		return dst, false
 	}
 	for _, d := range a.dims {
@@ -98,11 +98,11 @@ func appendArray(dst, b []byte, depth int) ([]byte, bool) {
 		}
 		dst = append(dst, '=')
 	}
-	dst, ok = appendDim(dst, &r, a.elem, a.dims, depth)
+	dst, ok = appendDim(dst, &r, a.elem, a.dims, in)
 	return dst, ok && r.done()
 }
 
-func appendDim(dst []byte, r *reader, elem uint32, dims []int, depth int) ([]byte, bool) {
+func appendDim(dst []byte, r *reader, elem uint32, dims []int, in nesting) ([]byte, bool) {
 	delimiter := byte(',')
 	if elem == oidBox {
 		delimiter = ';'
@@ -114,7 +114,7 @@ func appendDim(dst []byte, r *reader, elem uint32, dims []int, depth int) ([]byt
 		}
 		if len(dims) > 1 {
 			var ok bool
-			if dst, ok = appendDim(dst, r, elem, dims[1:], depth); !ok {
+			if dst, ok = appendDim(dst, r, elem, dims[1:], in); !ok {
 				return dst, false
 			}
 			continue
@@ -128,15 +128,17 @@ func appendDim(dst []byte, r *reader, elem uint32, dims []int, depth int) ([]byt
 			continue
 		}
 		start := len(dst)
-		dst = appendElement(dst, elem, v, depth+1)
-		dst = quoteArray(dst, start, delimiter)
+		dst = appendElement(dst, elem, v, in.deeper())
+		if dst = quoteArray(dst, start, delimiter); len(dst) > in.limit {
+			return dst, false
+		}
 	}
 	return append(dst, '}'), true
 }
 
 // appendElement appends an element's text, hexadecimal if it cannot be read.
-func appendElement(dst []byte, oid uint32, v []byte, depth int) []byte {
-	if out, ok := appendBinary(dst, oid, v, depth); ok {
+func appendElement(dst []byte, oid uint32, v []byte, in nesting) []byte {
+	if out, ok := appendBinary(dst, oid, v, in); ok {
 		return out
 	}
 	return appendHex(dst, v)
@@ -170,7 +172,7 @@ func appendQuoted(dst []byte, s string, escape byte) []byte {
 }
 
 // appendVector decodes int2vector and oidvector: arrays printed with spaces.
-func appendVector(dst, b []byte, depth int) ([]byte, bool) {
+func appendVector(dst, b []byte, in nesting) ([]byte, bool) {
 	r := reader{b: b}
 	a, ok := r.array()
 	if !ok || len(a.dims) > 1 {
@@ -184,7 +186,9 @@ func appendVector(dst, b []byte, depth int) ([]byte, bool) {
 		if null || r.bad {
 			return dst, false
 		}
-		dst = appendElement(dst, a.elem, v, depth+1)
+		if dst = appendElement(dst, a.elem, v, in.deeper()); len(dst) > in.limit {
+			return dst, false
+		}
 	}
 	return dst, r.done()
 }
@@ -216,9 +220,9 @@ func rangeElement(oid uint32) (elem uint32, multi bool) {
 }
 
 // appendRange decodes a range: flags, then the bounds that are not infinite.
-func appendRange(dst []byte, elem uint32, b []byte, depth int) ([]byte, bool) {
+func appendRange(dst []byte, elem uint32, b []byte, in nesting) ([]byte, bool) {
 	const empty, lowerInc, upperInc, lowerInf, upperInf = 1, 2, 4, 8, 16
-	if len(b) == 0 || depth >= maxDepth {
+	if len(b) == 0 || in.depth >= maxDepth {
 		return dst, false
 	}
 	flags, r := b[0], reader{b: b[1:]}
@@ -236,7 +240,7 @@ func appendRange(dst []byte, elem uint32, b []byte, depth int) ([]byte, bool) {
 			return false
 		}
 		start := len(dst)
-		dst = quoteComposite(appendElement(dst, elem, v, depth+1), start)
+		dst = quoteComposite(appendElement(dst, elem, v, in.deeper()), start)
 		return true
 	}
 	if flags&lowerInf == 0 && !bound() {
@@ -254,7 +258,7 @@ func appendRange(dst []byte, elem uint32, b []byte, depth int) ([]byte, bool) {
 	return dst, r.done()
 }
 
-func appendMultirange(dst []byte, elem uint32, b []byte, depth int) ([]byte, bool) {
+func appendMultirange(dst []byte, elem uint32, b []byte, in nesting) ([]byte, bool) {
 	r := reader{b: b}
 	n := r.uint32()
 	if r.bad || int64(n) > int64(len(r.b)/4) {
@@ -270,7 +274,7 @@ func appendMultirange(dst []byte, elem uint32, b []byte, depth int) ([]byte, boo
 			return dst, false
 		}
 		var ok bool
-		if dst, ok = appendRange(dst, elem, v, depth+1); !ok {
+		if dst, ok = appendRange(dst, elem, v, in.deeper()); !ok || len(dst) > in.limit {
 			return dst, false
 		}
 	}
@@ -278,10 +282,10 @@ func appendMultirange(dst []byte, elem uint32, b []byte, depth int) ([]byte, boo
 }
 
 // appendRecord decodes an anonymous record: each field with its type.
-func appendRecord(dst, b []byte, depth int) ([]byte, bool) {
+func appendRecord(dst, b []byte, in nesting) ([]byte, bool) {
 	r := reader{b: b}
 	n := r.uint32()
-	if r.bad || int64(n) > int64(len(r.b)/8) || depth >= maxDepth {
+	if r.bad || int64(n) > int64(len(r.b)/8) || in.depth >= maxDepth {
 		return dst, false
 	}
 	dst = append(dst, '(')
@@ -298,7 +302,9 @@ func appendRecord(dst, b []byte, depth int) ([]byte, bool) {
 			continue
 		}
 		start := len(dst)
-		dst = quoteComposite(appendElement(dst, oid, v, depth+1), start)
+		if dst = quoteComposite(appendElement(dst, oid, v, in.deeper()), start); len(dst) > in.limit {
+			return dst, false
+		}
 	}
 	return append(dst, ')'), r.done()
 }

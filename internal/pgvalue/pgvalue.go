@@ -26,9 +26,26 @@ const (
 	FormatBinary = 1
 )
 
-// maxDepth bounds arrays of records of arrays ...; a message of a gigabyte
-// could nest them deeper than a stack allows.
-const maxDepth = 16
+const (
+	// maxDepth bounds arrays of records of arrays ...; a message of a gigabyte
+	// could nest them deeper than a stack allows.
+	maxDepth = 16
+	// maxGrowth bounds the text of a container to so many times its bytes (and
+	// a mebibyte): ten bytes can be a number of 131,072 digits, and quoting
+	// doubles with each level, so a small message could fill all memory.
+	maxGrowth = 16
+)
+
+// nesting says where in containers a value is.
+type nesting struct {
+	depth int
+	limit int // bytes the whole text may have
+}
+
+func (n nesting) deeper() nesting {
+	n.depth++
+	return n
+}
 
 // Text returns the text form of a value that is not NULL: valid UTF-8, times
 // with zone in UTC.
@@ -42,7 +59,7 @@ func Text(oid uint32, format int16, raw []byte) string {
 			return validText(raw)
 		}
 		buf := make([]byte, 0, 64)
-		if out, ok := appendBinary(buf, oid, raw, 0); ok {
+		if out, ok := appendBinary(buf, oid, raw, nesting{limit: maxGrowth*len(raw) + 1<<20}); ok {
 			return validText(out)
 		}
 	}

@@ -65,7 +65,7 @@ const (
 
 // appendBinary appends the text form of a binary value. ok is false, and dst
 // as it was, if the bytes are not a value of that type.
-func appendBinary(dst []byte, oid uint32, b []byte, depth int) (out []byte, ok bool) {
+func appendBinary(dst []byte, oid uint32, b []byte, in nesting) (out []byte, ok bool) {
 	start := len(dst)
 	switch oid {
 	case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString:
@@ -85,20 +85,20 @@ func appendBinary(dst []byte, oid uint32, b []byte, depth int) (out []byte, ok b
 	case oidPath, oidPolygon:
 		out, ok = appendPath(dst, b, oid == oidPath)
 	case oidInt2Vector, oidOidVector:
-		out, ok = appendVector(dst, b, depth)
+		out, ok = appendVector(dst, b, in)
 	case oidRecord:
-		out, ok = appendRecord(dst, b, depth)
+		out, ok = appendRecord(dst, b, in)
 	default:
 		if out, ok = appendFixed(dst, oid, b); ok {
 			break
 		}
 		switch elem, multi := rangeElement(oid); {
 		case elem != 0 && multi:
-			out, ok = appendMultirange(dst, elem, b, depth)
+			out, ok = appendMultirange(dst, elem, b, in)
 		case elem != 0:
-			out, ok = appendRange(dst, elem, b, depth)
+			out, ok = appendRange(dst, elem, b, in)
 		case builtin()[oid].array:
-			out, ok = appendArray(dst, b, depth)
+			out, ok = appendArray(dst, b, in)
 		case !fixedSize(oid):
 			out, ok = appendByLibrary(dst, oid, b)
 		}
