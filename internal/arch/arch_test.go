@@ -77,7 +77,8 @@ func pure() []string {
 	return []string{"event", "proxyproto", "redact", "scram", "session", "tree", "wire"}
 }
 
-// trustedLines bounds the capture path, so that it can be read in an afternoon.
+// trustedLines bounds the capture path, so that it can be read in an
+// afternoon: lines of code, comments and blank lines not counted.
 const trustedLines = 4000
 
 type goPackage struct {
@@ -223,12 +224,16 @@ func TestCapturePathIsShort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			total += bytes.Count(text, []byte("\n"))
+			for line := range bytes.Lines(text) {
+				if line = bytes.TrimSpace(line); len(line) > 0 && !bytes.HasPrefix(line, []byte("//")) {
+					total++
+				}
+			}
 		}
 	}
-	t.Logf("wire, session and relay have %d lines", total)
+	t.Logf("wire, session and relay have %d lines of code", total)
 	if total == 0 || total > trustedLines {
-		t.Errorf("wire, session and relay have %d lines, want at most %d", total, trustedLines)
+		t.Errorf("wire, session and relay have %d lines of code, want at most %d", total, trustedLines)
 	}
 }
 
