@@ -1,0 +1,305 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+)
+
+// What the tests use is what a Log is.
+var _ source = (*fakeLog)(nil)
+var _ source = (*Log)(nil)
+
+// FuzzFrames feeds every decoder of values, through entries of each kind, and
+// holds well-formed Parse and Bind messages to being encoded again alike.
+func FuzzFrames(f *testing.F) {
+	kinds := []event.Kind{
+		event.KindQuery, event.KindParse, event.KindBind, event.KindExecute, event.KindFunctionCall,
+		event.KindConnect, event.KindCopy, event.KindNotice, event.KindAuth, event.KindViolation, event.KindOutcome,
+	}
+	for i := range kinds {
+		f.Add(uint8(i), queryMsg("SELECT 1"))
+	}
+	f.Add(uint8(3), join(parseFrame("s", "SELECT $1", 23, 25), bindFrame("p", "s", []int{1, 0}, be32(7), nil), executeFrame("p", 3), msg('S')))
+	f.Add(uint8(4), msg('F', be32(955), arguments([]int{1}, [][]byte{be32(3), []byte("hi")}), be16(1)))
+	f.Add(uint8(5), join(be32(0), be32(196608), cstr("user"), cstr("bob"), []byte{0}))
+	f.Add(uint8(7), msg('A', be32(77), cstr("ch"), cstr("pay")))
+	f.Add(uint8(8), errorFrame("28P01", "no"))
+	f.Add(uint8(10), join(msg('C', cstr("A")), msg('C', cstr("B"))))
+	f.Fuzz(func(t *testing.T, k uint8, value []byte) {
+		var l fakeLog
+		kind := kinds[int(k)%len(kinds)]
+		if kind == event.KindOutcome {
+			l.end(l.admit(event.KindQuery, queryMsg("x")), event.Leaf{}, value)
+		} else {
+			p := l.admit(event.KindBind, value) // what the rest may refer to
+			l.end(p, event.Leaf{SQLState: "00000"}, value)
+			l.end(l.add(event.Leaf{Session: 1, Kind: kind, SQLState: "XX000"}, value), done, nil)
+			l.add(event.Leaf{Session: 1, Kind: event.KindExecute, Parse: event.Ref(p), Bind: event.Ref(p)}, executeFrame("", 0))
+		}
+		l.search(t, Filter{})
+
+		for rest := value; ; {
+			fr, more, ok := nextFrame(rest)
+			if !ok {
+				break
+			}
+			if m, ok := decodeParse(fr.body); ok {
+				body := append(append(append([]byte{}, m.name...), 0), m.text...)
+				body = append(append(body, 0), be16(len(m.types))...)
+				for _, o := range m.types {
+					body = append(body, be32(int(o))...)
+				}
+				if !bytes.Equal(body, fr.body) {
+					t.Errorf("Parse %x encodes as %x", fr.body, body)
+				}
+			}
+			if m, ok := decodeBind(fr.body); ok {
+				formats := make([]int, len(m.formats))
+				for i, c := range m.formats {
+					formats[i] = int(c)
+				}
+				body := append(append(append(append([]byte{}, m.portal...), 0), m.statement...), 0)
+				body = append(body, arguments(formats, m.params)...)
+				if !bytes.HasPrefix(fr.body, body) {
+					t.Errorf("Bind %x encodes as %x", fr.body, body)
+				}
+			}
+			rest = more
+		}
+	})
+}
+
+// FuzzView holds that the quick reader of leaves never panics, and tells of
+// each true leaf what event.Parse does.
+func FuzzView(f *testing.F) {
+	f.Add([]byte(`{"v":1,"t":"2026-11-22T20:00:00.123456789Z","s":"9f86d081884c7d65","n":7,"k":"execute","user":"al\"ice","db":"app",` +
+		`"app":"psql\u000a\u007f","client":"127.0.0.1:5","m":"PBDES","of":0,"parse":4,"bind":9,"types":[23,4294967295],"tags":["SELECT 1",""],` +
+		`"rows":3,"bytes":90,"us":180,"tx":"T","committed":false,"since":2,"end":"suspended","sqlstate":"42P01","facts":{"a]}":"b\\","ü":""},` +
+		`"size":12,"c":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`))
+	f.Add([]byte(`{"v":1,"t":"1970-01-01T00:00:00.000000000Z","k":"start"}`))
+	f.Fuzz(func(t *testing.T, leaf []byte) {
+		var v view
+		err := v.scan(leaf)
+		factList(v.facts)
+		stringList(v.tags)
+		typeList(v.types)
+		want, parseErr := event.Parse(leaf)
+		if parseErr != nil {
+			return
+		}
+		if err != nil {
+			t.Fatalf("scan(%s) = %v", leaf, err)
+		}
+		at, err := v.unixNano()
+		if err != nil {
+			t.Fatal(err)
+		}
+		who := event.Who{User: unescape(v.user), Database: unescape(v.db), Application: unescape(v.app), Client: unescape(v.client)}
+		got := event.Leaf{
+			Time: at, Session: v.session, Kind: v.kind, Of: v.of, Parse: v.parse, Bind: v.bind, Since: v.since,
+			Types: typeList(v.types), Tags: stringList(v.tags), Facts: factList(v.facts), Rows: v.rows, Bytes: v.bytes,
+			Micros: v.micros, Tx: v.tx, Committed: v.committed, End: event.End(v.end), SQLState: unescape(v.sqlstate), HasValue: v.hasValue,
+		}
+		if who.User+who.Database+who.Application+who.Client != "" {
+			got.Who = &who
+		}
+		if d := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.IgnoreUnexported(event.Who{}),
+			cmpopts.IgnoreFields(event.Leaf{}, "Seq", "Msgs", "Size", "Commitment")); d != "" {
+			t.Errorf("scan(%s) differs (-want +got):\n%s", leaf, d)
+		}
+	})
+}
+
+func FuzzAppendString(f *testing.F) {
+	f.Add("a\"b\\c\n\x00\x7f\xffé\u2028")
+	f.Fuzz(func(t *testing.T, s string) {
+		var back string
+		if err := json.Unmarshal(appendString(nil, s), &back); err != nil {
+			t.Fatal(err)
+		}
+		if want := string([]rune(s)); back != want {
+			t.Errorf("appendString(%q) reads back as %q, want %q", s, back, want)
+		}
+	})
+}
+
+func TestClientFilter(t *testing.T) {
+	for _, tt := range []struct {
+		want   string
+		client string
+		match  bool
+	}{
+		{"10.0.0.1", "10.0.0.1:5", true},
+		{"10.0.0.1", "10.0.0.10:5", false},
+		{"10.0.0.1:5", "10.0.0.1:5", true},
+		{"10.0.0.1:5", "10.0.0.1:50", false},
+		{"10.0.0.1:", "10.0.0.1:50", true},
+		{"10.0.", "10.0.3.4:5", true},
+		{"10.0.0.0/8", "10.255.3.4:5", true},
+		{"10.0.0.0/8", "11.0.0.1:5", false},
+		{"::1", "[::1]:5", true},
+		{"[0:0::1]", "[::1]:5", true},
+		{"10.0.0.1", "[::ffff:10.0.0.1]:5", true},
+		{"fd00::/8", "[fd00::2]:5", true},
+		{"unix", "unix", true},
+		{"unix", "10.0.0.1:5", false},
+		{"10.0.0.0/8", "unix", false},
+	} {
+		if got := clientMatcher(tt.want)(tt.client); got != tt.match {
+			t.Errorf("--client %s matches %s: %v, want %v", tt.want, tt.client, got, tt.match)
+		}
+	}
+}
+
+func TestFilterErrors(t *testing.T) {
+	for _, f := range []Filter{
+		{From: -1}, {End: -1}, {Session: "xyz"}, {Session: strings.Repeat("1", 17)}, {Kinds: []string{"nonsense"}}, {Kinds: []string{"settle"}},
+	} {
+		if err := search(context.Background(), &fakeLog{}, &f, 0, 0, nil); err == nil {
+			t.Errorf("search(%+v) succeeded, want an error", f)
+		}
+	}
+}
+
+// TestMemoryIsBounded searches a log in which one transaction is never
+// settled, beside many others.
+func TestMemoryIsBounded(t *testing.T) {
+	var l fakeLog
+	open := l.add(event.Leaf{Session: 2, Kind: event.KindQuery, Who: alice}, queryMsg("BEGIN"))
+	l.add(event.Leaf{Session: 2, Kind: event.KindOutcome, Of: event.Ref(open), Tags: []string{"BEGIN"}, Tx: 'T'}, nil)
+	const n = 3 * maxWaiting
+	for range n {
+		l.end(l.admit(event.KindQuery, queryMsg("SELECT 1")), done, nil)
+		i := l.add(event.Leaf{Session: 2, Kind: event.KindQuery, Who: alice}, queryMsg("SELECT 2"))
+		l.add(event.Leaf{Session: 2, Kind: event.KindOutcome, Of: event.Ref(i), Tags: []string{"SELECT 1"}, Tx: 'T'}, nil)
+	}
+	m, err := (&Filter{}).compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := newJoiner(&l, m)
+	got := 0
+	if err := j.search(context.Background(), &l, 0, int64(len(l.entries)), func(*Statement) error { got++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got != 2*n+1 {
+		t.Errorf("%d statements, want %d", got, 2*n+1)
+	}
+	if records := len(j.free) + len(j.fifo); records > maxWaiting+2 {
+		t.Errorf("%d records were held, want at most %d", records, maxWaiting)
+	}
+	if max := 2 * len(l.entries); l.reads > max {
+		t.Errorf("%d entries read for %d, want one look ahead", l.reads, len(l.entries))
+	}
+}
+
+// TestRefsAreBounded runs through more prepared statements than are remembered.
+func TestRefsAreBounded(t *testing.T) {
+	var l fakeLog
+	d := newDecoder(&l)
+	text := strings.Repeat("x", 1<<20)
+	for i := range 100 {
+		p := l.admit(event.KindParse, parseFrame("s", text))
+		for range 2 {
+			r, err := d.ref(event.Ref(p))
+			if err != nil || r.text != text {
+				t.Fatalf("ref %d: %v", i, err)
+			}
+		}
+	}
+	if n := len(d.refs) + len(d.old); n > 40 {
+		t.Errorf("%d statements of 2 MiB are remembered, want at most 2*%d bytes of them", n, maxRefs)
+	}
+	if _, err := d.ref(event.Ref(5000)); err == nil {
+		t.Error("ref of an entry that is not there succeeded, want an error")
+	}
+}
+
+func TestClone(t *testing.T) {
+	s := &Statement{Params: []Param{{Raw: []byte("a")}}, Raw: []byte("b"), Copy: &Copy{SHA256: []byte("c")},
+		Outcome: &Outcome{Tags: []string{"d"}}}
+	c := s.Clone()
+	want := s.AppendJSON(nil)
+	s.Params[0].Raw[0], s.Raw[0], s.Copy.SHA256[0], s.Outcome.Tags[0] = 'x', 'x', 'x', "x"
+	s.Outcome.Index, s.Copy.Bytes = 9, 9
+	if got := c.AppendJSON(nil); !slices.Equal(got, want) {
+		t.Errorf("the copy changed with its original: %s, want %s", got, want)
+	}
+}
+
+// benchmarkLog is like a run of a prepared workload.
+func benchmarkLog(n int) *fakeLog {
+	l := &fakeLog{}
+	p := l.admit(event.KindParse, parseFrame("s1", "SELECT abalance FROM pgbench_accounts WHERE aid = $1", 23))
+	l.end(p, event.Leaf{}, nil)
+	for i := range n {
+		x := l.add(event.Leaf{Session: 1, Kind: event.KindExecute, Who: alice, Parse: event.Ref(p), Msgs: []byte("BDES")},
+			join(bindFrame("", "s1", []int{1}, be32(i)), msg('D', cstr("P")), executeFrame("", 0), msg('S')))
+		l.end(x, event.Leaf{Msgs: []byte("2TDCZ"), Tags: []string{"SELECT 1"}, Rows: 1, Bytes: 57, Micros: 180, Tx: 'I', Committed: 1}, nil)
+	}
+	return l
+}
+
+func BenchmarkSearch(b *testing.B) {
+	l := benchmarkLog(50_000)
+	for _, bm := range []struct {
+		name string
+		f    Filter
+	}{
+		{"all", Filter{}},
+		{"one user, none found", Filter{User: "bob"}},
+		{"by text", Filter{Text: "nothing"}},
+		{"slow ones", Filter{MinDuration: time.Second}},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			b.ReportAllocs()
+			var buf []byte
+			for b.Loop() {
+				if err := search(context.Background(), l, &bm.f, 0, int64(len(l.entries)), func(s *Statement) error {
+					buf = s.AppendJSON(buf[:0])
+					return nil
+				}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)*float64(len(l.entries))/b.Elapsed().Seconds(), "entries/s")
+		})
+	}
+}
+
+func BenchmarkScan(b *testing.B) {
+	l := benchmarkLog(1)
+	var v view
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, e := range l.entries {
+			if err := v.scan(e.Leaf); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+func TestScanDoesNotAllocate(t *testing.T) {
+	l := benchmarkLog(1)
+	var v view
+	if n := testing.AllocsPerRun(100, func() {
+		for _, e := range l.entries {
+			if v.scan(e.Leaf) != nil {
+				t.Fatal("not a leaf")
+			}
+		}
+	}); n != 0 {
+		t.Errorf("scan allocates %v times, want 0", n)
+	}
+}
