@@ -1,0 +1,454 @@
+package session
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/wire"
+)
+
+const (
+	// maxHeld is the largest frontend message held in memory until it is
+	// whole, in bytes; larger ones are streamed into a blob.
+	maxHeld = 256 << 10
+	// maxLetters bounds the letters carried to the next entry; '+' says that
+	// there were more.
+	maxLetters = 4096
+)
+
+// clientSide is what is kept of the client's stream between two reads.
+type clientSide struct {
+	held    []byte // a partial message; given bytes of it were released before
+	given   int
+	pooled  *[]byte // where held came from
+	letters []byte  // of messages since the last admission
+	stream  stream
+	run     run
+	skip    bool // the server ignores everything up to Sync
+}
+
+// A run is the admission being put together: neighbouring messages of one
+// read that belong to one statement. See docs/format/leaf.md.
+type run struct {
+	kind     event.Kind // "" if none is open
+	from, to int        // its frames, as offsets into the bytes read
+	queued   int        // replies outstanding before it
+	skip     bool       // the server skips it
+	stmt     string     // name of its Parse, "" for the unnamed
+	portal   string     // name of its Bind
+	parsed   bool
+	bound    bool
+	executed bool
+	parse    int64 // entry with the Parse, if not this one
+	bind     int64
+	types    []uint32
+	facts    []event.Fact
+}
+
+// pool lends buffers for partial messages, so that an idle session has none.
+var pool = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+
+// FromClient takes bytes the client sent and returns those to send to the
+// server: a slice of p or of the session's buffer, valid until the next call
+// of FromClient. What is not returned yet is held: the tail of a message that
+// is not whole. On an error what was whole before the offence is returned.
+func (s *Session) FromClient(now int64, p []byte) (fwd []byte, err error) {
+	s.now = now
+	c := &s.client
+	if s.phase == phaseDead || s.phase == phaseClosing {
+		return nil, nil
+	}
+	in := p
+	if len(c.held) > 0 {
+		c.held = append(c.held[:copy(c.held, c.held[c.given:])], p...)
+		c.given = 0
+		in = c.held
+	}
+	n, err := s.walkClient(in)
+	if s.closeRun(in, n); s.err != nil {
+		n, err = 0, s.err
+	}
+	s.hold(in, n)
+	return in[:n], err
+}
+
+// hold keeps what was not released. in may be c.held itself.
+func (s *Session) hold(in []byte, n int) {
+	c := &s.client
+	switch {
+	case len(c.held) > 0 && n < len(in):
+		c.given = n
+	case len(c.held) > 0:
+		// Nothing is left; the buffer goes back at the next call, since what
+		// is released now still lies in it.
+		c.given = n
+		if c.pooled != nil && cap(c.held) <= 64<<10 {
+			*c.pooled = c.held[:0]
+			pool.Put(c.pooled)
+		}
+		c.held, c.pooled, c.given = nil, nil, 0
+	case n < len(in):
+		c.pooled = pool.Get().(*[]byte)
+		c.held, c.given = append((*c.pooled)[:0], in[n:]...), 0
+	}
+}
+
+// walkClient goes through the messages in and returns how many bytes may pass.
+func (s *Session) walkClient(in []byte) (n int, err error) {
+	c := &s.client
+	for n < len(in) && s.phase != phaseClosing {
+		if c.stream.left > 0 || c.stream.done {
+			m, err := s.streamOn(in[n:])
+			n += m
+			if err != nil || c.stream.left > 0 || c.stream.done {
+				return n, err
+			}
+			continue
+		}
+		typ, length, ok := wire.Header(in[n:])
+		if !ok {
+			return n, nil
+		}
+		if err := s.admissible(typ, length); err != nil {
+			return n, s.refuse(in, n, err.Code, err.Message)
+		}
+		switch total := length + 1; {
+		case typ == 'd':
+			if err := s.closeRun(in, n); err != nil {
+				return n, err
+			}
+			s.copyIn(length - 4)
+			n += wire.HeaderLen
+		case total > maxHeld:
+			if err := s.closeRun(in, n); err != nil {
+				return n, err
+			}
+			if err := s.streamBlob(typ, total); err != nil {
+				return n, err
+			}
+		case total > len(in)-n:
+			return n, nil
+		default:
+			if err := s.fromClient(typ, in, n, n+total); err != nil {
+				return n, err
+			}
+			n += total
+		}
+	}
+	return n, nil
+}
+
+// refuse closes the run in front of an offence and records the offence.
+func (s *Session) refuse(in []byte, at int, code, message string) error {
+	if err := s.closeRun(in, at); err != nil {
+		return err
+	}
+	return s.violate(code, message, in[at:])
+}
+
+// admissible says whether a server would take a message with this header now.
+func (s *Session) admissible(typ byte, length int) *Violation {
+	if typ == 'p' && s.phase == phaseAuth {
+		if length < 4 || length > wire.MaxAuth {
+			return &Violation{Code: "08P01", Message: "invalid length of authentication message"}
+		}
+		return nil
+	}
+	limit, known := wire.FrontendLimit(typ)
+	switch {
+	case !known:
+		return &Violation{Code: "08P01", Message: fmt.Sprintf("invalid frontend message type %d", typ)}
+	case length < 4:
+		return &Violation{Code: "08P01", Message: "invalid message length"}
+	case length > limit:
+		return &Violation{Code: "54000", Message: "message is longer than the server allows"}
+	case s.phase == phaseAuth && s.login.asked && typ != 'X':
+		return &Violation{Code: "08P01", Message: "expected an authentication response"}
+	}
+	return nil
+}
+
+// fromClient admits the whole message in[from:to].
+func (s *Session) fromClient(typ byte, in []byte, from, to int) error {
+	c, r := &s.client, &s.client.run
+	body := in[from+wire.HeaderLen : to]
+	switch typ {
+	case 'p':
+		s.login.asked = false
+		s.mechanismChosen(body)
+		return nil
+	case 'Q', 'F', 'P', 'B', 'E':
+		if !r.joins(typ, body) {
+			if err := s.closeRun(in, from); err != nil {
+				return err
+			}
+			r.open(from, s.queue.len(), c.skip)
+		}
+		c.letter(typ)
+		r.to = to
+		s.admit(typ, body)
+	case 'c', 'f':
+		if err := s.closeRun(in, from); err != nil {
+			return err
+		}
+		c.letter(typ)
+		return s.copyInEnded(typ)
+	case 'X':
+		if err := s.closeRun(in, from); err != nil {
+			return err
+		}
+		c.letter(typ)
+		s.phase = phaseClosing
+	case 'D', 'C':
+		if r.kind == event.KindQuery || r.kind == event.KindFunctionCall {
+			if err := s.closeRun(in, from); err != nil {
+				return err
+			}
+		}
+		c.letter(typ)
+		r.to = to
+		if r.kind != "" || !c.skip {
+			s.queue.push(s.target(typ, body))
+		}
+	case 'H':
+		c.letter(typ)
+		r.to = to
+	case 'S':
+		c.letter(typ)
+		r.to = to
+		c.skip = false
+		s.queue.push(expect{typ: 'S', index: -1, at: s.now})
+		return s.closeRun(in, to)
+	}
+	return nil
+}
+
+// letter notes a message; runs of d are noted once.
+func (c *clientSide) letter(typ byte) { c.letters = appendLetter(c.letters, typ) }
+
+func appendLetter(letters []byte, typ byte) []byte {
+	n := len(letters)
+	switch {
+	case n > maxLetters:
+		return letters
+	case n == maxLetters:
+		typ = '+'
+	case n > 0 && letters[n-1] == typ && (typ == 'd' || typ == 'D'):
+		return letters
+	}
+	return append(letters, typ)
+}
+
+func (r *run) open(from, queued int, skip bool) {
+	*r = run{kind: event.KindQuery, from: from, to: from, queued: queued, skip: skip, parse: -1, bind: -1}
+}
+
+// joins reports whether a message belongs to the open run: a Bind to the
+// statement parsed right before it, an Execute to the portal bound before it.
+func (r *run) joins(typ byte, body []byte) bool {
+	if r.kind == "" || r.executed {
+		return false
+	}
+	switch typ {
+	case 'B':
+		_, rest, _ := wire.CString(body)
+		stmt, _, ok := wire.CString(rest)
+		return r.parsed && !r.bound && ok && string(stmt) == r.stmt
+	case 'E':
+		portal, _, ok := wire.CString(body)
+		return r.bound && ok && string(portal) == r.portal
+	}
+	return false
+}
+
+// admit notes a message that makes or joins an admission. body may be only
+// the beginning of a message that is streamed.
+func (s *Session) admit(typ byte, body []byte) {
+	r, n := &s.client.run, &s.names
+	e := expect{typ: typ, index: -1, at: s.now}
+	switch typ {
+	case 'Q':
+		r.kind = event.KindQuery
+		n.stmtKnown, n.portalKnown = false, false
+		e.procs = mayCommit(body)
+		if len(body) > 10 && body[0]|0x20 == 'd' {
+			e.name, _ = deallocates(body)
+		}
+		if len(body) == 0 || body[len(body)-1] != 0 {
+			r.malformed("unterminated text")
+		}
+	case 'F':
+		r.kind = event.KindFunctionCall
+	case 'P':
+		r.kind, r.parsed = event.KindParse, true
+		name, text, ok := wire.CString(body)
+		if !ok {
+			r.malformed("unterminated name")
+		}
+		s.parse(&e, name, text)
+	case 'B':
+		r.kind, r.bound = event.KindBind, true
+		portal, rest, _ := wire.CString(body)
+		stmt, _, ok := wire.CString(rest)
+		if !ok {
+			r.malformed("unterminated name")
+		}
+		s.bind(&e, portal, stmt)
+	case 'E':
+		r.kind, r.executed = event.KindExecute, true
+		portal, _, ok := wire.CString(body)
+		if !ok {
+			r.malformed("unterminated name")
+		}
+		p := n.openPortal(portal)
+		switch {
+		case r.bound: // of this very run
+		case p == nil:
+			r.facts = append(r.facts, event.Fact{Key: "portal", Val: "unknown"})
+		default:
+			r.parse, r.bind, e.procs = p.parse, p.bind, p.procs
+		}
+		if r.bound && p != nil {
+			e.procs = p.procs
+		}
+	}
+	s.queue.push(e)
+}
+
+func (r *run) malformed(what string) {
+	r.facts = append(r.facts, event.Fact{Key: "malformed", Val: what})
+}
+
+// parse gives a statement name its new meaning.
+func (s *Session) parse(e *expect, name, text []byte) {
+	n, r := &s.names, &s.client.run
+	if len(name) == 0 {
+		r.stmt, e.unnamed = "", true
+		n.stmtKnown = true
+		n.stmt = named{parse: -1, bind: -1, types: parseTypes(n.stmt.types[:0], text), procs: mayCommit(text)}
+		r.types = n.stmt.types
+		return
+	}
+	st := &named{parse: -1, bind: -1, types: parseTypes(nil, text), procs: mayCommit(text)}
+	r.stmt, r.types = string(name), st.types
+	e.name = r.stmt
+	e.previous = set(&n.stmts, r.stmt, st)
+}
+
+// bind gives a portal name its new meaning.
+func (s *Session) bind(e *expect, portal, stmt []byte) {
+	n, r := &s.names, &s.client.run
+	p := named{parse: -1, bind: -1}
+	switch st := n.statement(stmt); {
+	case st == nil:
+		r.facts = append(r.facts, event.Fact{Key: "statement", Val: "unknown"})
+	default:
+		if st.unsure {
+			r.facts = append(r.facts, event.Fact{Key: "statement", Val: "uncertain"})
+		}
+		p.procs = st.procs
+		if len(stmt) > 0 {
+			e.stmt = st
+		}
+		if !r.parsed {
+			p.parse, r.parse, r.types = st.parse, st.parse, st.types
+		}
+	}
+	if len(portal) == 0 {
+		r.portal, e.unnamed = "", true
+		n.portal, n.portalKnown = p, true
+		return
+	}
+	named := p
+	r.portal = string(portal)
+	e.name = r.portal
+	e.previous = set(&n.portals, r.portal, &named)
+}
+
+// parseTypes reads the parameter types of a Parse behind its name.
+func parseTypes(dst []uint32, body []byte) []uint32 {
+	_, rest, ok := wire.CString(body)
+	if !ok || len(rest) < 2 {
+		return dst
+	}
+	n := int(rest[0])<<8 | int(rest[1])
+	for rest = rest[2:]; n > 0 && len(rest) >= 4 && len(dst) < maxTypes; n, rest = n-1, rest[4:] {
+		dst = append(dst, uint32(rest[0])<<24|uint32(rest[1])<<16|uint32(rest[2])<<8|uint32(rest[3]))
+	}
+	return dst
+}
+
+// maxTypes bounds the type OIDs kept of a statement; the frame has them all.
+const maxTypes = 256
+
+// target returns the expect of a Describe or Close, and what it is about.
+func (s *Session) target(typ byte, body []byte) expect {
+	e := expect{typ: typ, index: -1, at: s.now}
+	if len(body) < 2 {
+		return e
+	}
+	name, _, _ := wire.CString(body[1:])
+	e.unnamed = len(name) == 0
+	e.portal = body[0] == 'P'
+	if len(name) > 0 && (typ == 'C' || !e.portal) {
+		e.name = string(name)
+	}
+	return e
+}
+
+// closeRun records the open run, whose frames lie in in and end before upto.
+func (s *Session) closeRun(in []byte, upto int) error {
+	r := &s.client.run
+	if r.kind == "" {
+		return nil
+	}
+	_, err := s.admission(in[r.from:min(r.to, upto)], nil)
+	return err
+}
+
+// admission emits the entry of the open run, with a value or a synced blob, and
+// tells everything that refers to it.
+func (s *Session) admission(value []byte, b Blob) (int64, error) {
+	c, r, n := &s.client, &s.client.run, &s.names
+	l := s.entry(r.kind)
+	l.Who, l.Msgs, l.Facts = &s.who, c.letters, r.facts
+	if r.kind != event.KindParse { // whose frame says it
+		l.Types = r.types
+	}
+	l.Parse, l.Bind = event.Ref(r.parse), event.Ref(r.bind)
+	var index int64
+	var err error
+	if b == nil {
+		index, err = s.emit(value)
+	} else {
+		l = s.stamp()
+		l.HasValue, l.Size = true, c.stream.total
+		index, err = s.emitted(s.cfg.Log.EmitBlob(l, b))
+	}
+	if c.letters = c.letters[:0]; cap(c.letters) > 1024 {
+		c.letters = nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	for i := r.queued; i < s.queue.len(); i++ {
+		if e := s.queue.at(i); e.typ != 'S' {
+			e.index = index
+			e.last = false
+		}
+	}
+	for i := s.queue.len() - 1; i >= r.queued; i-- {
+		if e := s.queue.at(i); e.typ != 'S' {
+			e.last = true
+			break
+		}
+	}
+	n.admitted(r, index)
+	s.work.admitted(index)
+	r.kind = ""
+	if r.skip {
+		return index, s.skipFrom(r.queued)
+	}
+	return index, nil
+}

@@ -1,0 +1,54 @@
+package session
+
+import "github.com/pgnotary/pgnotary/internal/event"
+
+// Close ends the session's record: outcomes for what is outstanding and the
+// disconnect entry. Only the first call does something.
+func (s *Session) Close(now int64, reason string) error {
+	if s.over {
+		return nil
+	}
+	s.over = true
+	s.now = max(s.now, now)
+	s.phase = phaseDead
+	if b := s.client.stream.blob; b != nil {
+		b.Abort()
+		s.client.stream.blob = nil
+	}
+	if !s.login.done && s.seq > 0 {
+		if err := s.loginEnded("unfinished", nil, nil); err != nil {
+			return err
+		}
+	}
+	if s.copy.mode == 'W' {
+		of := s.work.newest
+		if e := s.queue.first(); e != nil {
+			of = e.index
+		}
+		if err := s.replicated(of); err != nil {
+			return err
+		}
+	}
+	for told := int64(-1); s.queue.len() > 0; {
+		e := s.queue.pop()
+		if e.index < 0 || e.index == told {
+			continue
+		}
+		told = e.index
+		s.ended(&e, event.EndUnknown, nil, nil)
+		if err := s.flush(); err != nil {
+			return err
+		}
+	}
+	if len(s.server.letters) > 0 {
+		s.ended(&expect{index: -1}, "", nil, nil)
+	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	l := s.entry(event.KindDisconnect)
+	l.Who, l.Msgs = &s.who, s.client.letters
+	l.Facts = []event.Fact{{Key: "reason", Val: reason}}
+	_, err := s.emit(nil)
+	return err
+}

@@ -1,0 +1,195 @@
+package session
+
+import "bytes"
+
+// What protocol-level names stand for. The map changes when a message is
+// admitted, since the messages right behind it mean the new one; if the server
+// then refuses it, the old meaning comes back. Names made by SQL (PREPARE,
+// DECLARE, functions) are not in it: a name that is not known is legal.
+
+// A named is a prepared statement or a portal.
+type named struct {
+	parse int64 // index of the entry with its Parse, -1 if unknown
+	bind  int64 // portals: index of the entry with its Bind
+	types []uint32
+	procs bool // its text may commit by itself
+	// unsure says that SQL may have given the name another meaning since.
+	unsure bool
+}
+
+type names struct {
+	stmts   map[string]*named
+	portals map[string]*named
+	// The unnamed ones, here by value since they change with every statement.
+	stmt        named
+	portal      named
+	stmtKnown   bool
+	portalKnown bool
+}
+
+// statement returns what a statement name stands for, nil if unknown.
+func (n *names) statement(name []byte) *named {
+	if len(name) == 0 {
+		if n.stmtKnown {
+			return &n.stmt
+		}
+		return nil
+	}
+	return n.stmts[string(name)]
+}
+
+// openPortal is statement for portals.
+func (n *names) openPortal(name []byte) *named {
+	if len(name) == 0 {
+		if n.portalKnown {
+			return &n.portal
+		}
+		return nil
+	}
+	return n.portals[string(name)]
+}
+
+// admitted tells the statement and portal of a run the index of its entry.
+func (n *names) admitted(r *run, index int64) {
+	if r.parsed {
+		if r.stmt == "" {
+			n.stmt.parse = index
+		} else if st := n.stmts[r.stmt]; st != nil {
+			st.parse = index
+		}
+	}
+	if !r.bound {
+		return
+	}
+	p := &n.portal
+	if r.portal != "" {
+		if p = n.portals[r.portal]; p == nil {
+			return
+		}
+	}
+	p.bind = index
+	if r.parsed {
+		p.parse = index
+	}
+}
+
+// set gives a named statement or portal its meaning and returns the one before.
+func set(m *map[string]*named, name string, to *named) (before *named) {
+	before = (*m)[name]
+	if *m == nil {
+		*m = make(map[string]*named)
+	}
+	(*m)[name] = to
+	return before
+}
+
+// undo takes back what admitting e changed, since the server refused it or
+// skipped it. What the unnamed ones meant before is not kept.
+func (n *names) undo(e *expect) {
+	switch {
+	case e.typ == 'P' && e.unnamed:
+		n.stmtKnown = false
+	case e.typ == 'B' && e.unnamed:
+		n.portalKnown = false
+	case e.typ == 'P':
+		restore(n.stmts, e.name, e.previous)
+	case e.typ == 'B':
+		restore(n.portals, e.name, e.previous)
+	}
+}
+
+func restore(m map[string]*named, name string, to *named) {
+	if to == nil {
+		delete(m, name)
+	} else {
+		m[name] = to
+	}
+}
+
+// forget drops all statements whose Parse is not newer than the entry index.
+func (n *names) forget(index int64) {
+	for name, s := range n.stmts {
+		if s.parse <= index {
+			delete(n.stmts, name)
+		}
+	}
+	if n.stmt.parse <= index {
+		n.stmtKnown = false
+	}
+}
+
+// doubt marks all named statements not newer than index as perhaps changed by SQL.
+func (n *names) doubt(index int64) {
+	for _, s := range n.stmts {
+		if s.parse <= index {
+			s.unsure = true
+		}
+	}
+}
+
+// endPortals drops the portals of a transaction that ended: those whose Bind
+// is not newer than index.
+func (n *names) endPortals(index int64) {
+	for name, p := range n.portals {
+		if p.bind <= index {
+			delete(n.portals, name)
+		}
+	}
+	if n.portal.bind <= index {
+		n.portalKnown = false
+	}
+}
+
+// deallocates returns the statement that a text of the form DEALLOCATE
+// [PREPARE] name drops, as PostgreSQL folds it. Anything unusual is not
+// recognised, and then all names are in doubt afterwards.
+func deallocates(text []byte) (name string, ok bool) {
+	text = bytes.TrimRight(bytes.TrimSpace(text), "; \t\r\n\x00")
+	word, rest := nextWord(text)
+	if !bytes.EqualFold(word, []byte("deallocate")) {
+		return "", false
+	}
+	rest = bytes.TrimLeft(rest, " \t\r\n")
+	if word, after := nextWord(rest); bytes.EqualFold(word, []byte("prepare")) && len(after) > 0 {
+		rest = bytes.TrimLeft(after, " \t\r\n")
+	}
+	if n := len(rest); n > 2 && rest[0] == '"' && rest[n-1] == '"' && bytes.IndexByte(rest[1:n-1], '"') < 0 {
+		return string(rest[1 : n-1]), true
+	}
+	if word, after := nextWord(rest); len(word) > 0 && len(after) == 0 && !bytes.EqualFold(word, []byte("all")) {
+		return string(bytes.ToLower(word)), true
+	}
+	return "", false
+}
+
+// nextWord cuts an ASCII identifier off text.
+func nextWord(text []byte) (word, rest []byte) {
+	i := 0
+	for i < len(text) && (text[i]|0x20 >= 'a' && text[i]|0x20 <= 'z' || text[i] == '_' || i > 0 && text[i] >= '0' && text[i] <= '9') {
+		i++
+	}
+	return text[:i], text[i:]
+}
+
+// mayCommit reports whether a text might end transactions by itself, without
+// a tag that says so: a CALL or a DO, at its beginning or behind a semicolon.
+// It errs on the side of yes.
+func mayCommit(text []byte) bool {
+	for {
+		t := bytes.TrimLeft(text, " \t\r\n\f;(")
+		if len(t) > 1 && (t[0] == '-' && t[1] == '-' || t[0] == '/' && t[1] == '*') {
+			return true // a comment in front: not looked behind
+		}
+		if len(t) > 1 && (t[0]|0x20 == 'c' || t[0]|0x20 == 'd') {
+			if word, _ := nextWord(t[:min(len(t), 5)]); len(word) == 2 && word[1]|0x20 == 'o' ||
+				len(word) == 4 && bytes.EqualFold(word, []byte("call")) {
+				return true
+			}
+		}
+		i := bytes.IndexByte(t, ';')
+		if i < 0 {
+			return false
+		}
+		text = t[i+1:]
+	}
+}

@@ -1,0 +1,422 @@
+package session
+
+import (
+	"encoding/binary"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/wire"
+)
+
+// answered gives a reply to the head of the queue. It reports false if the
+// head cannot have such a reply.
+func (s *Session) answered(typ byte, total int, frame []byte) bool {
+	e := s.head()
+	if e == nil {
+		return false
+	}
+	r := &s.work.cur
+	body := frame[wire.HeaderLen:]
+	runs := e.typ == 'Q' || e.typ == 'E'
+	switch typ {
+	case '1':
+		return e.typ == 'P' && s.done(e)
+	case '2':
+		return e.typ == 'B' && s.done(e)
+	case '3':
+		if e.typ != 'C' {
+			return false
+		}
+		s.closed(e)
+		return s.done(e)
+	case 't':
+		s.describedTypes(e, body)
+		return e.typ == 'D'
+	case 'n':
+		return e.typ == 'D' && s.done(e)
+	case 'T':
+		return e.typ == 'Q' || e.typ == 'D' && s.done(e)
+	case 'D':
+		r.rows++
+		r.bytes += int64(total)
+		return runs
+	case 'I':
+		return runs && s.completed(e, nil, frame)
+	case 'C':
+		tag, _, _ := wire.CString(body)
+		return runs && s.completed(e, tag, frame)
+	case 's':
+		r.suspend = true
+		return e.typ == 'E' && s.done(e)
+	case 'G', 'H', 'W':
+		s.copy.mode = typ
+		return runs
+	case 'd':
+		s.copy.out.begin(s.copy.mode)
+		s.copy.out.rows++
+		s.server.out = true
+		return runs && (s.copy.mode == 'H' || s.copy.mode == 'W')
+	case 'c':
+		return runs && s.copy.mode != 0
+	case 'V':
+		return e.typ == 'F'
+	}
+	return false
+}
+
+// head returns the message that the next reply belongs to: markers of a COPY
+// that never began, and Syncs that it swallowed, are passed over.
+func (s *Session) head() *expect {
+	for {
+		e := s.queue.first()
+		switch {
+		case e == nil:
+			return nil
+		case e.typ == 'c' && s.copy.mode == 0:
+			d := s.queue.pop()
+			s.discarded(&d)
+		case e.typ == 'S' && e.maybe:
+			s.queue.pop()
+		default:
+			return e
+		}
+	}
+}
+
+// discarded ends the entry of COPY data that the server dropped.
+func (s *Session) discarded(e *expect) {
+	letters := s.server.letters
+	s.server.letters = nil
+	cur := s.work.cur
+	s.work.cur = result{}
+	s.ended(e, event.EndDiscarded, nil, nil)
+	s.server.letters, s.work.cur = letters, cur
+}
+
+// done ends a message whose reply came, and its entry's outcome if it was the
+// last of it.
+func (s *Session) done(e *expect) bool {
+	done := s.queue.pop()
+	switch {
+	case done.index >= 0 && done.last:
+		s.ended(&done, "", nil, nil)
+	case done.index < 0:
+		s.work.cur.types = s.work.cur.types[:0]
+	}
+	return true
+}
+
+// completed follows CommandComplete, or EmptyQueryResponse with tag nil.
+func (s *Session) completed(e *expect, tag, frame []byte) bool {
+	if s.copy.mode != 0 {
+		s.copyOutEnded(e)
+		if s.copy.mode == 'G' {
+			s.swallowed()
+		}
+		s.copy.mode = 0
+	}
+	if tag != nil {
+		s.appendTag(tag, frame)
+		s.command(e, tag)
+	}
+	if e.typ == 'E' {
+		return s.done(e)
+	}
+	return true
+}
+
+// copyOutEnded records what a COPY carried to the client, or replication both ways.
+func (s *Session) copyOutEnded(e *expect) {
+	switch s.copy.mode {
+	case 'H':
+		if s.flush() == nil {
+			s.copied(&s.copy.out, "out", e.index, event.KindCopy, nil, false) // an error stays in s.err
+		}
+	case 'W':
+		s.replicated(e.index) // likewise
+	}
+}
+
+// replicated records the sizes of a replication stream that ended.
+func (s *Session) replicated(of int64) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		flow      *copyFlow
+		direction string
+	}{{&s.copy.in, "in"}, {&s.copy.out, "out"}} {
+		if _, err := s.copied(f.flow, f.direction, of, event.KindReplication, nil, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// swallowed drops, when a COPY from the client has succeeded, its end marker
+// and the Syncs before that, which the server read as part of the COPY.
+func (s *Session) swallowed() {
+	q := &s.queue
+	end := -1
+	for i := 1; i < q.len() && end < 0; i++ {
+		if q.at(i).typ == 'c' {
+			end = i
+		}
+	}
+	if end < 0 {
+		return
+	}
+	q.remove(end)
+	for i := end - 1; i > 0; i-- {
+		if q.at(i).typ == 'S' {
+			q.remove(i)
+		}
+	}
+}
+
+// closed applies a Close. If the name was given anew since, it stays.
+func (s *Session) closed(e *expect) {
+	n := &s.names
+	switch {
+	case e.unnamed && e.portal:
+		n.portalKnown = n.portalKnown && s.pendingFor('B', "")
+	case e.unnamed:
+		n.stmtKnown = n.stmtKnown && s.pendingFor('P', "")
+	case e.portal:
+		if !s.pendingFor('B', e.name) {
+			delete(n.portals, e.name)
+		}
+	default:
+		if !s.pendingFor('P', e.name) {
+			delete(n.stmts, e.name)
+		}
+	}
+}
+
+// pendingFor reports whether a Parse or Bind of this name is outstanding.
+func (s *Session) pendingFor(typ byte, name string) bool {
+	for i := range s.queue.len() {
+		if e := s.queue.at(i); e.typ == typ && e.name == name && e.unnamed == (name == "") {
+			return true
+		}
+	}
+	return false
+}
+
+// describedTypes keeps the parameter types a Describe of a statement told.
+func (s *Session) describedTypes(e *expect, body []byte) {
+	if len(body) < 2 || e.portal {
+		return
+	}
+	n := int(binary.BigEndian.Uint16(body))
+	types := s.work.cur.types[:0]
+	for body = body[2:]; n > 0 && len(body) >= 4 && len(types) < maxTypes; n, body = n-1, body[4:] {
+		types = append(types, binary.BigEndian.Uint32(body))
+	}
+	s.work.cur.types = types
+	var st *named
+	switch {
+	case e.unnamed && s.names.stmtKnown && !s.pendingFor('P', ""):
+		st = &s.names.stmt
+	case !e.unnamed:
+		st = s.names.stmts[e.name]
+	}
+	if st != nil {
+		st.types = append(st.types[:0], types...)
+	}
+}
+
+// readyForQuery ends a Query, a FunctionCall, a Sync or the login.
+func (s *Session) readyForQuery(tx byte, frame []byte) error {
+	for {
+		e := s.queue.first()
+		if e != nil && e.typ == 'c' {
+			d := s.queue.pop()
+			s.discarded(&d)
+			continue
+		}
+		if e == nil || e.typ != 'Q' && e.typ != 'F' && e.typ != 'S' && e.typ != '0' {
+			return s.violate("08P01", "unexpected ReadyForQuery from the server", frame)
+		}
+		break
+	}
+	e := s.queue.pop()
+	switch e.typ {
+	case '0':
+		if err := s.loginEnded("ok", nil, nil); err != nil {
+			return err
+		}
+		s.login.done = true
+		if s.phase == phaseAuth {
+			s.phase = phaseReady
+		}
+		s.work.tx = tx
+		s.work.cur.clear() // parameters told at start-up change nothing
+		return nil
+	case 'S':
+		if e.maybe { // this may have been the answer to the next one
+			s.nextSyncMaybe()
+		}
+	default:
+		if e.index >= 0 {
+			s.ended(&e, "", nil, nil)
+		}
+	}
+	s.settle(tx)
+	return nil
+}
+
+func (s *Session) nextSyncMaybe() {
+	for i := range s.queue.len() {
+		if e := s.queue.at(i); e.typ == 'S' {
+			e.maybe = true
+			return
+		}
+	}
+}
+
+// failed follows an ErrorResponse.
+func (s *Session) failed(frame []byte) error {
+	severity, state := wire.ErrorFields(frame[wire.HeaderLen:])
+	fatal := string(severity) == "FATAL" || string(severity) == "PANIC"
+	if !s.login.done && (fatal || !s.login.told) {
+		if e := s.queue.first(); e == nil || e.typ == '0' {
+			s.server.fatal = true
+			return s.loginEnded("failed", state, frame)
+		}
+	}
+	w := &s.work
+	e := s.queue.first()
+	if e == nil || fatal {
+		return s.failedFatally(e, state, frame)
+	}
+	if e = s.head(); e == nil {
+		return s.failedFatally(e, state, frame)
+	}
+	w.failed, w.rollback = true, false
+	w.procs = w.procs || e.procs
+	switch e.typ {
+	case 'Q', 'F':
+		s.copyFailed()
+		s.ended(e, "", state, frame)
+		e.index = -1 // its outcome is told; ReadyForQuery is still to come
+		return nil
+	case 'S':
+		s.ended(e, "", state, frame)
+		return nil
+	}
+	hadCopy := s.copy.mode == 'G'
+	s.copyFailed()
+	e2 := s.queue.pop()
+	if e2.stmt != nil && string(state) == "26000" {
+		e2.stmt.unsure = true // SQL dropped it
+	}
+	s.names.undo(&e2)
+	s.ended(&e2, "", state, frame)
+	s.skipRest(e2.index, hadCopy)
+	return nil
+}
+
+// failedFatally follows an error after which the server closes, or one that
+// belongs to nothing that was asked.
+func (s *Session) failedFatally(e *expect, state, frame []byte) error {
+	s.server.fatal = true
+	none := expect{index: -1, at: s.now}
+	if e == nil || e.index < 0 {
+		e = &none
+	}
+	end := event.EndUnknown
+	if e.index < 0 {
+		end = ""
+	}
+	s.ended(e, end, state, frame)
+	s.queue.outcomeTold(e.index)
+	return nil
+}
+
+// outcomeTold marks everything of an entry as having its outcome.
+func (q *queue) outcomeTold(index int64) {
+	for i := range q.len() {
+		if e := q.at(i); e.index == index {
+			e.index = -1
+		}
+	}
+}
+
+// copyFailed ends a COPY that an error ended.
+func (s *Session) copyFailed() {
+	if s.copy.mode == 'H' || s.copy.mode == 'W' {
+		s.copy.out = copyFlow{}
+	}
+	s.copy.mode = 0
+}
+
+// skipRest ends, after an error, everything up to the next Sync: the server
+// ignores it. failed is the entry that the error belonged to.
+func (s *Session) skipRest(failed int64, inCopy bool) {
+	q := &s.queue
+	for q.len() > 0 {
+		e := q.first()
+		if e.typ == 'S' {
+			if inCopy {
+				s.maybeSwallowed()
+			}
+			return
+		}
+		d := q.pop()
+		s.names.undo(&d)
+		switch {
+		case d.typ == 'c':
+			s.discarded(&d)
+		case d.index >= 0 && d.index != failed && d.last:
+			s.ended(&d, event.EndSkipped, nil, nil)
+		}
+	}
+	s.client.skip = true
+}
+
+// maybeSwallowed marks the Syncs before the end of a COPY that failed: the
+// server may have read them as part of the COPY, or not.
+func (s *Session) maybeSwallowed() {
+	q := &s.queue
+	for i := range q.len() {
+		if q.at(i).typ == 'c' {
+			for j := range i {
+				if e := q.at(j); e.typ == 'S' {
+					e.maybe = true
+				}
+			}
+			return
+		}
+	}
+	// Its end is still to come from the client; all Syncs here are before it.
+	for i := range q.len() {
+		if e := q.at(i); e.typ == 'S' {
+			e.maybe = true
+		}
+	}
+}
+
+// skipFrom ends at once what was just admitted from position i of the queue
+// on, because the server ignores everything up to the next Sync.
+func (s *Session) skipFrom(i int) error {
+	q := &s.queue
+	var told int64 = -1
+	for j := q.len() - 1; j >= i; j-- {
+		e := *q.at(j)
+		if e.typ == 'S' {
+			continue
+		}
+		s.names.undo(&e)
+		q.remove(j)
+		if e.index >= 0 && e.index != told {
+			told = e.index
+			letters := s.server.letters
+			s.server.letters = nil
+			cur := s.work.cur
+			s.work.cur = result{}
+			s.ended(&e, event.EndSkipped, nil, nil)
+			s.server.letters, s.work.cur = letters, cur
+		}
+	}
+	return s.flush()
+}

@@ -1,0 +1,198 @@
+package session
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/wire"
+)
+
+// login is what is known of start-up and authentication.
+type login struct {
+	done      bool // the first ReadyForQuery came
+	told      bool // the auth entry is emitted
+	asked     bool // the server waits for a p message
+	accepted  bool // AuthenticationOk came
+	method    string
+	mechanism string
+	key       []byte // body of BackendKeyData
+
+	// A client newer than the proxy is answered with one
+	// NegotiateProtocolVersion, the server's and ours in one.
+	negotiate bool
+	version   uint32   // forwarded
+	refused   [][]byte // names of options that were not forwarded
+}
+
+// Start takes the StartupMessage, its length word included, and returns what
+// to send to the server in its place. The result is valid for ever.
+func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
+	s.now = now
+	s.who.Client = s.cfg.Client
+	_, version, err := wire.First(packet)
+	if err != nil {
+		return nil, s.violate("08P01", "malformed start-up packet", nil)
+	}
+	if wire.Major(version) != 3 {
+		return nil, s.violate("0A000", fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2",
+			wire.Major(version), wire.Minor(version)), nil)
+	}
+	params, err := wire.StartupParams(packet)
+	if err != nil {
+		return nil, s.violate("08P01", "invalid start-up packet: the terminator is not its last byte", nil)
+	}
+	facts := append([]event.Fact(nil), s.cfg.Facts...)
+	facts = append(facts, event.Fact{Key: "protocol", Val: strconv.Itoa(int(wire.Major(version))) + "." + strconv.Itoa(int(wire.Minor(version)))})
+	facts = s.identify(params, facts)
+
+	fwd = bytes.Clone(packet)
+	s.login.version = version
+	kept := params[:0:0]
+	for _, p := range params {
+		if bytes.HasPrefix(p.Name, []byte("_pq_.")) {
+			s.login.refused = append(s.login.refused, bytes.Clone(p.Name))
+			facts = append(facts, event.Fact{Key: "refused_option", Val: string(p.Name)})
+			continue
+		}
+		kept = append(kept, p)
+	}
+	if version > wire.Version32 || len(kept) < len(params) {
+		s.login.negotiate = true
+		s.login.version = min(version, wire.Version32)
+		fwd = wire.AppendStartup(nil, s.login.version, kept)
+	}
+
+	l := s.entry(event.KindConnect)
+	l.Who, l.Facts = &s.who, facts
+	if _, err := s.emit(packet); err != nil {
+		return nil, err
+	}
+	s.queue.push(expect{typ: '0', index: -1, at: now})
+	return fwd, nil
+}
+
+// identify takes who is logging in from the parameters as a server would: the
+// last of a name counts, and the database defaults to the user.
+func (s *Session) identify(params []wire.Param, facts []event.Fact) []event.Fact {
+	seen := make(map[string]bool)
+	repeated := false
+	for _, p := range params {
+		switch name := string(p.Name); name {
+		case "user":
+			s.who.User = string(p.Value)
+		case "database":
+			s.who.Database = string(p.Value)
+		case "application_name":
+			s.who.Application = string(p.Value)
+		case "replication":
+			switch string(bytes.ToLower(p.Value)) {
+			case "", "false", "off", "no", "0", "f", "n", "of": // any other spelling is true, or an error
+			default:
+				facts = append(facts, event.Fact{Key: "replication", Val: string(p.Value)})
+			}
+		case "options", "client_encoding":
+			facts = append(facts, event.Fact{Key: name, Val: string(p.Value)})
+		}
+		repeated = repeated || seen[string(p.Name)]
+		seen[string(p.Name)] = true
+	}
+	if s.who.Database == "" {
+		s.who.Database = s.who.User
+	}
+	if repeated {
+		facts = append(facts, event.Fact{Key: "repeated_parameter", Val: "the last one counts"})
+	}
+	return facts
+}
+
+// authentication follows an Authentication message. body is what stands
+// behind the header.
+func (s *Session) authentication(body []byte) {
+	if len(body) < 4 {
+		return
+	}
+	lg := &s.login
+	code := int(body[0])<<24 | int(body[1])<<16 | int(body[2])<<8 | int(body[3])
+	lg.asked = code != 0 && code != 12
+	switch code {
+	case 0:
+		lg.accepted = true
+		if lg.method == "" {
+			lg.method = "trust" // or a method without a message: peer, ident, cert
+		}
+	case 3:
+		lg.method = "password"
+	case 5:
+		lg.method = "md5"
+	case 7:
+		lg.method = "gss"
+	case 9:
+		lg.method = "sspi"
+	case 10:
+		lg.method = "sasl"
+	case 8, 11, 12: // further steps
+	default:
+		lg.method = "code " + strconv.Itoa(code)
+	}
+}
+
+// mechanismChosen reads the mechanism a client chose from its
+// SASLInitialResponse; the rest of it is a secret.
+func (s *Session) mechanismChosen(body []byte) {
+	if s.login.method != "sasl" || s.login.mechanism != "" {
+		return
+	}
+	name, _, ok := wire.CString(body)
+	if !ok || len(name) > 64 {
+		name = []byte("unknown")
+	}
+	s.login.mechanism = string(name)
+}
+
+// loginEnded emits the auth entry. frame is the ErrorResponse of a failure.
+func (s *Session) loginEnded(result string, sqlstate, frame []byte) error {
+	lg := &s.login
+	if lg.told {
+		return nil
+	}
+	lg.told = true
+	l := s.entry(event.KindAuth)
+	l.Who = &s.who
+	l.Msgs = s.server.takeLetters()
+	l.SQLState = string(sqlstate)
+	if lg.method != "" {
+		l.Facts = append(l.Facts, event.Fact{Key: "method", Val: lg.method})
+	}
+	if lg.mechanism != "" {
+		l.Facts = append(l.Facts, event.Fact{Key: "mechanism", Val: lg.mechanism})
+	}
+	l.Facts = append(l.Facts, event.Fact{Key: "result", Val: result})
+	if result == "ok" {
+		l.Facts = append(l.Facts, s.work.cur.facts...) // settings the server told
+	}
+	_, err := s.emit(frame)
+	return err
+}
+
+// negotiated returns the NegotiateProtocolVersion for the client: ours, and
+// the server's if it sent one.
+func (s *Session) negotiated(body []byte) []byte {
+	version, refused := s.login.version, s.login.refused
+	if len(body) >= 8 {
+		if v := uint32(body[0])<<24 | uint32(body[1])<<16 | uint32(body[2])<<8 | uint32(body[3]); v < version {
+			version = v
+		}
+		for rest := body[8:]; len(rest) > 0; {
+			name, after, ok := wire.CString(rest)
+			if !ok {
+				break
+			}
+			refused = append(refused, name)
+			rest = after
+		}
+	}
+	s.login.negotiate = false
+	return wire.AppendNegotiate(nil, version, refused)
+}

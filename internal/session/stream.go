@@ -1,0 +1,173 @@
+package session
+
+import (
+	"crypto/sha256"
+	"hash"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/wire"
+)
+
+// maxHead is how much of a streamed message is looked at for names.
+const maxHead = 4 << 10
+
+// A stream is a frontend message that passes without being held: CopyData, or
+// a message too large for memory on its way into a blob.
+type stream struct {
+	left  int   // bytes of the message that did not come yet
+	total int64 // its length, header included
+	typ   byte
+	blob  Blob
+	head  []byte // its first bytes
+	// done: all is in the blob but the blob not durable. The message's last
+	// byte is held until it is, and its entry emitted; a server runs nothing
+	// before that byte.
+	done bool
+}
+
+// streamBlob begins to stream a large message.
+func (s *Session) streamBlob(typ byte, total int) error {
+	b, err := s.cfg.Log.NewBlob()
+	if err != nil {
+		s.phase, s.err = phaseDead, err
+		return err
+	}
+	s.client.stream = stream{left: total, total: int64(total), typ: typ, blob: b, head: s.client.stream.head[:0]}
+	return nil
+}
+
+// streamOn takes more of the streamed message and returns how much may pass.
+func (s *Session) streamOn(in []byte) (n int, err error) {
+	st := &s.client.stream
+	if st.done {
+		return s.streamed()
+	}
+	n = min(st.left, len(in))
+	st.left -= n
+	if st.blob == nil {
+		s.copy.in.add(in[:n])
+		return n, nil
+	}
+	st.head = append(st.head, in[:min(n, maxHead-len(st.head))]...)
+	if _, err := st.blob.Write(in[:n]); err != nil {
+		s.phase, s.err = phaseDead, err
+		return 0, err
+	}
+	if st.left == 0 {
+		st.done = true
+		return n - 1, nil
+	}
+	return n, nil
+}
+
+// streamed emits the entry of a streamed message whose blob is durable, and
+// lets its last byte go.
+func (s *Session) streamed() (n int, err error) {
+	c, st := &s.client, &s.client.stream
+	b := st.blob
+	st.blob, st.done = nil, false
+	c.run.open(0, s.queue.len(), c.skip)
+	c.letter(st.typ)
+	s.admit(st.typ, st.head[wire.HeaderLen:])
+	c.run.facts = removeMalformed(c.run.facts, st.typ)
+	if _, err := s.admission(nil, b); err != nil {
+		return 0, err
+	}
+	st.head = nil
+	return 1, nil
+}
+
+// removeMalformed drops what admit says about a Query of which it saw only
+// the beginning.
+func removeMalformed(facts []event.Fact, typ byte) []event.Fact {
+	if typ == 'Q' {
+		return facts[:0]
+	}
+	return facts
+}
+
+// Blob returns the value that the relay must Sync before it calls
+// FromClient(now, nil), and nothing else of FromClient; nil if there is none.
+func (s *Session) Blob() Blob {
+	if !s.client.stream.done {
+		return nil
+	}
+	return s.client.stream.blob
+}
+
+// A copyFlow sums up the content of a COPY in one direction.
+type copyFlow struct {
+	sum     hash.Hash
+	rows    int64 // CopyData messages
+	bytes   int64 // of content, without headers
+	started bool
+}
+
+// begin starts the sum, unless it is a stream without an end.
+func (f *copyFlow) begin(mode byte) {
+	if f.started = true; f.sum == nil && mode != 'W' {
+		f.sum = sha256.New()
+	}
+}
+
+func (f *copyFlow) add(b []byte) {
+	f.bytes += int64(len(b))
+	if f.sum != nil {
+		f.sum.Write(b)
+	}
+}
+
+// copyState is what is known of the COPY going on.
+type copyState struct {
+	mode byte // 'G' in, 'H' out, 'W' both, 0 none
+	in   copyFlow
+	out  copyFlow
+}
+
+// copyIn begins a CopyData message of the client with n bytes of content.
+func (s *Session) copyIn(n int) {
+	s.client.letter('d')
+	f := &s.copy.in
+	f.begin(s.copy.mode)
+	f.rows++
+	s.client.stream.left, s.client.stream.blob = n, nil
+}
+
+// copyInEnded records the content of a COPY before its CopyDone or CopyFail
+// passes: until then the server has made nothing of it.
+func (s *Session) copyInEnded(typ byte) error {
+	if s.copy.mode == 'W' {
+		return nil // replication: the entry comes at the end of both directions
+	}
+	of := s.work.newest
+	if e := s.queue.first(); s.copy.mode == 'G' && e != nil && e.index >= 0 {
+		of = e.index
+	}
+	index, err := s.copied(&s.copy.in, "in", of, event.KindCopy, s.client.letters, typ == 'f')
+	if err != nil {
+		return err
+	}
+	s.client.letters = s.client.letters[:0]
+	if !s.client.skip {
+		s.queue.push(expect{typ: 'c', index: index, at: s.now})
+	}
+	return nil
+}
+
+// copied emits the entry about what a COPY carried.
+func (s *Session) copied(f *copyFlow, direction string, of int64, kind event.Kind, letters []byte, failed bool) (int64, error) {
+	f.begin(s.copy.mode)
+	l := s.entry(kind)
+	l.Who, l.Msgs, l.Of = &s.who, letters, event.Ref(of)
+	l.Rows, l.Bytes = f.rows, f.bytes
+	l.Facts = append(l.Facts, event.Fact{Key: "direction", Val: direction})
+	if failed {
+		l.Facts = append(l.Facts, event.Fact{Key: "client", Val: "CopyFail"})
+	}
+	var digest []byte
+	if f.sum != nil {
+		digest = f.sum.Sum(nil)
+	}
+	*f = copyFlow{}
+	return s.emit(digest)
+}
