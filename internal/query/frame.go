@@ -74,7 +74,7 @@ type cursor struct {
 
 func (c *cursor) take(n int) []byte {
 	if c.bad || n < 0 || n > len(c.b) {
-		c.bad = true
+		c.b, c.bad = nil, true // nothing is left, so that loops over the rest end
 		return nil
 	}
 	t := c.b[:n:n]
