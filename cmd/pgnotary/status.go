@@ -66,7 +66,10 @@ func (p *proxy) numbers() web.Numbers {
 	n := web.Numbers{
 		Sessions:        m.SessionsOpen.Load(),
 		Unauthenticated: m.Unauthenticated.Load(),
+		Connections:     count(&m.Accepted),
 		SessionsTotal:   count(&m.SessionsTotal),
+		Cancels:         count(&m.Cancels),
+		Pauses:          count(&m.Paused),
 		Statements:      count(&m.Statements),
 		ClientBytes:     count(&m.FromClients),
 		ServerBytes:     count(&m.FromServers),

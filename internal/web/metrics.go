@@ -14,11 +14,14 @@ import (
 type Numbers struct {
 	Sessions           int64             // client connections open now
 	Unauthenticated    int64             // of these, before the end of their login
-	SessionsTotal      uint64            // client connections accepted
+	Connections        uint64            // accepted
+	SessionsTotal      uint64            // of these, with a server connection
 	Statements         uint64            // admissions of statements recorded
 	ClientBytes        uint64            // received from clients
 	ServerBytes        uint64            // received from the server
 	Refusals           map[string]uint64 // sessions refused or ended by the proxy, by reason
+	Cancels            uint64            // cancel requests forwarded
+	Pauses             uint64            // times clients were not read because the log was behind
 	Hold               Histogram         // seconds bytes were held for their record
 	Durable            int64             // durable entries
 	Backlog            int64             // bytes queued and not yet durable
@@ -95,7 +98,10 @@ func newCollector(numbers func() Numbers) *collector {
 	}
 	c.gauge("pgnotary_sessions", "Client connections open.", func(n *Numbers) float64 { return float64(n.Sessions) })
 	c.gauge("pgnotary_sessions_unauthenticated", "Client connections before the end of their login.", func(n *Numbers) float64 { return float64(n.Unauthenticated) })
-	c.counter("pgnotary_sessions_accepted_total", "Client connections accepted.", func(n *Numbers) float64 { return float64(n.SessionsTotal) })
+	c.counter("pgnotary_connections_total", "Client connections accepted.", func(n *Numbers) float64 { return float64(n.Connections) })
+	c.counter("pgnotary_sessions_total", "Client connections that got a connection to the server.", func(n *Numbers) float64 { return float64(n.SessionsTotal) })
+	c.counter("pgnotary_cancel_requests_total", "Cancel requests forwarded to the server.", func(n *Numbers) float64 { return float64(n.Cancels) })
+	c.counter("pgnotary_pauses_total", "Times clients were not read because the log was behind.", func(n *Numbers) float64 { return float64(n.Pauses) })
 	c.counter("pgnotary_statements_total", "Statements recorded.", func(n *Numbers) float64 { return float64(n.Statements) })
 	c.counter("pgnotary_client_bytes_total", "Bytes received from clients.", func(n *Numbers) float64 { return float64(n.ClientBytes) })
 	c.counter("pgnotary_server_bytes_total", "Bytes received from the server.", func(n *Numbers) float64 { return float64(n.ServerBytes) })
