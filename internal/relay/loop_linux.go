@@ -214,17 +214,22 @@ func (l *loop) dispatch(ev *syscall.EpollEvent) {
 	p.settle()
 }
 
+// takeInbox does what others posted. That recording failed comes first: it is
+// what clients are told then.
 func (l *loop) takeInbox() {
-	l.mu.Lock()
-	l.todo, l.inbox = l.inbox, l.todo[:0]
-	l.mu.Unlock()
-	for i, f := range l.todo {
-		f()
-		l.todo[i] = nil
-	}
 	if l.relay.failed.Load() != nil && !l.failing {
 		l.failing = true
 		l.each((*pair).recordingFailed)
+	}
+	l.mu.Lock()
+	l.todo, l.inbox = l.inbox, l.todo[:0]
+	l.mu.Unlock()
+	if len(l.todo) > 0 {
+		l.now = l.relay.now() // not before the connect entries of new pairs
+	}
+	for i, f := range l.todo {
+		f()
+		l.todo[i] = nil
 	}
 }
 

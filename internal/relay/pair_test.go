@@ -194,6 +194,7 @@ func TestRecordingFails(t *testing.T) {
 					t.Fatalf("mode %d: got %q, want nothing but the error", mode, got)
 				}
 				checkReply(t, string(got), tt.code)
+				c.Close()
 			}
 			if b, _ := io.ReadAll(s); len(b) > 0 {
 				t.Errorf("mode %d: server got %q", mode, short(b))
@@ -216,6 +217,7 @@ func TestAppendFails(t *testing.T) {
 	log.mu.Unlock()
 	c.Write(query("select 1"))
 	got, _ := io.ReadAll(c)
+	c.Close()
 	checkReply(t, string(got), "58030")
 	if b, _ := io.ReadAll(s); len(b) > 0 {
 		t.Errorf("server got %q", short(b))

@@ -32,7 +32,7 @@ func start(t testing.TB, cfg Config, log *memLog) *rig {
 	go log.run(g.stop)
 	go func() { g.served <- r.Serve() }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
 		r.Shutdown(ctx)
 		close(g.stop)
