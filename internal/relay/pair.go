@@ -645,7 +645,7 @@ func (p *pair) endIfIdle() {
 	if p.over {
 		return
 	}
-	if !p.loggedIn || p.server.held == nil && idle(p.sess) {
+	if !p.loggedIn || p.server.held == nil && p.sess.Idle() {
 		p.end()
 	}
 }
