@@ -193,16 +193,11 @@ func (w *Writer) Rotate(t *tree.Builder, now int64) error {
 	return nil
 }
 
-// Close cuts the zeros off and closes the file. It leaves a writer that
-// failed as it is, for Recover to look at, and then returns nil.
+// Close cuts the zeros off and closes the file. A writer that failed leaves
+// the file as it is, for Recover to look at; its Close returns nil.
 func (w *Writer) Close() error {
 	if w.err != nil {
-		_ = w.settle() // the error that counts was returned before
-		for _, f := range []durable.File{w.ahead, w.f} {
-			if f != nil {
-				_ = f.Close()
-			}
-		}
+		w.Abandon()
 		return nil
 	}
 	if err := w.trim(); err != nil {
@@ -210,6 +205,19 @@ func (w *Writer) Close() error {
 	}
 	w.err = errClosed
 	return nil
+}
+
+// Abandon closes the file without ending it: the next start will recover it.
+func (w *Writer) Abandon() {
+	_ = w.settle() // nothing depends on it any more
+	for _, f := range []durable.File{w.ahead, w.f} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+	if w.err == nil {
+		w.err = errClosed
+	}
 }
 
 // trim ends the file at its last batch, durably, and closes it.

@@ -120,10 +120,12 @@ func (l *Ledger) close() error {
 	if err == nil {
 		err = l.sign()
 	}
-	// If we die behind this: nothing is missing.
-	if werr := l.w.Close(); err == nil {
-		err = werr
+	// If we die behind this: nothing is missing. After an error the file is
+	// not trimmed, so that the next start recovers the log and says so.
+	if err == nil {
+		err = l.w.Close()
 	}
+	l.w.Abandon()
 	if lerr := l.lock.Close(); err == nil {
 		err = lerr
 	}

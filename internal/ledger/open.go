@@ -44,7 +44,7 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	if err := l.open(); err != nil {
 		if l.w != nil {
-			err = errors.Join(err, l.w.Close())
+			l.w.Abandon()
 		}
 		return nil, errors.Join(fmt.Errorf("open log in %s: %w", cfg.Dir, err), l.lock.Close())
 	}

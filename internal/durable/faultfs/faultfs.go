@@ -52,7 +52,7 @@ const (
 type Fault struct {
 	Err   error // nil: it does not
 	After bool  // the operation takes effect all the same
-	Short int   // of a Write that does not take effect: this many bytes do
+	Short int   // of a Write that does not take effect: up to this many bytes do, in whole sectors
 }
 
 // FS is the file system. It may be used concurrently. Names are cleaned paths;
@@ -102,7 +102,7 @@ func (s *FS) Inject(f func(op Op, name string) Fault) {
 }
 
 // SetSpace limits what files may grow by from now on; writes beyond fail with
-// ENOSPC after the part that had room.
+// ENOSPC after the sectors that had room.
 func (s *FS) SetSpace(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

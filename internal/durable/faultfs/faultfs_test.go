@@ -139,23 +139,25 @@ func TestFailedSyncLosesData(t *testing.T) {
 
 func TestFaults(t *testing.T) {
 	s := New()
-	f := create(t, s, "/f", "abc")
+	old, change := bytes.Repeat([]byte("o"), 1000), bytes.Repeat([]byte("n"), 1500)
+	f := create(t, s, "/f", string(old))
 	s.Inject(func(op Op, name string) Fault {
 		if op == Write && name == "/f" {
-			return Fault{Err: syscall.EIO, Short: 2}
+			return Fault{Err: syscall.EIO, Short: 700}
 		}
 		return Fault{}
 	})
-	if n, err := f.WriteAt([]byte("xyz"), 0); n != 2 || !errors.Is(err, syscall.EIO) {
-		t.Errorf("WriteAt = %d, %v, want 2, EIO", n, err)
+	if n, err := f.WriteAt(change, 10); n != 502 || !errors.Is(err, syscall.EIO) {
+		t.Errorf("WriteAt = %d, %v, want 502, EIO", n, err)
 	}
-	if b, err := durable.ReadFile(s, "/f", 10); err != nil || string(b) != "xyc" {
-		t.Errorf("ReadFile = %q, %v, want xyc", b, err)
+	want := append(append(bytes.Clone(old[:10]), change[:502]...), old[512:]...)
+	if b, err := durable.ReadFile(s, "/f", 2000); err != nil || !bytes.Equal(b, want) {
+		t.Errorf("ReadFile = %q, %v, want %q", b, err, want)
 	}
 	s.Inject(nil)
-	s.SetSpace(4)
-	if n, err := f.WriteAt([]byte("0123456789"), 0); n != 7 || !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("WriteAt on a full disk = %d, %v, want 7, ENOSPC", n, err)
+	s.SetSpace(100)
+	if n, err := f.WriteAt(change, 0); n != 1024 || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("WriteAt on a full disk = %d, %v, want 1024, ENOSPC", n, err)
 	}
 	s.Stop()
 	if err := f.Sync(); !errors.Is(err, ErrCrashed) {

@@ -49,11 +49,11 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 	fault := f.s.begin(Write, f.name)
 	data := p
 	if fault.Err != nil && !fault.After {
-		data = p[:min(fault.Short, len(p))]
+		data = wholeSectors(p, off, int64(fault.Short))
 	}
 	if grown := off + int64(len(data)) - int64(len(f.n.now)); grown > 0 && f.s.space >= 0 {
 		if grown > f.s.space {
-			data = data[:max(0, int64(len(data))-(grown-f.s.space))]
+			data = wholeSectors(data, off, int64(len(data))-(grown-f.s.space))
 			fault.Err = &fs.PathError{Op: "write", Path: f.name, Err: syscall.ENOSPC}
 		}
 		f.s.space -= min(grown, f.s.space)
@@ -62,6 +62,16 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		f.change(write{off, slices.Clone(data)})
 	}
 	return len(data), fault.Err
+}
+
+// wholeSectors returns at most the first n bytes of a write, so that it ends
+// where a sector ends: no file system stops in the middle of one.
+func wholeSectors(p []byte, off, n int64) []byte {
+	n = min(n, int64(len(p)))
+	if n < int64(len(p)) {
+		n -= (off + n) % sector
+	}
+	return p[:max(n, 0)]
 }
 
 func (f *file) Truncate(size int64) error {
