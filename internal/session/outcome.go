@@ -212,10 +212,12 @@ func (s *Session) settle(tx byte) {
 	committed, since := int8(1), w.since()
 	mixed := p != nil && p.commits && (w.failed || w.rollback)
 	switch {
-	case mixed || w.failed && w.procs || w.prepared || since < 0:
+	case mixed || w.failed && w.procs || w.prepared:
 		committed = 0
 	case w.failed || w.rollback:
 		committed, since = -1, w.first
+	case since < 0:
+		committed = 0
 	}
 	if w.first >= 0 && (p == nil || p.index != w.settled && p.index >= 0) {
 		p = s.ended(&expect{index: -1}, "", nil, nil)
