@@ -74,7 +74,7 @@ func thirdParty() map[string][]string {
 
 // pure packages take time, randomness, files and network as arguments.
 func pure() []string {
-	return []string{"event", "proxyproto", "redact", "scram", "session", "tree", "wire"}
+	return []string{"event", "redact", "scram", "session", "tree", "wire"}
 }
 
 // trustedLines bounds the capture path, so that it can be read in an
