@@ -180,7 +180,7 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 		if value != nil {
 			s.Version, s.Settings = decodeStartup(value, decodeText)
 		}
-	case event.KindCopy:
+	case event.KindCopy, event.KindReplication:
 		s.Copy = &Copy{Messages: v.rows, Bytes: v.bytes}
 		if len(value) == 32 {
 			s.Copy.SHA256 = value
@@ -196,7 +196,7 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 	case event.KindViolation:
 		s.Raw = value
 	}
-	if v.sqlstate != nil && s.Error == nil && !concludes(v.kind) {
+	if v.sqlstate != nil && v.kind != event.KindNotice && !concludes(v.kind) {
 		s.Error = d.serverError(value, v)
 	}
 	return nil
@@ -345,7 +345,7 @@ func (d *decoder) outcome(o *Outcome, e *journal.Entry, v *view) {
 	*o = Outcome{
 		Index: e.Index, Rows: v.rows, Bytes: v.bytes, Micros: v.micros, Tx: v.tx, Tags: o.Tags[:0],
 		Skipped: string(v.end) == string(event.EndSkipped), Suspended: string(v.end) == string(event.EndSuspended),
-		Discarded: string(v.end) == string(event.EndDiscarded),
+		Discarded: string(v.end) == string(event.EndDiscarded), Facts: factList(v.facts),
 	}
 	for b := v.tags; len(b) > 0; {
 		val, rest, ok := scanString(b)

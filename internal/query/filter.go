@@ -173,7 +173,7 @@ func (m *matcher) leaf(index int64, v *view) bool {
 		return false
 	}
 	if !concludes(v.kind) {
-		return m.f.MinDuration == 0 && (m.f.SQLState == "" || m.sqlstate(v.sqlstate))
+		return m.f.MinDuration == 0 && (m.f.SQLState == "" || v.kind != event.KindNotice && m.sqlstate(v.sqlstate))
 	}
 	return true
 }

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -31,10 +32,13 @@ type record struct {
 }
 
 // A settlement says what became of a session's work: of the admissions from
-// since to of.
+// since to of. If all is set, the transaction is over: no other settlement
+// will speak of admissions up to of, and where this one does not, as after
+// ROLLBACK TO SAVEPOINT, it is not known what became of them.
 type settlement struct {
 	since, of int64
 	committed int8
+	all       bool
 }
 
 func (s *settlement) covers(index int64) bool {
@@ -44,11 +48,16 @@ func (s *settlement) covers(index int64) bool {
 // A sessionState holds the records of one session that are not final, in log order.
 type sessionState struct {
 	open []*record
-	// ahead is what a look further into the log has found out: a settlement
-	// to come, and the index from which on no other one will; 0 if not known.
-	ahead settlement
+	// ahead holds what a look further into the log has found out: settlements
+	// of admissions to come, and never, the index from which on there is none
+	// (0 if not known).
+	ahead []settlement
 	never int64
 }
+
+// maxAhead bounds the settlements within one transaction that are remembered;
+// there is one for each COMMIT inside a text of several statements.
+const maxAhead = 1024
 
 // A joiner brings admissions together with their outcomes and settlements.
 // Entries go in with entry, in log order; statements come out of next, in log
@@ -128,7 +137,7 @@ func (j *joiner) admit(e *journal.Entry) error {
 	}
 	j.fifo = append(j.fifo, r)
 	j.bytes += r.size()
-	if !concludes(r.view.kind) {
+	if !concludes(r.view.kind) && !mayBeDropped(&r.view) {
 		r.final = true
 		return nil
 	}
@@ -137,8 +146,8 @@ func (j *joiner) admit(e *journal.Entry) error {
 		s = new(sessionState)
 		j.sessions[r.view.session] = s
 	}
-	if s.ahead.covers(e.Index) {
-		r.committed, r.settled = s.ahead.committed, true
+	for i := range s.ahead {
+		s.ahead[i].apply(r)
 	}
 	r.settled = r.settled || !settles(r.view.kind) || s.never > 0 && e.Index >= s.never
 	s.open = append(s.open, r)
@@ -194,11 +203,35 @@ func (j *joiner) conclude(s *sessionState, e *journal.Entry, v *view) {
 			j.end(s.open[i], e, v)
 		}
 	}
-	since := of
-	if i, ok := event.Index(v.since); ok {
-		since = i
+	if v.kind == event.KindOutcome {
+		s.arrived(of, v.sqlstate == nil)
 	}
-	s.settle(settlement{since, of, v.committed})
+	s.settle(settlementOf(v, of))
+}
+
+func settlementOf(v *view, of int64) settlement {
+	t := settlement{since: of, of: of, committed: v.committed, all: v.tx == 'I'}
+	if i, ok := event.Index(v.since); ok {
+		t.since = i
+	}
+	return t
+}
+
+// mayBeDropped says that an entry is of COPY data from the client. If the
+// server did not read it, since the COPY never began, an outcome says so;
+// there is none otherwise.
+func mayBeDropped(v *view) bool {
+	return v.kind == event.KindCopy && bytes.Contains(v.facts, []byte(`"direction":"in"`))
+}
+
+// arrived lets go of the entries of COPY data that cannot be followed by an
+// outcome any more: the COPY succeeded, or a later statement ended.
+func (s *sessionState) arrived(of int64, succeeded bool) {
+	for _, r := range s.open {
+		if r.view.kind == event.KindCopy && (of > r.entry.Index || succeeded && r.view.of == event.Ref(of)) {
+			r.final = true
+		}
+	}
 }
 
 // end applies an outcome to its record.
@@ -218,9 +251,19 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 		j.dec.outcome(&r.outcome, e, v)
 		r.unknown = false
 	}
-	// Outside a transaction, after an outcome that says nothing of a commit,
-	// no other entry will; and what did not run has nothing to commit.
-	if r.unknown || v.tx == 'I' || r.outcome.Skipped || r.outcome.Discarded {
+	// What did not run has nothing to commit.
+	if r.unknown || r.outcome.Skipped || r.outcome.Discarded {
+		r.settled = true
+	}
+}
+
+// apply tells a record what the settlement says about it.
+func (t *settlement) apply(r *record) {
+	switch {
+	case !settles(r.view.kind):
+	case t.covers(r.entry.Index):
+		r.committed, r.settled = t.committed, true
+	case t.all && r.entry.Index <= t.of:
 		r.settled = true
 	}
 }
@@ -229,9 +272,7 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 func (s *sessionState) settle(t settlement) {
 	keep := s.open[:0]
 	for _, r := range s.open {
-		if t.covers(r.entry.Index) && settles(r.view.kind) {
-			r.committed, r.settled = t.committed, true
-		}
+		t.apply(r)
 		r.final = r.final || r.hasEnd && r.settled
 		if !r.final {
 			keep = append(keep, r)
@@ -310,7 +351,9 @@ func (j *joiner) finish(r *record) (*Statement, error) {
 	j.free = append(j.free, r)
 	s := &r.statement
 	if r.hasEnd && !r.unknown {
-		r.outcome.Committed = r.committed
+		if !r.outcome.Skipped && !r.outcome.Discarded {
+			r.outcome.Committed = r.committed
+		}
 		s.Outcome = &r.outcome
 	}
 	for i := range s.Params {
@@ -337,6 +380,7 @@ func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) erro
 	head := j.fifo[j.head]
 	s := j.sessions[head.view.session]
 	settled, n := head.entry.Index, 0
+	var ahead []settlement
 	for e, err := range src.Entries(from, to) {
 		if err != nil {
 			return err
@@ -360,20 +404,19 @@ func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) erro
 		if !joined(v.kind) {
 			continue
 		}
-		if v.committed != 0 {
-			of, _ := event.Index(v.of)
-			settled = max(settled, of)
-			if since, ok := event.Index(v.since); ok {
-				s.ahead = settlement{since, of, v.committed}
+		if of, ok := event.Index(v.of); ok && (v.committed != 0 || v.tx == 'I') {
+			if settled = max(settled, of); of >= from && len(ahead) < maxAhead {
+				ahead = append(ahead, settlementOf(&v, of))
 			}
 		}
 		if j.conclude(s, &e, &v); head.final {
+			s.ahead = ahead
 			return nil
 		}
 	}
 	// There is no more of this session to come, or not yet: all that can be
 	// known about its open records has been applied to them.
-	s.never = settled + 1
+	s.ahead, s.never = nil, settled+1
 	for _, r := range s.open {
 		r.final = true
 	}

@@ -88,14 +88,7 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 	if of, ok := event.Index(s.Of); ok {
 		dst = appendNum(dst, `,"of":`, of)
 	}
-	if len(s.Facts) > 0 {
-		for i, f := range s.Facts {
-			dst = append(dst, separator(i, `,"facts":{`)...)
-			dst = append(appendString(dst, f.Key), ':')
-			dst = appendString(dst, f.Val)
-		}
-		dst = append(dst, '}')
-	}
+	dst = appendFacts(dst, s.Facts)
 	if c := s.Copy; c != nil {
 		dst = appendNum(dst, `,"messages":`, c.Messages)
 		dst = appendNum(dst, `,"bytes":`, c.Bytes)
@@ -120,6 +113,18 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 	}
 	if s.Raw != nil {
 		dst = appendBase64(append(dst, `,"raw":`...), s.Raw)
+	}
+	return dst
+}
+
+func appendFacts(dst []byte, facts []event.Fact) []byte {
+	for i, f := range facts {
+		dst = append(dst, separator(i, `,"facts":{`)...)
+		dst = append(appendString(dst, f.Key), ':')
+		dst = appendString(dst, f.Val)
+	}
+	if len(facts) > 0 {
+		dst = append(dst, '}')
 	}
 	return dst
 }
@@ -193,6 +198,7 @@ func (o *Outcome) appendJSON(dst []byte, kind event.Kind) []byte {
 	if o.Discarded {
 		dst = append(dst, `,"discarded":true`...)
 	}
+	dst = appendFacts(dst, o.Facts)
 	if o.Error != nil {
 		dst = o.Error.appendJSON(append(dst, `,"error":`...))
 	}

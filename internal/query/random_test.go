@@ -84,8 +84,11 @@ func (l *randomLog) admission(t *rapid.T, s *randomSession) {
 	case op < 7 && len(s.parses) > 0:
 		leaf.Kind, leaf.Parse = event.KindExecute, event.Ref(rapid.SampledFrom(s.parses).Draw(t, "parse"))
 		value = join(bindFrame("", "s", nil, []byte("1")), executeFrame("", 0))
-	case op < 9:
+	case op < 8:
 		leaf.Kind, value = event.KindExecute, join(parseFrame("", text), bindFrame("", "", nil), executeFrame("", 0))
+	case op < 9 && len(s.open) > 0 && s.kinds[len(s.kinds)-1] == event.KindQuery:
+		leaf.Kind, leaf.Of = event.KindCopy, event.Ref(s.open[len(s.open)-1])
+		leaf.Facts = []event.Fact{{Key: "direction", Val: "in"}}
 	default:
 		leaf.Kind = event.KindNotice
 		l.add(leaf, nil)
@@ -93,7 +96,10 @@ func (l *randomLog) admission(t *rapid.T, s *randomSession) {
 	}
 	i := l.add(leaf, value)
 	l.truth[i] = &truth{outcome: -1}
-	s.open, s.kinds, s.work = append(s.open, i), append(s.kinds, leaf.Kind), append(s.work, i)
+	s.open, s.kinds = append(s.open, i), append(s.kinds, leaf.Kind)
+	if leaf.Kind != event.KindCopy {
+		s.work = append(s.work, i)
+	}
 	if leaf.Kind == event.KindParse {
 		s.parses = append(s.parses, i)
 	}
@@ -103,19 +109,23 @@ func (l *randomLog) admission(t *rapid.T, s *randomSession) {
 // settlement.
 func (l *randomLog) conclusion(t *rapid.T, s *randomSession) {
 	if len(s.open) == 0 {
-		if s.pending {
+		if s.pending && len(s.work) > 0 {
 			s.pending = false
-			committed := rapid.SampledFrom([]int8{-1, 1}).Draw(t, "committed")
-			l.settle(s, committed)
-			l.add(event.Leaf{Session: s.id, Kind: event.KindSettle, Of: event.Ref(s.work[len(s.work)-1]),
-				Since: event.Ref(s.work[0]), Committed: committed}, nil)
-			s.work = nil
+			e := event.Leaf{Session: s.id, Kind: event.KindSettle, Tx: 'I', Of: event.Ref(s.work[len(s.work)-1])}
+			l.settle(t, s, &e)
+			l.add(e, nil)
 		}
 		return
 	}
-	of := s.open[0]
+	of, kind := s.open[0], s.kinds[0]
 	s.open, s.kinds = s.open[1:], s.kinds[1:]
-	o := event.Leaf{Session: s.id, Kind: event.KindOutcome, Of: event.Ref(of), Micros: rapid.Int64Range(0, 3000).Draw(t, "us")}
+	o := event.Leaf{Session: s.id, Kind: event.KindOutcome, Of: event.Ref(of)}
+	if kind == event.KindCopy {
+		o.End = event.EndDiscarded
+		l.truth[of].outcome = l.add(o, nil)
+		return
+	}
+	o.Micros = rapid.Int64Range(0, 3000).Draw(t, "us")
 	switch rapid.IntRange(0, 5).Draw(t, "end") {
 	case 0:
 		o.SQLState = rapid.SampledFrom([]string{"23505", "23503", "42P01"}).Draw(t, "sqlstate")
@@ -124,24 +134,44 @@ func (l *randomLog) conclusion(t *rapid.T, s *randomSession) {
 	default:
 		o.Tags = []string{"OK"}
 	}
+	if o.SQLState == "" { // the data was read, if there was a COPY
+		for len(s.open) > 0 && s.kinds[0] == event.KindCopy {
+			s.open, s.kinds = s.open[1:], s.kinds[1:]
+		}
+	}
 	s.pending = false
-	switch tx := rapid.IntRange(0, 3).Draw(t, "tx"); {
+	switch tx := rapid.IntRange(0, 4).Draw(t, "tx"); {
 	case tx == 0:
 		o.Tx = 'T'
 	case tx == 1 && len(s.open) == 0:
 		s.pending = true
+	case tx == 2: // a COMMIT in the middle
+		o.Committed, o.Since = 1, event.Ref(s.work[0])
+		for len(s.work) > 0 && s.work[0] <= of {
+			l.truth[s.work[0]].committed = 1
+			s.work = s.work[1:]
+		}
 	case len(s.open) == 0:
-		o.Tx, o.Committed, o.Since = 'I', rapid.SampledFrom([]int8{-1, 1}).Draw(t, "committed"), event.Ref(s.work[0])
-		l.settle(s, o.Committed)
-		s.work = nil
+		o.Tx = 'I'
+		l.settle(t, s, &o)
 	}
 	l.truth[of].outcome = l.add(o, nil)
 }
 
-func (l *randomLog) settle(s *randomSession, committed int8) {
-	for _, i := range s.work {
-		l.truth[i].committed = committed
+// settle ends a session's transaction: all of it is settled, or what came
+// after a ROLLBACK TO SAVEPOINT, or nothing.
+func (l *randomLog) settle(t *rapid.T, s *randomSession, e *event.Leaf) {
+	committed := rapid.SampledFrom([]int8{-1, 1, 0}).Draw(t, "committed")
+	since := rapid.SampledFrom(s.work).Draw(t, "since")
+	if e.Committed = committed; committed != 0 {
+		e.Since = event.Ref(since)
 	}
+	for _, i := range s.work {
+		if i >= since {
+			l.truth[i].committed = committed
+		}
+	}
+	s.work = nil
 }
 
 // everything returns all statements, Bind messages on their own included,

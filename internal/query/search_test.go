@@ -162,13 +162,41 @@ func TestJoin(t *testing.T) {
 			sum[31] = 1
 			l.add(event.Leaf{Session: 1, Kind: event.KindCopy, Who: alice, Of: event.Ref(q), Rows: 2, Bytes: 9}, sum)
 			l.end(q, event.Leaf{Tags: []string{"COPY 2"}, Tx: 'I', Committed: 1}, nil)
-			l.admit(event.KindNotice, msg('N', cstr("SNOTICE"), cstr("C00000"), cstr("Mhi"), []byte{0}))
+			l.add(event.Leaf{Session: 1, Kind: event.KindNotice, Who: alice, SQLState: "00000"}, msg('N', cstr("SNOTICE"), cstr("C00000"), cstr("Mhi"), []byte{0}))
 			l.admit(event.KindNotice, msg('A', be32(77), cstr("ch"), cstr("pay")))
 		}, []string{
 			header(0, one, "query") + `,"statement":"COPY t FROM STDIN","outcome":{"index":2,"tag":"COPY 2","rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":true}}`,
 			header(1, one, "copy") + `,"of":0,"messages":2,"bytes":9,"sha256":"0000000000000000000000000000000000000000000000000000000000000001"}`,
 			header(3, one, "notice") + `,"notice":{"sqlstate":"00000","message":"hi","severity":"NOTICE"}}`,
 			header(4, one, "notice") + `,"notification":{"pid":77,"channel":"ch","payload":"pay"}}`}},
+
+		{"COPY data that was read, and data that was dropped", func(l *fakeLog) {
+			in := []event.Fact{{Key: "direction", Val: "in"}}
+			q := l.admit(event.KindQuery, queryMsg("COPY t FROM STDIN"))
+			l.add(event.Leaf{Session: 1, Kind: event.KindCopy, Who: alice, Of: event.Ref(q), Facts: in}, nil)
+			l.end(q, event.Leaf{Tags: []string{"COPY 2"}, Tx: 'I', Committed: 1}, nil)
+			q = l.admit(event.KindQuery, queryMsg("COPY x FROM STDIN"))
+			c := l.add(event.Leaf{Session: 1, Kind: event.KindCopy, Who: alice, Of: event.Ref(q), Facts: in}, nil)
+			l.end(q, event.Leaf{SQLState: "42P01", Tx: 'I', Committed: -1}, nil)
+			l.end(c, event.Leaf{End: event.EndDiscarded}, nil)
+		}, []string{
+			header(0, one, "query") + `,"statement":"COPY t FROM STDIN","outcome":{"index":2,"tag":"COPY 2","rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":true}}`,
+			header(1, one, "copy") + `,"of":0,"facts":{"direction":"in"},"messages":0,"bytes":0}`,
+			header(3, one, "query") + `,"statement":"COPY x FROM STDIN","outcome":{"index":5,"rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":false,` +
+				`"error":{"sqlstate":"42P01","message":""}}}`,
+			header(4, one, "copy") + `,"of":3,"facts":{"direction":"in"},"messages":0,"bytes":0,"outcome":{"index":6,"discarded":true}}`}},
+
+		{"ROLLBACK TO SAVEPOINT: what was before it is not known", func(l *fakeLog) {
+			a := l.admit(event.KindQuery, queryMsg("INSERT"))
+			l.end(a, event.Leaf{Tags: []string{"INSERT 0 1"}, Tx: 'T'}, nil)
+			b := l.admit(event.KindQuery, queryMsg("UPDATE"))
+			l.end(b, event.Leaf{Tags: []string{"UPDATE 1"}, Tx: 'T'}, nil)
+			c := l.admit(event.KindQuery, queryMsg("COMMIT"))
+			l.end(c, event.Leaf{Tags: []string{"COMMIT"}, Tx: 'I', Committed: 1, Since: event.Ref(b)}, nil)
+		}, []string{
+			header(0, one, "query") + `,"statement":"INSERT","outcome":{"index":1,"tag":"INSERT 0 1","rows":0,"bytes":0,"duration_us":0,"tx":"T"}}`,
+			header(2, one, "query") + `,"statement":"UPDATE","outcome":{"index":3,"tag":"UPDATE 1","rows":0,"bytes":0,"duration_us":0,"tx":"T","committed":true}}`,
+			header(4, one, "query") + `,"statement":"COMMIT","outcome":{"index":5,"tag":"COMMIT","rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":true}}`}},
 
 		{"function call", func(l *fakeLog) {
 			f := l.admit(event.KindFunctionCall, msg('F', be32(955), arguments([]int{1}, [][]byte{be32(3), []byte("hi")}), be16(1)))

@@ -81,6 +81,7 @@ type Outcome struct {
 	Suspended bool     // row limit reached, the portal stayed open
 	Discarded bool     // the server dropped it
 	Error     *ServerMessage
+	Facts     []event.Fact // settings the server told of, such as client_encoding
 }
 
 // A Function names the function of a FunctionCall.
