@@ -17,7 +17,7 @@ func (d *demo) workload(ctx context.Context, addr string) error {
 		return err
 	}
 	defer admin.Close(ctx)
-	d.say("simple query: two statements in one message")
+	d.say("simple query: three statements in one message")
 	if _, err := admin.PgConn().Exec(ctx, `CREATE ROLE alice LOGIN;
 		CREATE TABLE accounts (id int PRIMARY KEY, owner text NOT NULL, balance numeric NOT NULL);
 		GRANT SELECT, UPDATE ON accounts TO alice`).ReadAll(); err != nil {
