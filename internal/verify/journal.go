@@ -219,13 +219,17 @@ func (r *reader) file(ctx context.Context, i int) (more bool, err error) {
 		}
 		switch {
 		case bad != nil:
-			if again, err := r.inFlight(ctx, f, i, off, &pass); again || err != nil {
-				if err != nil {
-					return false, err
-				}
-				continue
+			again, err := r.inFlight(ctx, f, i, off, &pass)
+			if err != nil {
+				return false, err
 			}
-			return false, r.tail(f, i, off, bad)
+			switch again {
+			case flightAgain:
+				continue
+			case flightBad:
+				err = r.tail(f, i, off, bad)
+			}
+			return false, err
 		case eof:
 			return true, nil
 		}
@@ -292,7 +296,12 @@ type broken struct {
 // eof if the file ends exactly there.
 func (r *reader) fill(f *os.File, c *chunk) (bad *broken, eof bool, err error) {
 	c.batches, c.entries = c.batches[:0], c.entries[:0]
-	need := chunkTarget
+	st, err := f.Stat()
+	if err != nil {
+		return nil, false, err
+	}
+	// One byte more than there is shows that the file ends.
+	need := int(min(max(st.Size()-c.off+1, batchFixed), chunkTarget))
 	for {
 		if cap(c.buf) < need {
 			c.buf = make([]byte, need)
@@ -336,7 +345,10 @@ func (r *reader) batch(c *chunk, b []byte) (size int, bad *broken) {
 	}
 	count, length := le.Uint32(b[8:]), le.Uint32(b[12:])
 	h := batch{seq: le.Uint64(b[16:]), first: int64(le.Uint64(b[24:])), time: int64(le.Uint64(b[32:])), root: hash(b[48:80]), entries: int(count)}
-	size = batchFixed + int(length)
+	size = batchFixed
+	if length <= maxBody {
+		size += int(length)
+	}
 	wrong := func(format string, args ...any) (int, *broken) {
 		return 0, &broken{fmt.Sprintf("batch %d: ", r.seq) + fmt.Sprintf(format, args...), int64(size)}
 	}
@@ -453,7 +465,11 @@ func (r *reader) send(ctx context.Context, c *chunk) error {
 
 // zeros reports whether nothing but zeros follows in f from off on.
 func zeros(f *os.File, off int64) (bool, error) {
-	buf := make([]byte, 256<<10)
+	st, err := f.Stat()
+	if err != nil {
+		return false, err
+	}
+	buf := make([]byte, min(max(st.Size()-off, 0)+1, 256<<10))
 	for {
 		n, err := f.ReadAt(buf, off)
 		if len(bytes.TrimLeft(buf[:n], "\x00")) > 0 {

@@ -29,7 +29,7 @@ type order struct {
 	lastKind event.Kind          // of the last entry
 	lastTime int64               // of the last batch
 
-	recent [recentEntries]place             // by index, modulo
+	recent []place                          // by index, modulo recentEntries
 	old    map[int64]place                  // older entries that were referred to
 	marks  []mark                           // where chunks are, ascending
 	again  func(index int64) (place, error) // reads an older one
@@ -133,6 +133,9 @@ func (o *order) entry(e *entry) {
 		o.life(e)
 		o.inSession(e)
 		o.references(e)
+	}
+	if e.index < recentEntries {
+		o.recent = append(o.recent, place{})
 	}
 	o.recent[e.index%recentEntries] = place{e.session, e.kind}
 	o.lastKind = e.kind

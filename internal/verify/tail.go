@@ -17,36 +17,47 @@ const sector = 512
 // retries is how often a batch that a writer may just be writing is read again.
 const retries = 20
 
-// inFlight reports whether to read again at off in file i: in a log in use the
-// writer may be in the middle of writing what is there. It waits longer each
-// time, two seconds in all.
-func (r *reader) inFlight(ctx context.Context, f *os.File, i int, off int64, tries *int) (bool, error) {
-	if *tries++; *tries > retries || i < len(r.names)-1 || !r.inUse() {
-		return false, nil
+// flight is what to make of a place where no valid batch was found.
+type flight uint8
+
+const (
+	flightBad   flight = iota // something is there, and it is not good
+	flightEnd                 // nothing but zeros: the log ends here
+	flightAgain               // read it again: a writer may have been in the middle of it
+)
+
+// inFlight says what to do about off in file i. Each further try waits longer,
+// two seconds in all; the first does not, since even a writer that is gone by
+// now may have written after the place was read.
+func (r *reader) inFlight(ctx context.Context, f *os.File, i int, off int64, tries *int) (flight, error) {
+	if i < len(r.names)-1 {
+		return flightBad, nil
 	}
-	// Nothing but space prepared ahead: nothing is being written.
 	if zero, err := zeros(f, off); err != nil || zero {
-		return false, err
+		return flightEnd, err
+	}
+	*tries++
+	if *tries == 1 {
+		return flightAgain, nil
+	}
+	if *tries > retries || !r.inUse() {
+		return flightBad, nil
 	}
 	select {
 	case <-time.After(time.Duration(*tries) * 10 * time.Millisecond):
-		return true, nil
+		return flightAgain, nil
 	case <-ctx.Done():
-		return false, ctx.Err()
+		return flightEnd, ctx.Err()
 	}
 }
 
-// tail decides what it means that there is no valid batch at off in file i: the
-// end of the log, a batch that was being written when the machine stopped and
+// tail decides what it means that there is something at off in file i that is
+// not a valid batch: a batch that was being written when the machine stopped and
 // that nobody was told of, or damage (docs/format/journal.md, "Reading after a crash").
 func (r *reader) tail(f *os.File, i int, off int64, bad *broken) error {
 	if i < len(r.names)-1 {
 		r.stop(i, "damaged at byte %d: %s", off, bad.why)
 		return nil
-	}
-	zero, err := zeros(f, off)
-	if err != nil || zero {
-		return err
 	}
 	later, at, err := laterBatch(f, off+1, r.seq)
 	if err != nil {
@@ -77,7 +88,11 @@ func (r *reader) tail(f *os.File, i int, off int64, bad *broken) error {
 
 // laterBatch looks from off on for a batch header with a number above seq.
 func laterBatch(f *os.File, off int64, seq uint64) (found bool, at int64, err error) {
-	buf := make([]byte, 1<<20)
+	st, err := f.Stat()
+	if err != nil {
+		return false, 0, err
+	}
+	buf := make([]byte, min(max(st.Size()-off, batchFixed)+1, 1<<20))
 	for {
 		n, err := f.ReadAt(buf, off)
 		eof := errors.Is(err, io.EOF)
