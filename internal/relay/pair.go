@@ -482,11 +482,11 @@ func (p *pair) serverGone(orderly bool) {
 	}
 	p.closeSession(why)
 	p.closeLeg(&p.server)
-	p.bid()
+	p.farewell()
 }
 
-// bid makes the client's leg end once it got everything.
-func (p *pair) bid() {
+// farewell makes the client's leg end once it got everything.
+func (p *pair) farewell() {
 	c := &p.client
 	if c.shut == shutNo {
 		c.shut = shutWanted
@@ -607,7 +607,7 @@ func (p *pair) violated(err error, fromClient bool) {
 	} else {
 		p.closeLeg(&p.server)
 	}
-	p.bid()
+	p.farewell()
 }
 
 // sever ends the pair at once with a last message for the client.
@@ -620,7 +620,7 @@ func (p *pair) sever(why string, last []byte) {
 	}
 	p.closeSession(why)
 	p.closeLeg(&p.server)
-	p.bid()
+	p.farewell()
 }
 
 // recordingFailed ends the pair: what was held is never sent.
@@ -635,7 +635,7 @@ func (p *pair) recordingFailed() {
 		p.push(c, recordingFailed(*p.relay.failed.Load()), -1, true)
 	}
 	p.closeSession("recording_failed")
-	p.bid()
+	p.farewell()
 	p.setDeadline(p.loop.now + int64(drainTime))
 }
 
@@ -686,8 +686,12 @@ func (p *pair) closeLeg(g *leg) {
 
 // finish forgets the pair. Both legs are closed.
 func (p *pair) finish() {
-	p.gone = true
 	p.closeSession("client_reset") // nothing, if it was closed before
+	p.forget()
+}
+
+func (p *pair) forget() {
+	p.gone = true
 	if p.key != "" {
 		p.relay.cancels.remove(p.key, p.id)
 	}
@@ -696,7 +700,6 @@ func (p *pair) finish() {
 	if !p.loggedIn {
 		m.Unauthenticated.Add(-1)
 	}
-	p.client.tls, p.server.tls = nil, nil
 	p.loop.forget(p)
 }
 
@@ -725,20 +728,14 @@ func (p *pair) recover() {
 		}()
 		p.over = true
 		if p.blob == nil {
-			p.sess.Close(p.loop.now, "internal_error") // the violation entry tells it, whatever comes of this
+			if err := p.sess.Close(p.loop.now, "internal_error"); err != nil {
+				r.fail(err)
+			}
 		}
 	}()
 	if !p.gone {
 		p.closeLeg(&p.server)
 		p.closeLeg(&p.client)
-		p.gone = true
-		if p.key != "" {
-			r.cancels.remove(p.key, p.id)
-		}
-		r.metrics.SessionsOpen.Add(-1)
-		if !p.loggedIn {
-			r.metrics.Unauthenticated.Add(-1)
-		}
-		p.loop.forget(p)
+		p.forget()
 	}
 }

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -130,6 +131,104 @@ func TestHeld(t *testing.T) {
 		if b, err := io.ReadAll(s); err != nil || !bytes.Equal(b, q) {
 			t.Errorf("mode %d: after the client went the server got %q, %v", tt.mode, b, err)
 		}
+	}
+}
+
+// TestStartupHeld: the server hears nothing of a session that is not recorded.
+func TestStartupHeld(t *testing.T) {
+	log := newMemLog(0)
+	got := make(chan byte, 1)
+	up := fakeServerFunc(t, func(c net.Conn) {
+		var b [1]byte
+		io.ReadFull(c, b[:])
+		got <- b[0]
+	})
+	g := start(t, Config{Upstream: up}, log)
+	log.stuck.Store(true)
+	c, err := net.Dial("tcp", g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(packet(3<<16, startup30))
+	select {
+	case <-got:
+		t.Error("the server got the start-up packet before it was recorded")
+	case <-time.After(100 * time.Millisecond):
+	}
+	log.stuck.Store(false)
+	<-got
+}
+
+// TestByteByByte sends each byte alone, with and without TLS.
+func TestByteByByte(t *testing.T) {
+	up, conns := scripted(t)
+	g := start(t, Config{Upstream: up, TLS: testCertificate(t)}, newMemLog(0))
+	for _, direct := range []bool{false, true} {
+		var c net.Conn
+		var err error
+		if direct {
+			c, err = tls.Dial("tcp", g.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn}})
+		} else {
+			c, err = net.Dial("tcp", g.Addr().String())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		q := append(query("select 1"), query("select 2")...)
+		drip := func(to net.Conn, b []byte) {
+			for i := range b {
+				to.Write(b[i : i+1])
+			}
+		}
+		drip(c, append(packet(3<<16, startup30), q...))
+		expect(t, c, string(login))
+		s := <-conns
+		expect(t, s, string(q))
+		drip(s, append(answer1, answer1...))
+		expect(t, c, string(answer1)+string(answer1))
+	}
+}
+
+// TestPanic ends one session, and only that.
+func TestPanic(t *testing.T) {
+	log := newMemLog(0)
+	log.panicOn = "bomb"
+	up, conns := scripted(t)
+	g := start(t, Config{Upstream: up}, log)
+	c, other := dialRig(t, g), dialRig(t, g)
+	s, s2 := <-conns, <-conns
+	c.Write(query("bomb"))
+	if b, _ := io.ReadAll(c); len(b) > 0 {
+		t.Errorf("client got %q", short(b))
+	}
+	other.Write(query("select 1"))
+	// Which of the two is the other's server is not known.
+	got := make(chan string, 2)
+	for _, s := range []net.Conn{s, s2} {
+		go func() {
+			b := make([]byte, 100)
+			n, _ := s.Read(b)
+			got <- string(b[:n])
+		}()
+	}
+	if a := <-got + <-got; a != string(query("select 1")) {
+		t.Errorf("servers got %q", a)
+	}
+	waitFor(t, "one session left", func() bool { return g.Metrics().SessionsOpen.Load() == 1 })
+	all, err := log.entries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, l := range all {
+		if l.Kind == event.KindViolation && fact(l, "reason") == "internal error" && fact(l, "session") != "" {
+			n++
+		}
+	}
+	if n != 1 || g.Metrics().Panics.Load() != 1 {
+		t.Errorf("%d entries, %d counted, want 1 and 1", n, g.Metrics().Panics.Load())
 	}
 }
 

@@ -18,7 +18,8 @@ type memLog struct {
 	values  [][]byte
 	err     error
 	backlog int64
-	keep    bool // keep the entries
+	keep    bool   // keep the entries
+	panicOn string // panic at a value with this text
 
 	count     atomic.Int64
 	durable   atomic.Int64
@@ -70,6 +71,9 @@ func (m *memLog) Append(leaf, value []byte) (int64, error) {
 	defer m.mu.Unlock()
 	if m.err != nil {
 		return 0, m.err
+	}
+	if m.panicOn != "" && bytes.Contains(value, []byte(m.panicOn)) {
+		panic("as the test wants it")
 	}
 	if m.keep {
 		m.leaves = append(m.leaves, bytes.Clone(leaf))
