@@ -46,7 +46,7 @@ const (
 func (p linePrinter) line(s *query.Statement) string {
 	var b strings.Builder
 	at := time.Unix(0, s.Time).UTC().Format("2006-01-02 15:04:05.000")
-	fmt.Fprintf(&b, "%7d  %s  %-14s  ", s.Index, at, plain(who(s)))
+	fmt.Fprintf(&b, "%7d  %s  %-18s  ", s.Index, at, plain(who(s)))
 	us, known := s.Duration()
 	if known {
 		fmt.Fprintf(&b, "%10s  ", duration(us))
@@ -55,7 +55,7 @@ func (p linePrinter) line(s *query.Statement) string {
 	}
 	result, color := verdict(s)
 	head := utf8.RuneCountInString(b.String())
-	result = fmt.Sprintf("%-16s", plain(result))
+	result = fmt.Sprintf("%-18s", plain(result))
 	text := describe(s)
 	if p.width > 0 {
 		text = cut(text, p.width-head-utf8.RuneCountInString(result)-2)
@@ -113,7 +113,7 @@ func verdict(s *query.Statement) (text, color string) {
 	default:
 		text = string(s.Kind)
 	}
-	if o.Committed < 0 {
+	if o.Committed < 0 && text != "ROLLBACK" {
 		return text + " undone", colorAmber
 	}
 	return text, colorGreen
