@@ -34,7 +34,7 @@ test-go:
 	go test -timeout 30m ./...
 
 test-race:
-	go test -race -timeout 30m $(RACE)
+	GORACE=atexit_sleep_ms=0 go test -race -timeout 30m $(RACE)
 
 # Foreign verifiers against our log, in a module of their own.
 test-interop:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,12 +23,10 @@ func makeLog(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: mklog DIR")
 	}
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano()
-	tick := func() int64 {
-		now += int64(time.Millisecond)
-		return now
-	}
-	l, err := ledger.Open(ledger.Config{Dir: ts.MkAbs(args[0]), Origin: "example.com/log", Now: func() int64 { return now }})
+	var now atomic.Int64 // the ledger asks for it at any time
+	now.Store(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).UnixNano())
+	tick := func() int64 { return now.Add(int64(time.Millisecond)) }
+	l, err := ledger.Open(ledger.Config{Dir: ts.MkAbs(args[0]), Origin: "example.com/log", Now: now.Load})
 	ts.Check(err)
 	emit := func(leaf event.Leaf, value []byte) int64 {
 		leaf.Time, leaf.HasValue, leaf.Size = tick(), value != nil, int64(len(value))
