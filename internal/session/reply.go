@@ -111,6 +111,7 @@ func (s *Session) completed(e *expect, tag, frame []byte) bool {
 		s.copyOutEnded(e)
 		if s.copy.mode == 'G' {
 			s.swallowed()
+			e = s.queue.first() // it moved
 		}
 		s.copy.mode = 0
 	}
