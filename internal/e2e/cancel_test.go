@@ -21,7 +21,7 @@ func cancelWithPsql(t *testing.T, n *notary, s *pgserver.Server) {
 		t.Fatal(err)
 	}
 	var out strings.Builder
-	cmd := exec.CommandContext(t.Context(), psql, "-XAtqd", n.url("postgres"), "-c", "SELECT pg_sleep(60)")
+	cmd := exec.CommandContext(t.Context(), psql, "-XAtqd", n.url("postgres"), "-c", "SELECT pg_sleep(15)")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
@@ -88,7 +88,10 @@ func TestCancel(t *testing.T) {
 		t.Error(err)
 	}
 	all := n.finish(t)
-	if got := len(ofKind(all, "cancel")); got != 21 {
-		t.Errorf("%d cancel entries, want 21", got)
+	if got := len(ofKind(all, "cancel")); got != 20 {
+		t.Errorf("%d cancel entries, want 20", got)
+	}
+	if got := len(ofKind(all, "violation")); got != 1 {
+		t.Errorf("%d violations, want the cancel with a wrong key", got)
 	}
 }

@@ -223,7 +223,7 @@ func TestRefusals(t *testing.T) {
 	}{
 		{"protocol 2.0", pgraw.Startup(2<<16, "user", "postgres"), "E"},
 		{"protocol 4.0", pgraw.Startup(4<<16, "user", "postgres"), "0A000"},
-		{"length 3", []byte{0, 0, 0, 3}, ""},
+		{"length 3", []byte{0, 0, 0, 3, 0, 3, 0, 0}, ""},
 		{"length 20000", append(long, 0, 3, 0, 0), ""},
 		{"HTTP", []byte("GET / HTTP/1.1\r\n\r\n"), ""},
 		{"bytes before TLS", append(pgraw.SSLRequest(), startup...), "08P01"},

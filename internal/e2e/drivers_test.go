@@ -42,7 +42,7 @@ func TestDrivers(t *testing.T) {
 			{"SELECT $1::text", "pipelined 19"},
 			{"COPY py3 (a, b) FROM STDIN", ""},
 			{"FETCH FORWARD 7 FROM", ""},
-			{"(49, 'psycopg two 49')", ""},
+			{"(49,'psycopg two 49')", ""},
 			{"COPY py2 TO STDOUT", ""},
 		}},
 		{"node", [][2]string{

@@ -129,7 +129,9 @@ func (s *Session) ended(e *expect, end event.End, sqlstate, frame []byte) *pendi
 	// The memory of cur and of p change places.
 	p.result, w.cur = w.cur, p.result
 	w.cur.clear()
-	w.covered(e.index)
+	if e.typ != 'c' { // the end of a COPY is no statement
+		w.covered(e.index)
+	}
 	if p.commits && e.typ == 'E' {
 		p.committed, p.since = 1, w.since()
 		if p.since < 0 {

@@ -43,10 +43,11 @@ type leafFacts struct {
 	session, seq           uint64
 	kind                   event.Kind
 	of, parse, bind, since int64
+	discarded              bool // COPY data the server dropped
 }
 
 func factsOf(l *event.Leaf) leafFacts {
-	return leafFacts{l.Time, l.Session, l.Seq, l.Kind, l.Of, l.Parse, l.Bind, l.Since}
+	return leafFacts{l.Time, l.Session, l.Seq, l.Kind, l.Of, l.Parse, l.Bind, l.Since, l.End == event.EndDiscarded}
 }
 
 // flaw is a finding about one entry.

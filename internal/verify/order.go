@@ -240,6 +240,10 @@ func (o *order) outcome(e *entry) {
 		o.findAt(e.index, "of", "an outcome of nothing")
 		return
 	}
+	if e.discarded {
+		o.refer(e, "of", e.of, isCopy)
+		return
+	}
 	for i, index := range s.open {
 		if index == of {
 			s.open = append(s.open[:0], s.open[i+1:]...)
@@ -258,6 +262,8 @@ func isStatement(k event.Kind) bool {
 	}
 	return false
 }
+
+func isCopy(k event.Kind) bool { return k == event.KindCopy }
 
 func hasOrIsOutcome(k event.Kind) bool { return isStatement(k) || k == event.KindOutcome }
 
