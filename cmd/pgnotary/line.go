@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -188,7 +189,7 @@ func param(p *query.Param) string {
 	if !ok {
 		return "NULL"
 	}
-	if v != "" && strings.Trim(v, "0123456789.-") == "" {
+	if _, err := strconv.ParseFloat(v, 64); err == nil && strings.Trim(v, "0123456789.-") == "" {
 		return v
 	}
 	return "'" + plain(v) + "'"

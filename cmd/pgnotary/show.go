@@ -86,91 +86,100 @@ func showJSON(w io.Writer, s *query.Statement, e *query.Entry, value []byte) err
 	return err
 }
 
-// showText prints an entry for people.
+// A sheet is what show prints of an entry for people: names and texts.
+type sheet struct{ strings.Builder }
+
+// row prints a line, unless there is nothing to say.
+func (b *sheet) row(name, text string) {
+	if text != "" {
+		fmt.Fprintf(b, "%-12s %s\n", name, plain(text))
+	}
+}
+
 func showText(w io.Writer, s *query.Statement, e *query.Entry, value []byte) error {
-	var b strings.Builder
-	row := func(name, text string) {
-		if text != "" {
-			fmt.Fprintf(&b, "%-12s %s\n", name, plain(text))
-		}
-	}
-	row("entry", strconv.FormatInt(s.Index, 10))
-	row("time", string(event.AppendTime(nil, s.Time)))
+	var b sheet
+	b.row("entry", strconv.FormatInt(s.Index, 10))
+	b.row("time", string(event.AppendTime(nil, s.Time)))
 	if s.Session != 0 {
-		row("session", string(event.AppendSession(nil, s.Session)))
+		b.row("session", string(event.AppendSession(nil, s.Session)))
 	}
-	row("kind", string(s.Kind))
-	row("user", s.User)
-	row("database", s.Database)
-	row("application", s.Application)
-	row("client", s.Client)
-	row("prepared", s.Prepared)
-	row("portal", s.Portal)
+	b.row("kind", string(s.Kind))
+	b.row("user", s.User)
+	b.row("database", s.Database)
+	b.row("application", s.Application)
+	b.row("client", s.Client)
+	b.row("prepared", s.Prepared)
+	b.row("portal", s.Portal)
 	if s.MaxRows != 0 {
-		row("row limit", strconv.Itoa(int(s.MaxRows)))
+		b.row("row limit", strconv.Itoa(int(s.MaxRows)))
 	}
 	if s.Malformed {
-		row("note", "the message is malformed; it is shown as far as it goes")
+		b.row("note", "the message is malformed; it is shown as far as it goes")
 	}
 	if s.Unavailable {
-		row("note", "a value this entry needs is no longer there")
+		b.row("note", "a value this entry needs is no longer there")
 	}
-	if s.HasText {
-		b.WriteString("statement\n" + indent(s.Text))
-	}
-	if s.Function != nil {
-		row("function", strings.TrimSpace(fmt.Sprintf("%d %s", s.Function.OID, s.Function.Name)))
-	}
-	for i := range s.Params {
-		p := &s.Params[i]
-		text := param(p)
-		name := "unknown type"
-		if p.OID != 0 {
-			name = pgvalue.TypeName(p.OID)
-		}
-		if !p.Null {
-			name += fmt.Sprintf(", %s, %d bytes", formatName(p.Format), len(p.Raw))
-		}
-		row(fmt.Sprintf("$%d", i+1), text+"  ("+name+")")
-	}
-	for _, p := range s.Settings {
-		row("setting", p.Name+" = "+p.Value)
-	}
-	for _, f := range s.Facts {
-		row("fact", f.Key+" = "+f.Val)
-	}
-	if s.Copy != nil {
-		row("copied", fmt.Sprintf("%d messages, %d bytes, SHA-256 %x", s.Copy.Messages, s.Copy.Bytes, s.Copy.SHA256))
-	}
-	if s.Notify != nil {
-		row("notified", fmt.Sprintf("%s: %q by process %d", s.Notify.Channel, s.Notify.Payload, s.Notify.PID))
-	}
-	if s.Raw != nil {
-		row("bytes", fmt.Sprintf("%q", s.Raw))
-	}
-	showOutcome(row, s)
+	b.content(s)
+	b.outcome(s)
 	if m := message(s); m != nil {
-		row("message", strings.TrimSpace(m.Severity+" "+m.SQLState)+": "+m.Message)
-		row("detail", m.Detail)
-		row("hint", m.Hint)
-		row("position", m.Position)
+		b.row("message", strings.TrimSpace(m.Severity+" "+m.SQLState)+": "+m.Message)
+		b.row("detail", m.Detail)
+		b.row("hint", m.Hint)
+		b.row("position", m.Position)
 	}
 	if e.Index != s.Index {
-		row("shown for", fmt.Sprintf("entry %d", e.Index))
+		b.row("shown for", fmt.Sprintf("entry %d", e.Index))
 	}
 	b.WriteString("leaf\n    " + string(e.Leaf) + "\n")
 	switch {
 	case e.HasValue && value == nil:
-		row("value", "no longer there")
+		b.row("value", "no longer there")
 	case e.HasValue:
-		row("value", fmt.Sprintf("%d bytes", len(value)))
+		b.row("value", fmt.Sprintf("%d bytes", len(value)))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// showOutcome prints how a statement ended.
-func showOutcome(row func(name, text string), s *query.Statement) {
+// content prints what the entry's value says.
+func (b *sheet) content(s *query.Statement) {
+	if s.HasText {
+		b.WriteString("statement\n" + indent(s.Text))
+	}
+	if s.Function != nil {
+		b.row("function", strings.TrimSpace(fmt.Sprintf("%d %s", s.Function.OID, s.Function.Name)))
+	}
+	for i := range s.Params {
+		p := &s.Params[i]
+		about := "unknown type"
+		if p.OID != 0 {
+			about = pgvalue.TypeName(p.OID)
+		}
+		if !p.Null {
+			about += fmt.Sprintf(", %s, %d bytes", formatName(p.Format), len(p.Raw))
+		}
+		b.row(fmt.Sprintf("$%d", i+1), param(p)+"  ("+about+")")
+	}
+	for _, p := range s.Settings {
+		b.row("setting", p.Name+" = "+p.Value)
+	}
+	for _, f := range s.Facts {
+		b.row("fact", f.Key+" = "+f.Val)
+	}
+	if s.Copy != nil {
+		b.row("copied", fmt.Sprintf("%d messages, %d bytes", s.Copy.Messages, s.Copy.Bytes))
+		b.row("SHA-256", fmt.Sprintf("%x", s.Copy.SHA256))
+	}
+	if s.Notify != nil {
+		b.row("notified", fmt.Sprintf("%s: %q by process %d", s.Notify.Channel, s.Notify.Payload, s.Notify.PID))
+	}
+	if s.Raw != nil {
+		b.row("bytes", fmt.Sprintf("%q", s.Raw))
+	}
+}
+
+// outcome prints how a statement ended.
+func (b *sheet) outcome(s *query.Statement) {
 	o := s.Outcome
 	if o == nil {
 		return
@@ -179,20 +188,23 @@ func showOutcome(row func(name, text string), s *query.Statement) {
 	if len(o.Tags) > 0 {
 		text = strings.Join(o.Tags, ", ")
 	}
-	row("outcome", fmt.Sprintf("%s (entry %d)", text, o.Index))
+	b.row("outcome", fmt.Sprintf("%s (entry %d)", text, o.Index))
 	if us, ok := s.Duration(); ok {
-		row("took", duration(us))
+		b.row("took", duration(us))
 	}
 	if o.Rows > 0 {
-		row("rows", fmt.Sprintf("%d, %d bytes", o.Rows, o.Bytes))
+		b.row("rows", fmt.Sprintf("%d, %d bytes", o.Rows, o.Bytes))
+	}
+	for _, f := range o.Facts {
+		b.row("server said", f.Key+" = "+f.Val)
 	}
 	switch {
 	case o.Committed > 0:
-		row("transaction", "committed")
+		b.row("transaction", "committed")
 	case o.Committed < 0:
-		row("transaction", "rolled back")
+		b.row("transaction", "rolled back")
 	case s.Kind == event.KindQuery || s.Kind == event.KindExecute:
-		row("transaction", "not known to be committed or rolled back")
+		b.row("transaction", "not known to be committed or rolled back")
 	}
 }
 
