@@ -59,6 +59,7 @@ func (s *Session) FromClient(now int64, p []byte) (fwd []byte, err error) {
 	if s.phase == phaseDead || s.phase == phaseClosing {
 		return nil, nil
 	}
+	s.release()
 	in := p
 	if len(c.held) > 0 {
 		c.held = append(c.held[:copy(c.held, c.held[c.given:])], p...)
@@ -73,21 +74,27 @@ func (s *Session) FromClient(now int64, p []byte) (fwd []byte, err error) {
 	return in[:n], err
 }
 
+// release gives back the buffer of a message that passed as a whole. What
+// FromClient returned lies in it, so this must wait for the next call: another
+// session may take the buffer at once, on another thread.
+func (s *Session) release() {
+	c := &s.client
+	if len(c.held) == 0 || c.given < len(c.held) {
+		return
+	}
+	if c.pooled != nil && cap(c.held) <= 64<<10 {
+		*c.pooled = c.held[:0]
+		pool.Put(c.pooled)
+	}
+	c.held, c.pooled, c.given = nil, nil, 0
+}
+
 // hold keeps what was not released. in may be c.held itself.
 func (s *Session) hold(in []byte, n int) {
 	c := &s.client
 	switch {
-	case len(c.held) > 0 && n < len(in):
-		c.given = n
 	case len(c.held) > 0:
-		// Nothing is left; the buffer goes back at the next call, since what
-		// is released now still lies in it.
-		c.given = n
-		if c.pooled != nil && cap(c.held) <= 64<<10 {
-			*c.pooled = c.held[:0]
-			pool.Put(c.pooled)
-		}
-		c.held, c.pooled, c.given = nil, nil, 0
+		c.given = n // see release for the case that nothing is left
 	case n < len(in):
 		c.pooled = pool.Get().(*[]byte)
 		c.held, c.given = append((*c.pooled)[:0], in[n:]...), 0

@@ -37,6 +37,7 @@ func (s *Session) FromServer(now int64, p []byte) (fwd []byte, err error) {
 	if s.phase == phaseDead {
 		return nil, nil
 	}
+	s.release() // what came from the client has been sent on by now
 	in := p
 	if len(v.held) > 0 {
 		v.held = append(v.held[:copy(v.held, v.held[v.given:])], p...)
