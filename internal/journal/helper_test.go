@@ -26,7 +26,7 @@ type testLog struct {
 }
 
 func testOptions(fsys durable.FS) Options {
-	return Options{FS: fsys, Dir: "/d/journal", LogID: sha256.Sum256([]byte("test")), SegmentSize: 64 << 20, SegmentAge: time.Hour}
+	return Options{FS: fsys, Dir: "/d/journal", LogID: sha256.Sum256([]byte("test")), SegmentSize: 64 << 20, SegmentAge: time.Hour, Room: 8 << 10}
 }
 
 func newTestLog(t *testing.T, fsys durable.FS, opt Options) *testLog {

@@ -38,6 +38,9 @@ type Options struct {
 	SegmentSize int64
 	SegmentAge  time.Duration
 
+	// Room is the space prepared when a file is opened, in bytes; 0 for 1 MiB.
+	Room int64
+
 	// OnFull is called with each tile of level 1 and above that becomes full,
 	// also while recovering; see tree.Builder.OnFull.
 	OnFull func(level int, n int64, tile []byte)

@@ -19,7 +19,7 @@ func threeBatches(t *testing.T) (file []byte, starts []int64) {
 	s := faultfs.New()
 	l := newTestLog(t, s, testOptions(s))
 	l.mustAdd(3, 10, 21)
-	file = readAll(t, s, file0)
+	file = append(readAll(t, s, file0), make([]byte, 2<<10)...) // some more room
 	for _, p := range append(l.starts, l.w.at) {
 		starts = append(starts, p.off)
 	}
@@ -193,8 +193,8 @@ func TestRecoverTornAnywhere(t *testing.T) {
 	}
 }
 
-// TestRecoverFindsEveryBitFlip flips each bit of a whole small file.
-func TestRecoverFindsEveryBitFlip(t *testing.T) {
+// TestRecoverFindsBitFlips flips bits in each byte of a whole small file.
+func TestRecoverFindsBitFlips(t *testing.T) {
 	file, starts := threeBatches(t)
 	file = file[:starts[3]+600]
 	s := withFiles(t, map[int64][]byte{0: file})
@@ -203,7 +203,7 @@ func TestRecoverFindsEveryBitFlip(t *testing.T) {
 		t.Fatal(err)
 	}
 	for at := range int64(len(file)) {
-		for bit := range 8 {
+		for _, bit := range []int64{at % 8, (3*at + 4) % 8} {
 			if _, err := f.WriteAt([]byte{file[at] ^ 1<<bit}, at); err != nil {
 				t.Fatal(err)
 			}

@@ -13,10 +13,17 @@ import (
 )
 
 const (
-	firstRoom = 1 << 20 // zeros behind the last batch when a file is opened
+	firstRoom = 1 << 20 // zeros behind the last batch when a file is opened, unless Options say otherwise
 	mostRoom  = 8 << 20 // and the most that is prepared ahead
 	spareRoom = 64 << 10
 )
+
+func (o *Options) room() int64 {
+	if o.Room == 0 {
+		return firstRoom
+	}
+	return o.Room
+}
 
 // A Writer appends batches. It belongs to one goroutine. After an error every
 // call returns that error: a failed write or sync is never tried again.
@@ -80,7 +87,7 @@ func (w *Writer) place(write func(durable.File) (size int64, err error)) error {
 	}
 	size, err := write(f)
 	if err == nil {
-		err = writeZeros(f, size, size+firstRoom)
+		err = writeZeros(f, size, size+w.opt.room())
 	}
 	if err == nil {
 		err = f.Sync()
@@ -118,7 +125,7 @@ func (w *Writer) open() error {
 	w.room.Store(size)
 	w.fill = make(chan error, 1)
 	w.full = false
-	if err := w.reserve(firstRoom / 2); err != nil {
+	if err := w.reserve(w.opt.room() / 2); err != nil {
 		return errors.Join(err, w.f.Close(), w.ahead.Close())
 	}
 	return nil
@@ -258,13 +265,13 @@ func (w *Writer) reserve(n int64) error {
 			return err
 		}
 		if end := w.at.off + n + 1; end > w.room.Load() {
-			if err := w.fillTo(end + spareRoom); err != nil {
+			if err := w.fillTo(end + min(spareRoom, w.opt.room())); err != nil {
 				return err
 			}
 		}
 	}
 	// Small logs stay small: prepare as much as the file has, within limits.
-	step := min(max(w.at.off, firstRoom), mostRoom)
+	step := min(max(w.at.off, w.opt.room()), mostRoom)
 	room := w.room.Load()
 	if end := min(w.at.off+n+step, w.opt.SegmentSize+spareRoom); !w.busy && !w.full && room-w.at.off-n < step/2 && end > room {
 		w.busy = true
@@ -281,22 +288,26 @@ func (w *Writer) settle() error {
 	return w.filled(<-w.fill)
 }
 
-// filled takes the result of a fill. A full disk is no error yet: the zeros
-// were for later, and a batch may still have its place.
+// filled takes the result of a fill. A disk without room for zeros is no
+// error yet: they were for later, and a batch may still have its place.
 func (w *Writer) filled(err error) error {
 	w.busy = false
-	if errors.Is(err, syscall.ENOSPC) {
+	if errors.Is(err, errNoRoomAhead) {
 		w.full = true
 		return nil
 	}
 	return err
 }
 
+var errNoRoomAhead = errors.New("no room to prepare space")
+
 // fillTo writes zeros from the end of the room to end and makes them durable.
 func (w *Writer) fillTo(end int64) error {
 	for room := w.room.Load(); room < end; room = w.room.Load() {
 		next := min(room+fillStep, end)
-		if err := writeZeros(w.ahead, room, next); err != nil {
+		if err := writeZeros(w.ahead, room, next); errors.Is(err, syscall.ENOSPC) {
+			return fmt.Errorf("%w in %s: %w", errNoRoomAhead, w.name, err)
+		} else if err != nil {
 			return fmt.Errorf("prepare space in %s: %w", w.name, err)
 		}
 		if err := w.ahead.Datasync(); err != nil {

@@ -77,7 +77,7 @@ func TestRotationByAge(t *testing.T) {
 func TestRoom(t *testing.T) {
 	s := faultfs.New()
 	opt := testOptions(s)
-	opt.SegmentSize = 3 << 20
+	opt.SegmentSize, opt.Room = 3<<20, 0
 	l := newTestLog(t, s, opt)
 	if n := len(readAll(t, s, file0)); n > firstRoom+maxFileHeader {
 		t.Errorf("a new file has %d bytes, want about %d", n, firstRoom)
@@ -110,7 +110,9 @@ func TestRoom(t *testing.T) {
 // TestFullDisk: no room for zeros ahead is no error as long as batches fit.
 func TestFullDisk(t *testing.T) {
 	s := faultfs.New()
-	l := newTestLog(t, s, testOptions(s))
+	opt := testOptions(s)
+	opt.Room = 0
+	l := newTestLog(t, s, opt)
 	s.SetSpace(100 << 10)
 	n := 0
 	for ; ; n++ {

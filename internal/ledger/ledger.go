@@ -60,6 +60,8 @@ type Config struct {
 	Now    func() int64 // Unix nanoseconds; default the system's clock
 	Rand   io.Reader    // default crypto/rand
 	Logger *slog.Logger // default: discarded
+
+	room int64 // journal.Options.Room; tests on slow file systems want little
 }
 
 // An Observer is told how commits go.

@@ -25,7 +25,7 @@ import (
 func quiet(fsys durable.FS, dir string) Config {
 	return Config{
 		Dir: dir, FS: fsys, Origin: "test.example/log", Version: "test",
-		Lazy: time.Hour, CheckpointEvery: time.Hour, HeartbeatEvery: time.Hour,
+		Lazy: time.Hour, CheckpointEvery: time.Hour, HeartbeatEvery: time.Hour, room: 8 << 10,
 	}
 }
 
@@ -672,7 +672,9 @@ func TestFailure(t *testing.T) {
 // TestFullDisk fills the disk and makes room again.
 func TestFullDisk(t *testing.T) {
 	s := faultfs.New()
-	l := mustOpen(t, quiet(s, "/d"))
+	cfg := quiet(s, "/d")
+	cfg.room = 0
+	l := mustOpen(t, cfg)
 	s.SetSpace(200 << 10)
 	var err error
 	n := 0

@@ -133,7 +133,7 @@ func (l *Ledger) lastCheckpoint() (checkpoint.Checkpoint, error) {
 func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, error) {
 	opt := journal.Options{
 		FS: l.cfg.FS, Dir: l.path("journal"), LogID: sha256.Sum256([]byte(l.info.Origin)),
-		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull,
+		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull, Room: l.cfg.room,
 	}
 	st, err := journal.Recover(opt, signed.Size)
 	if errors.Is(err, journal.ErrEmpty) && signed.Size == 0 {

@@ -77,6 +77,7 @@ type node struct {
 	pending   []write // not yet synced
 	lost      []write // pending when a Sync failed: no later Sync helps them
 	errs      int     // Syncs that failed
+	err       error   // of the last one
 }
 
 // A write is one change to a file; nil data is a change of length to off.

@@ -104,10 +104,11 @@ func (f *file) sync(op Op) error {
 	}
 	if fault.Err != nil {
 		f.n.errs++
+		f.n.err = fault.Err
 	}
 	f.n.sync(fault.Err == nil || fault.After)
 	if fault.Err == nil && f.seen < f.n.errs {
-		fault.Err = &fs.PathError{Op: string(op), Path: f.name, Err: syscall.EIO}
+		fault.Err = f.n.err
 	}
 	f.seen = f.n.errs
 	return fault.Err
