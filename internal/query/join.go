@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -47,7 +48,8 @@ func (s *settlement) covers(index int64) bool {
 
 // A sessionState holds the records of one session that are not final, in log order.
 type sessionState struct {
-	open []*record
+	open   []*record
+	copies int // those of COPY data in open
 	// ahead holds what a look further into the log has found out: settlements
 	// of admissions to come, and never, the index from which on there is none
 	// (0 if not known).
@@ -151,6 +153,9 @@ func (j *joiner) admit(e *journal.Entry) error {
 	}
 	r.settled = r.settled || !settles(r.view.kind) || s.never > 0 && e.Index >= s.never
 	s.open = append(s.open, r)
+	if r.view.kind == event.KindCopy {
+		s.copies++
+	}
 	return nil
 }
 
@@ -196,17 +201,35 @@ func (j *joiner) conclude(s *sessionState, e *journal.Entry, v *view) {
 	if !ok {
 		of = e.Index
 	}
+	n, found := s.search(of) // n records are up to of, or before it
 	if v.kind == event.KindOutcome {
-		if i, found := slices.BinarySearchFunc(s.open, of, func(r *record, of int64) int {
-			return int(r.entry.Index - of)
-		}); found {
-			j.end(s.open[i], e, v)
+		if found {
+			j.end(s.open[n], e, v)
 		}
-	}
-	if v.kind == event.KindOutcome {
 		s.arrived(of, v.sqlstate == nil)
 	}
-	s.settle(settlementOf(v, of))
+	from := n
+	if found {
+		n++
+	}
+	// Most outcomes in a transaction say something of one statement only; the
+	// others have nothing open behind them. So neither costs more with the
+	// length of a transaction.
+	t := settlementOf(v, of)
+	if t.committed != 0 || t.all {
+		from = 0
+	}
+	if s.copies > 0 { // which may lie behind the statement that says they are final
+		from, n = 0, len(s.open)
+	}
+	s.settle(&t, from, n)
+}
+
+// search returns the place of an open record, or where it would be.
+func (s *sessionState) search(index int64) (place int, found bool) {
+	return slices.BinarySearchFunc(s.open, index, func(r *record, index int64) int {
+		return cmp.Compare(r.entry.Index, index)
+	})
 }
 
 func settlementOf(v *view, of int64) settlement {
@@ -227,6 +250,9 @@ func mayBeDropped(v *view) bool {
 // arrived lets go of the entries of COPY data that cannot be followed by an
 // outcome any more: the COPY succeeded, or a later statement ended.
 func (s *sessionState) arrived(of int64, succeeded bool) {
+	if s.copies == 0 {
+		return
+	}
 	for _, r := range s.open {
 		if r.view.kind == event.KindCopy && (of > r.entry.Index || succeeded && r.view.of == event.Ref(of)) {
 			r.final = true
@@ -268,18 +294,30 @@ func (t *settlement) apply(r *record) {
 	}
 }
 
-// settle applies a settlement and lets go of the records that are final.
-func (s *sessionState) settle(t settlement) {
-	keep := s.open[:0]
-	for _, r := range s.open {
+// settle applies a settlement to the open records at the places from from up
+// to but without to, and lets go of those that are final.
+func (s *sessionState) settle(t *settlement, from, to int) {
+	keep := from
+	for i := from; i < to; i++ {
+		r := s.open[i]
 		t.apply(r)
-		r.final = r.final || r.hasEnd && r.settled
-		if !r.final {
-			keep = append(keep, r)
+		if r.final = r.final || r.hasEnd && r.settled; !r.final {
+			s.open[keep] = r
+			keep++
+		} else if r.view.kind == event.KindCopy {
+			s.copies--
 		}
 	}
-	clear(s.open[len(keep):])
-	s.open = keep
+	switch {
+	case keep == to:
+	case keep == 0 && to < len(s.open):
+		clear(s.open[:to])
+		s.open = s.open[to:]
+	default:
+		n := keep + copy(s.open[keep:], s.open[to:])
+		clear(s.open[n:])
+		s.open = s.open[:n]
+	}
 }
 
 // endSession makes all records of a session final.
@@ -339,7 +377,12 @@ func (j *joiner) release(r *record) (*Statement, error) {
 // forget takes a record that is not final off its session.
 func (j *joiner) forget(r *record) {
 	s := j.sessions[r.view.session]
-	s.open = slices.DeleteFunc(s.open, func(o *record) bool { return o == r })
+	if i, found := s.search(r.entry.Index); found {
+		s.open = slices.Delete(s.open, i, i+1)
+		if r.view.kind == event.KindCopy {
+			s.copies--
+		}
+	}
 }
 
 // finish makes the statement of a record that left the queue. The record is
@@ -420,6 +463,6 @@ func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) erro
 	for _, r := range s.open {
 		r.final = true
 	}
-	s.open = nil
+	s.open, s.copies = nil, 0
 	return nil
 }
