@@ -98,6 +98,12 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, extra *checkpoin
 	}
 	row("when", "%s", event.AppendTime(nil, l.Time))
 	row("what", "%s", describeKind(l))
+	if of, ok := event.Index(l.Parse); ok {
+		row("text", "in entry %d, which needs a proof of its own", of)
+	}
+	if of, ok := event.Index(l.Bind); ok {
+		row("parameters", "in entry %d, which needs a proof of its own", of)
+	}
 	if l.Session != 0 {
 		row("session", "%s, number %d in it", event.AppendSession(nil, l.Session), l.Seq)
 	}

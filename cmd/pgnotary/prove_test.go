@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/ledger"
+	"github.com/pgnotary/pgnotary/internal/verify"
+)
+
+// command runs a command line in this process.
+func command(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// provable writes a log of a few entries with a key of keygen and returns its
+// directory and policy file.
+func provable(t *testing.T) (dir, policy string) {
+	t.Helper()
+	dir, policy = filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "log.policy")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	code, vkey, errs := command(t, "keygen", "--origin", "pgnotary/test/1", "-o", filepath.Join(dir, "key"), "--policy-out", policy)
+	if code != 0 || !strings.HasPrefix(vkey, "pgnotary/test/1+") {
+		t.Fatalf("keygen = %d, %q, %q", code, vkey, errs)
+	}
+	l, err := ledger.Open(ledger.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	who := &event.Who{User: "alice", Database: "app", Application: "psql\x1b[31m", Client: "127.0.0.1:5"}
+	emit := func(leaf *event.Leaf, value []byte) {
+		t.Helper()
+		if _, err := l.Emit(leaf, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	emit(&event.Leaf{Kind: event.KindConnect, Session: 1, Seq: 1, Who: who}, []byte("packet"))
+	emit(&event.Leaf{Kind: event.KindQuery, Session: 1, Seq: 2, Who: who, Msgs: []byte("Q")}, []byte("Q\x00\x00\x00\x14SELECT 42 -- \x1b[0m\x00"[:21]))
+	emit(&event.Leaf{Kind: event.KindOutcome, Session: 1, Seq: 3, Of: event.Ref(2), Tags: []string{"SELECT 1"}, Rows: 1, Tx: 'I', Committed: 1}, nil)
+	emit(&event.Leaf{Kind: event.KindQuery, Session: 1, Seq: 4, Who: who, Msgs: []byte("Q")}, bytes.Repeat([]byte("x"), checkpoint.MaxProofValue+1))
+	emit(&event.Leaf{Kind: event.KindDisconnect, Session: 1, Seq: 5, Who: who}, nil)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir, policy
+}
+
+func TestProveAndCheck(t *testing.T) {
+	dir, policy := provable(t)
+	proof := filepath.Join(t.TempDir(), "2.tlog-proof")
+	for _, tt := range []struct {
+		name string
+		args []string
+		want []string // in what check prints
+		not  string   // not in it
+	}{
+		{"leaf", []string{"2"}, []string{"valid: the log has this entry", "user alice, database app", "query", "index       2\n", "over 7 entries", "not in the proof"}, "SELECT 42"},
+		{"value", []string{"2", "--value"}, []string{"value       proven", "    SELECT 42 --"}, "\x1b"},
+		{"outcome", []string{"3"}, []string{"outcome of entry 2: SELECT 1, committed"}, "value"},
+		{"start", []string{"0"}, []string{"what        start, version"}, "who"},
+	} {
+		args := append([]string{"prove", "--data", dir, "-o", proof}, tt.args...)
+		if code, out, errs := command(t, args...); code != 0 || out != "" {
+			t.Fatalf("%s: %q = %d, %q, %q", tt.name, args, code, out, errs)
+		}
+		code, out, errs := command(t, "check", "--policy", policy, proof)
+		if code != 0 || errs != "" {
+			t.Errorf("%s: check = %d, %q", tt.name, code, errs)
+		}
+		for _, w := range tt.want {
+			if !strings.Contains(out, w) {
+				t.Errorf("%s: check prints\n%swant %q in it", tt.name, out, w)
+			}
+		}
+		if strings.Contains(out, tt.not) {
+			t.Errorf("%s: check prints\n%swant no %q in it", tt.name, out, tt.not)
+		}
+	}
+	if code, out, _ := command(t, "prove", "--data", dir, "2", "-o", "-"); code != 0 || !strings.HasPrefix(out, "c2sp.org/tlog-proof@v1\n") {
+		t.Errorf("prove -o - = %d, %q", code, out)
+	}
+}
+
+func TestProveRefuses(t *testing.T) {
+	dir, _ := provable(t)
+	out := filepath.Join(t.TempDir(), "x.tlog-proof")
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string
+	}{
+		{"no such entry", []string{"7", "-o", out}, "there is no entry 7: the log has those from 0 to 6"},
+		{"not a number", []string{"seven", "-o", out}, `"seven" is not an index`},
+		{"no file", []string{"2"}, "-o is needed"},
+		{"no value", []string{"3", "--value", "-o", out}, "entry 3 has no value"},
+		{"value too large", []string{"4", "--value", "-o", out}, "a proof carries at most 16777216"},
+	} {
+		code, stdout, errs := command(t, append([]string{"prove", "--data", dir}, tt.args...)...)
+		if code != 2 || stdout != "" || !strings.Contains(errs, tt.want) {
+			t.Errorf("%s: prove = %d, %q, %q, want 2 and %q", tt.name, code, stdout, errs, tt.want)
+		}
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("a refused proof left a file")
+	}
+	if code, _, errs := command(t, "prove", "--data", t.TempDir(), "0", "-o", out); code != 2 || !strings.Contains(errs, "not a data directory") {
+		t.Errorf("prove without a log = %d, %q", code, errs)
+	}
+}
+
+// TestProveNotCoveredYet asks for an entry between two checkpoints.
+func TestProveNotCoveredYet(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	l, err := ledger.Open(ledger.Config{Dir: dir, CheckpointEvery: 1 << 40})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for range 2 { // the last batch of a log in use is not shown
+		i, err := l.Emit(&event.Leaf{Kind: event.KindHeartbeat}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for l.Want(i); l.Durable() <= i; {
+			if err := l.Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	code, _, errs := command(t, "prove", "--data", dir, "1", "-o", "-")
+	if code != 2 || !strings.Contains(errs, "entry 1 is not covered by a signed checkpoint yet") || !strings.Contains(errs, "hint: one is signed every second") {
+		t.Errorf("prove = %d, %q", code, errs)
+	}
+}
+
+func TestCheckRefuses(t *testing.T) {
+	dir, policy := provable(t)
+	_, otherPolicy := provable(t) // the same name and another key
+	proof := filepath.Join(t.TempDir(), "2.tlog-proof")
+	if code, _, errs := command(t, "prove", "--data", dir, "2", "--value", "-o", proof); code != 0 {
+		t.Fatal(errs)
+	}
+	good, err := os.ReadFile(proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := checkpoint.ParseProof(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	extra, err := checkpoint.ParseExtra(p.Extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(change func(e *checkpoint.Extra)) []byte {
+		e, q := *extra, *p
+		e.Value = bytes.Clone(e.Value)
+		change(&e)
+		if q.Extra, err = e.Format(); err != nil {
+			t.Fatal(err)
+		}
+		return q.Format()
+	}
+	none := *p
+	none.Extra = nil
+	for _, tt := range []struct {
+		name, policy string
+		proof        []byte
+		code         int
+		want         string
+	}{
+		{"another key of that name", otherPolicy, good, 1, "signature is missing or invalid"},
+		{"another value", policy, with(func(e *checkpoint.Extra) { e.Value[7]++ }), 1, "not the one the entry commits to"},
+		{"another salt", policy, with(func(e *checkpoint.Extra) { e.Salt[0]++ }), 1, "not the one the entry commits to"},
+		{"another leaf", policy, with(func(e *checkpoint.Extra) { e.Leaf = bytes.Replace(e.Leaf, []byte("alice"), []byte("mallo"), 1) }), 1, "not valid"},
+		{"value of an entry without one", policy, with(func(e *checkpoint.Extra) { e.Leaf = []byte("x") }), 1, "not valid"},
+		{"no leaf", policy, none.Format(), 1, "does not carry its entry"},
+		{"not a proof", policy, []byte("hello"), 1, "malformed proof"},
+		{"empty", policy, nil, 1, "malformed proof"},
+		{"no policy", "", good, 2, "--policy is needed"},
+		{"policy is missing", "/nonexistent/policy", good, 2, "no such file"},
+		{"policy is no policy", proof, good, 2, "parse policy: line 1"},
+	} {
+		if err := os.WriteFile(proof, good, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "x.tlog-proof")
+		if err := os.WriteFile(file, tt.proof, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errs := command(t, "check", "--policy", tt.policy, file)
+		if code != tt.code || out != "" || !strings.Contains(errs, tt.want) {
+			t.Errorf("%s: check = %d, %q, %q, want %d and %q", tt.name, code, out, errs, tt.code, tt.want)
+		}
+	}
+	if code, _, errs := command(t, "check", "--policy", policy, "/nonexistent/proof"); code != 2 {
+		t.Errorf("check of a missing file = %d, %q, want 2", code, errs)
+	}
+}
+
+func TestVerifyCommand(t *testing.T) {
+	dir, policy := provable(t)
+	kept := filepath.Join(dir, "checkpoint")
+	code, out, errs := command(t, "verify", "--data", dir, "--policy", policy, "--checkpoint", kept)
+	if code != 0 || errs != "" || !strings.Contains(out, "ok: everything agrees") || strings.Contains(out, "note") {
+		t.Errorf("verify = %d, %q, %q", code, out, errs)
+	}
+	code, out, _ = command(t, "verify", "--data", dir, "--json")
+	var r verify.Result
+	if err := json.Unmarshal([]byte(out), &r); code != 0 || err != nil || !r.OK || r.Entries != 7 || r.Size != 7 || r.Origin != "pgnotary/test/1" {
+		t.Errorf("verify --json = %d, %q, %v", code, out, err)
+	}
+	for _, key := range []string{`"ok"`, `"origin"`, `"size"`, `"root"`, `"entries"`, `"values"`, `"erased"`, `"pruned"`, `"findings":[]`, `"notes":[`} {
+		if !strings.Contains(out, key) {
+			t.Errorf("verify --json prints %s, want key %s in it", out, key)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "extra"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs = command(t, "verify", "--data", dir)
+	if code != 1 || !strings.Contains(out, "finding     extra: no file of a log") || !strings.Contains(out, "NOT OK") || !strings.Contains(errs, "1 findings") {
+		t.Errorf("verify with a foreign file = %d, %q, %q", code, out, errs)
+	}
+	for _, args := range [][]string{
+		{"--data", t.TempDir()}, {"--data", dir, "--url", "http://127.0.0.1:1"}, {"--url", "nonsense"}, {"--url", "http://127.0.0.1:1"},
+		{"--data", dir, "--policy", "/nonexistent"}, {"--data", dir, "--checkpoint", "/nonexistent"},
+	} {
+		if code, out, errs := command(t, append([]string{"verify"}, args...)...); code != 2 || out != "" || !strings.HasPrefix(errs, "pgnotary: ") {
+			t.Errorf("verify %q = %d, %q, %q, want 2", args, code, out, errs)
+		}
+	}
+}
+
+func TestKeygenNeverOverwrites(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key")
+	if code, _, errs := command(t, "keygen", "--origin", "a/b", "-o", key); code != 0 {
+		t.Fatal(errs)
+	}
+	before, err := os.ReadFile(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(key); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("key has mode %v, want 0600", st.Mode())
+	}
+	for _, args := range [][]string{{"--origin", "a/b", "-o", key}, {"--origin", "a b", "-o", key + "2"}, {"-o", key + "3"}, {"--origin", "a/b"}} {
+		if code, out, errs := command(t, append([]string{"keygen"}, args...)...); code != 2 || out != "" || errs == "" {
+			t.Errorf("keygen %q = %d, %q, %q, want 2", args, code, out, errs)
+		}
+	}
+	if after, err := os.ReadFile(key); err != nil || !bytes.Equal(before, after) {
+		t.Error("keygen overwrote a key")
+	}
+}
