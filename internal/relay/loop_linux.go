@@ -13,6 +13,7 @@ import (
 const (
 	readBuffer  = 128 << 10
 	eventsAtOne = 256
+	maxUnasked  = 4
 	wakeSlot    = -1 // in the place of a pair's slot: the wake-up descriptor
 )
 
@@ -46,6 +47,7 @@ type loop struct {
 	waiting fifo
 	want    int64   // latest entry waited for
 	wanted  int64   // ... and told to the recorder
+	unasked int     // rounds since the recorder was asked
 	timed   []*pair // those with a deadline, and some that had one
 	swept   int64   // time of the last look at timed
 	again   []*pair // TLS legs that may hold bytes the socket does not tell of
@@ -142,10 +144,20 @@ func (l *loop) run() {
 		l.release()
 		l.resume()
 		l.sweep()
-		if l.want > l.wanted && l.want >= l.relay.durable.Load() {
-			l.wanted = l.want
-			l.relay.rec.Want(l.want)
+		if l.unasked++; l.unasked >= maxUnasked {
+			l.ask()
 		}
+	}
+}
+
+// ask has the recorder commit what somebody waits for. It is called before the
+// loop waits, so that all statements that are there already share a commit,
+// and at least every few rounds.
+func (l *loop) ask() {
+	l.unasked = 0
+	if l.want > l.wanted && l.want >= l.relay.durable.Load() {
+		l.wanted = l.want
+		l.relay.rec.Want(l.want)
 	}
 }
 
@@ -159,6 +171,7 @@ func (l *loop) poll() int {
 	if errno == 0 && n > 0 {
 		return int(n)
 	}
+	l.ask()
 	gate := int64(math.MaxInt64)
 	if l.paused {
 		gate = -1 // any commit shortens the backlog
