@@ -184,6 +184,7 @@ type record struct {
 	Kind        string
 	Statement   string
 	Params      []param
+	Function    struct{ OID uint32 }
 	Outcome     *outcome
 }
 
