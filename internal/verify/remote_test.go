@@ -1,0 +1,183 @@
+package verify
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/tree"
+)
+
+// served answers for a log of leaves, as /log/ of a proxy does. A test may
+// change what an answer is.
+type served struct {
+	leaves     [][]byte
+	checkpoint []byte
+	vkey       string
+	alter      map[string]func([]byte) []byte
+}
+
+func serve(t *testing.T, entries []forgedEntry) *served {
+	t.Helper()
+	_, vkey := forgedKey(t)
+	s := &served{vkey: vkey, alter: map[string]func([]byte) []byte{}}
+	tr := tree.New()
+	for i := range entries {
+		leaf := entries[i].Leaf.Append(nil)
+		if entries[i].raw != nil {
+			leaf = entries[i].raw(leaf)
+		}
+		s.leaves = append(s.leaves, leaf)
+		tr.Append(tree.LeafHash(leaf))
+	}
+	s.checkpoint = sign(t, tr.Size(), tr.Root())
+	return s
+}
+
+func (s *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, ok := strings.CutPrefix(r.URL.Path, "/log/")
+	var body []byte
+	level, n, width, err := tree.ParseTilePath(path)
+	switch {
+	case !ok:
+		http.NotFound(w, r)
+		return
+	case path == "checkpoint":
+		body = bytes.Clone(s.checkpoint)
+	case path == "vkey":
+		body = []byte(s.vkey + "\n")
+	case err != nil || level != tree.Entries || (n*tileWidth+int64(width)) > int64(len(s.leaves)):
+		http.NotFound(w, r)
+		return
+	default:
+		for _, leaf := range s.leaves[n*tileWidth:][:width] {
+			body = append(binary.BigEndian.AppendUint16(body, uint16(len(leaf))), leaf...)
+		}
+	}
+	if f := s.alter[path]; f != nil {
+		body = f(body)
+	}
+	w.Header().Set("Content-Encoding", "gzip")
+	z := gzip.NewWriter(w)
+	if _, err := z.Write(body); err != nil {
+		return // the client is gone
+	}
+	_ = z.Close()
+}
+
+func (s *served) run(t *testing.T, opt Options) (*Result, error) {
+	t.Helper()
+	server := httptest.NewServer(s)
+	defer server.Close()
+	return URL(context.Background(), server.URL, opt)
+}
+
+func manyGood(t *testing.T, n int) []forgedEntry {
+	e := goodEntries(t)
+	stop := e[9]
+	e = e[:9]
+	for len(e) < n-1 {
+		e = append(e, forgedEntry{Leaf: event.Leaf{Kind: event.KindHeartbeat}})
+	}
+	return append(e, stop)
+}
+
+func TestURL(t *testing.T) {
+	for _, n := range []int{10, 255, 256, 257, 3000} {
+		s := serve(t, manyGood(t, n))
+		for name, opt := range map[string]Options{
+			"with a key":    {VKeys: []string{s.vkey}, Trust: func([]byte) error { return nil }},
+			"without":       {},
+			"earlier":       {Checkpoints: []File{{"kept", s.checkpoint}}},
+			"several keys":  {VKeys: []string{otherKey(t), s.vkey}},
+			"other workers": {Workers: 3},
+		} {
+			r, err := s.run(t, opt)
+			if err != nil || !r.OK || r.Entries != int64(n) || r.Size != int64(n) || r.Origin != forgedOrigin {
+				t.Errorf("%d entries, %s: %+v, %v", n, name, r, err)
+			}
+			if trusted := len(r.Notes) == 1; trusted != (name == "with a key") {
+				t.Errorf("%s: notes %q", name, r.Notes)
+			}
+		}
+	}
+}
+
+// otherKey is a key of the same name that did not sign.
+func otherKey(t *testing.T) string {
+	t.Helper()
+	_, vkey, err := checkpoint.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{9}, 64)), forgedOrigin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vkey
+}
+
+func TestURLFindings(t *testing.T) {
+	flipAt := func(i int) func([]byte) []byte { return func(b []byte) []byte { b[i] ^= 1; return b } }
+	for _, tt := range []struct {
+		name   string
+		change func(s *served)
+		opt    Options
+		want   string
+	}{
+		{"leaf", func(s *served) { s.alter["tile/entries/000"] = flipAt(30) }, Options{}, "its root at size 300"},
+		{"leaf in the last bundle", func(s *served) { s.alter["tile/entries/001.p/44"] = flipAt(30) }, Options{}, "its root at size 300"},
+		{"length of a leaf", func(s *served) { s.alter["tile/entries/000"] = flipAt(0) }, Options{}, "entry 0: tile/entries: the bundle is not one of 256 entries"},
+		{"bundle cut short", func(s *served) { s.alter["tile/entries/000"] = func(b []byte) []byte { return b[:len(b)-1] } }, Options{}, "not one of 256"},
+		{"bytes behind", func(s *served) { s.alter["tile/entries/000"] = func(b []byte) []byte { return append(b, 0, 0) } }, Options{}, "not one of 256"},
+		{"empty bundle", func(s *served) { s.alter["tile/entries/000"] = func(b []byte) []byte { return nil } }, Options{}, "not one of 256"},
+		{"checkpoint", func(s *served) { s.alter["checkpoint"] = flipAt(20) }, Options{}, "/log/checkpoint: is not signed"},
+		{"smaller checkpoint than kept", func(s *served) {}, Options{Checkpoints: []File{{"kept", sign(t, 301, hash{})}}}, "kept: is of size 301"},
+		{"another checkpoint than kept", func(s *served) {}, Options{Checkpoints: []File{{"kept", sign(t, 299, hash{})}}}, "kept: its root at size 299"},
+		{"key", func(s *served) {}, Options{VKeys: []string{otherKey(t)}}, "/log/checkpoint: is not signed"},
+		{"policy", func(s *served) {}, Options{Trust: func([]byte) error { return checkpoint.ErrQuorum }}, "does not satisfy the policy"},
+		{"order", func(s *served) {
+			e := manyGood(t, 300)
+			e[3].Of = event.Ref(1)
+			*s = *serve(t, e)
+		}, Options{}, "entry 3: of: refers to entry 1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := serve(t, manyGood(t, 300))
+			tt.change(s)
+			r, err := s.run(t, tt.opt)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantFinding(t, r, tt.want)
+		})
+	}
+}
+
+// TestURLHostile wants an error, within bounds, from a server that is none.
+func TestURLHostile(t *testing.T) {
+	s := serve(t, manyGood(t, 300))
+	s.leaves = s.leaves[:290]
+	if r, err := s.run(t, Options{}); err == nil {
+		t.Errorf("with a bundle missing: %+v, want an error", r)
+	}
+	// Row 27 of the tamper matrix: a few kilobytes that unpack to a lot.
+	s = serve(t, manyGood(t, 300))
+	s.alter["tile/entries/000"] = func([]byte) []byte { return make([]byte, maxBundle+1) }
+	if r, err := s.run(t, Options{}); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("with a bundle without end: %+v, %v, want an error", r, err)
+	}
+	s = serve(t, manyGood(t, 300))
+	s.alter["checkpoint"] = func([]byte) []byte { return make([]byte, maxSmall+1) }
+	if r, err := s.run(t, Options{}); err == nil {
+		t.Errorf("with a checkpoint without end: %+v, want an error", r)
+	}
+	for _, base := range []string{"", "nonsense", "ftp://127.0.0.1/", "http://", "http://127.0.0.1:1"} {
+		if r, err := URL(t.Context(), base, Options{}); err == nil {
+			t.Errorf("URL(%q) = %+v, want an error", base, r)
+		}
+	}
+}
