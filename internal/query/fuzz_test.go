@@ -171,35 +171,80 @@ func TestFilterErrors(t *testing.T) {
 	}
 }
 
-// TestMemoryIsBounded searches a log in which one transaction is never
-// settled, beside many others.
+// TestMemoryIsBounded searches a log in which one transaction stays open, or
+// is open for long, beside many others.
 func TestMemoryIsBounded(t *testing.T) {
-	var l fakeLog
-	open := l.add(event.Leaf{Session: 2, Kind: event.KindQuery, Who: alice}, queryMsg("BEGIN"))
-	l.add(event.Leaf{Session: 2, Kind: event.KindOutcome, Of: event.Ref(open), Tags: []string{"BEGIN"}, Tx: 'T'}, nil)
-	const n = 3 * maxWaiting
-	for range n {
-		l.end(l.admit(event.KindQuery, queryMsg("SELECT 1")), done, nil)
-		i := l.add(event.Leaf{Session: 2, Kind: event.KindQuery, Who: alice}, queryMsg("SELECT 2"))
-		l.add(event.Leaf{Session: 2, Kind: event.KindOutcome, Of: event.Ref(i), Tags: []string{"SELECT 1"}, Tx: 'T'}, nil)
+	for _, commits := range []bool{false, true} {
+		var l fakeLog
+		open := l.add(event.Leaf{Session: 2, Kind: event.KindQuery, Who: alice}, queryMsg("BEGIN"))
+		l.add(event.Leaf{Session: 2, Kind: event.KindOutcome, Of: event.Ref(open), Tags: []string{"BEGIN"}, Tx: 'T'}, nil)
+		const n = 3 * maxWaiting
+		for i := range n {
+			l.end(l.admit(event.KindQuery, queryMsg("SELECT 1")), done, nil)
+			x := l.add(event.Leaf{Session: 2, Kind: event.KindQuery, Who: alice}, queryMsg("SELECT 2"))
+			o := event.Leaf{Session: 2, Kind: event.KindOutcome, Of: event.Ref(x), Tags: []string{"SELECT 1"}, Tx: 'T'}
+			if commits && i == n-1 {
+				o.Tx, o.Committed, o.Since = 'I', 1, event.Ref(open)
+			}
+			l.add(o, nil)
+		}
+		m, err := (&Filter{}).compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := newJoiner(&l, m)
+		got := 0
+		if err := j.search(context.Background(), &l, 0, int64(len(l.entries)), func(s *Statement) error {
+			if got++; (s.Outcome.Committed == 1) != (commits || s.Session == 1) {
+				t.Fatalf("statement %d: committed is %d", s.Index, s.Outcome.Committed)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if got != 2*n+1 {
+			t.Errorf("%d statements, want %d", got, 2*n+1)
+		}
+		if records := len(j.free) + len(j.fifo); records > maxWaiting+2 {
+			t.Errorf("%d records were held, want at most %d", records, maxWaiting)
+		}
+		if max := 2 * len(l.entries); l.reads > max {
+			t.Errorf("%d entries read for %d, want one look ahead", l.reads, len(l.entries))
+		}
 	}
-	m, err := (&Filter{}).compile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	j := newJoiner(&l, m)
-	got := 0
-	if err := j.search(context.Background(), &l, 0, int64(len(l.entries)), func(*Statement) error { got++; return nil }); err != nil {
-		t.Fatal(err)
-	}
-	if got != 2*n+1 {
-		t.Errorf("%d statements, want %d", got, 2*n+1)
-	}
-	if records := len(j.free) + len(j.fifo); records > maxWaiting+2 {
-		t.Errorf("%d records were held, want at most %d", records, maxWaiting)
-	}
-	if max := 2 * len(l.entries); l.reads > max {
-		t.Errorf("%d entries read for %d, want one look ahead", l.reads, len(l.entries))
+}
+
+// TestNothingWaitsForever holds that statements do not wait beyond their
+// transaction even if it does not settle them, nor COPY data beyond its COPY.
+func TestNothingWaitsForever(t *testing.T) {
+	for name, fill := range map[string]func(l *fakeLog){
+		"two-phase commit": func(l *fakeLog) {
+			l.end(l.admit(event.KindQuery, queryMsg("INSERT")), event.Leaf{Tags: []string{"INSERT 0 1"}, Tx: 'T'}, nil)
+			l.end(l.admit(event.KindQuery, queryMsg("PREPARE TRANSACTION 'x'")), event.Leaf{Tags: []string{"PREPARE TRANSACTION"}, Tx: 'I'}, nil)
+		},
+		"COPY": func(l *fakeLog) {
+			q := l.admit(event.KindQuery, queryMsg("COPY t FROM STDIN"))
+			l.add(event.Leaf{Session: 1, Kind: event.KindCopy, Of: event.Ref(q), Facts: []event.Fact{{Key: "direction", Val: "in"}}}, nil)
+			l.end(q, event.Leaf{Tags: []string{"COPY 1"}, Tx: 'I', Committed: 1}, nil)
+		},
+	} {
+		var l fakeLog
+		fill(&l)
+		m, err := (&Filter{}).compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := newJoiner(&l, m)
+		for _, e := range l.entries {
+			if err := j.entry(&e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if s, err := j.next(false); s == nil || err != nil {
+				t.Errorf("%s: next = %v, %v, want a statement", name, s, err)
+			}
+		}
 	}
 }
 
