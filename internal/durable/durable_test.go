@@ -88,6 +88,43 @@ func TestFiles(t *testing.T) {
 
 func second[T any](_ T, err error) error { return err }
 
+func TestDirect(t *testing.T) {
+	both(t, func(t *testing.T, fsys durable.FS, dir string) {
+		name := filepath.Join(dir, "a")
+		if _, err := fsys.OpenDirect(name); !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, durable.ErrNoDirect) {
+			t.Errorf("OpenDirect of what is not there = %v, want fs.ErrNotExist", err)
+		}
+		if err := durable.WriteFile(fsys, name, make([]byte, 4*durable.Block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := fsys.OpenDirect(name)
+		if errors.Is(err, durable.ErrNoDirect) {
+			t.Log("not possible here")
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		b := durable.Aligned(2 * durable.Block)
+		b[0], b[durable.Block] = 1, 2
+		if n, err := f.WriteAt(b, durable.Block); err != nil || n != len(b) {
+			t.Fatalf("WriteAt = %d, %v, want %d", n, err, len(b))
+		}
+		if _, err := f.WriteAt(b[:durable.Block], 17); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("WriteAt between blocks = %v, want EINVAL", err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := fsys.(*faultfs.FS); ok {
+			fsys = s.Crash(rand.New(rand.NewPCG(1, 1)))
+		}
+		got, err := durable.ReadFile(fsys, name, 1<<20)
+		if err != nil || got[0] != 0 || got[durable.Block] != 1 || got[2*durable.Block] != 2 {
+			t.Errorf("ReadFile: %v, or not what was written", err)
+		}
+	})
+}
+
 func TestMkdirAll(t *testing.T) {
 	both(t, func(t *testing.T, fsys durable.FS, dir string) {
 		for range 2 {

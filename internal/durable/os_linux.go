@@ -8,6 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func (osFS) OpenDirect(name string) (File, error) {
+	f, err := openFile(name, os.O_WRONLY|unix.O_DIRECT|unix.O_DSYNC, 0)
+	if errors.Is(err, unix.EINVAL) {
+		return nil, ErrNoDirect
+	}
+	return f, err
+}
+
 func (f osFile) Datasync() error {
 	for {
 		err := unix.Fdatasync(f.fd)

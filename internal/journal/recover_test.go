@@ -314,6 +314,7 @@ func TestRootAt(t *testing.T) {
 // to: what only the page cache has would be taken for durable.
 func TestResumeCopies(t *testing.T) {
 	s := faultfs.New()
+	s.SetDirect(false)
 	l := newTestLog(t, s, testOptions(s))
 	l.mustAdd(3)
 	s.Inject(func(op faultfs.Op, _ string) faultfs.Fault {

@@ -16,6 +16,9 @@ const (
 	firstRoom = 1 << 20 // zeros behind the last batch when a file is opened, unless Options say otherwise
 	mostRoom  = 8 << 20 // and the most that is prepared ahead
 	spareRoom = 64 << 10
+
+	// maxDirect is the largest batch written past the page cache.
+	maxDirect = 256 << 10
 )
 
 func (o *Options) room() int64 {
@@ -38,6 +41,10 @@ type Writer struct {
 	at   place // of the next batch
 	f    durable.File
 	err  error
+
+	// Batches go past the page cache, in whole blocks, where that is possible.
+	direct durable.File // nil if it is not
+	block  []byte       // begins with the bytes of the file's last block before at.off
 
 	// A goroutine writes zeros ahead through a file handle of its own, so that
 	// a write error it is told of is told to the fdatasync of a batch as well.
@@ -87,7 +94,7 @@ func (w *Writer) place(write func(durable.File) (size int64, err error)) error {
 	}
 	size, err := write(f)
 	if err == nil {
-		err = writeZeros(f, size, size+w.opt.room())
+		err = writeZeros(f, size, align(size+w.opt.room()))
 	}
 	if err == nil {
 		err = f.Sync()
@@ -125,11 +132,46 @@ func (w *Writer) open() error {
 	w.room.Store(size)
 	w.fill = make(chan error, 1)
 	w.full = false
-	if err := w.reserve(w.opt.room() / 2); err != nil {
-		return errors.Join(err, w.f.Close(), w.ahead.Close())
+	err = w.reserve(w.opt.room() / 2)
+	if err == nil {
+		err = w.openDirect()
+	}
+	if err != nil {
+		w.Abandon()
+		return err
 	}
 	return nil
 }
+
+// openDirect opens the file for writing past the page cache and tries it by
+// writing the last block as it is. Where it does not work, the file is
+// written to in the common way.
+func (w *Writer) openDirect() error {
+	f, err := w.opt.FS.OpenDirect(w.name)
+	if errors.Is(err, durable.ErrNoDirect) {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("open journal file: %w", err)
+	}
+	if w.block == nil {
+		w.block = durable.Aligned(maxDirect + 2*durable.Block)
+	}
+	last := w.at.off - w.at.off%durable.Block
+	if _, err = w.f.ReadAt(w.block[:durable.Block], last); err == nil {
+		_, err = f.WriteAt(w.block[:durable.Block], last)
+	}
+	switch {
+	case err == nil:
+		w.direct = f
+		return nil
+	case errors.Is(err, syscall.EINVAL):
+		return f.Close()
+	}
+	return errors.Join(fmt.Errorf("write %s: %w", w.name, err), f.Close())
+}
+
+// align returns the multiple of durable.Block that is n or follows it.
+func align(n int64) int64 { return (n + durable.Block - 1) &^ (durable.Block - 1) }
 
 // Next returns the index of the entry that comes next.
 func (w *Writer) Next() int64 { return w.at.index }
@@ -161,13 +203,37 @@ func (w *Writer) Append(buf []byte, count int, root *tree.Hash, now int64) error
 	}
 	// If we die here: nothing was promised about these entries. What reached
 	// the disk of the batch is a torn tail, or it is whole and counts.
-	if _, err := w.f.WriteAt(buf, w.at.off); err != nil {
-		return w.fail(fmt.Errorf("write batch to %s: %w", w.name, err))
-	}
-	if err := w.f.Datasync(); err != nil {
-		return w.fail(fmt.Errorf("sync batch in %s: %w", w.name, err))
+	if err := w.write(buf); err != nil {
+		return w.fail(err)
 	}
 	w.at = w.at.after(&h)
+	return nil
+}
+
+// write puts a batch at the end of the file and returns once it is durable.
+func (w *Writer) write(buf []byte) error {
+	in := int(w.at.off % durable.Block) // bytes of the last block that are taken
+	if w.direct != nil && len(buf) <= maxDirect {
+		// The block is written again with the same bytes in front, as the
+		// page cache would do it.
+		n := in + copy(w.block[in:], buf)
+		end := int(align(int64(n)))
+		clear(w.block[n:end])
+		if _, err := w.direct.WriteAt(w.block[:end], w.at.off-int64(in)); err != nil {
+			return fmt.Errorf("write batch to %s: %w", w.name, err)
+		}
+		copy(w.block, w.block[n-n%durable.Block:n])
+		return nil
+	}
+	if _, err := w.f.WriteAt(buf, w.at.off); err != nil {
+		return fmt.Errorf("write batch to %s: %w", w.name, err)
+	}
+	if err := w.f.Datasync(); err != nil {
+		return fmt.Errorf("sync batch in %s: %w", w.name, err)
+	}
+	if w.direct != nil {
+		copy(w.block, buf[len(buf)-(in+len(buf))%durable.Block:])
+	}
 	return nil
 }
 
@@ -217,29 +283,33 @@ func (w *Writer) Close() error {
 // Abandon closes the file without ending it: the next start will recover it.
 func (w *Writer) Abandon() {
 	_ = w.settle() // nothing depends on it any more
-	for _, f := range []durable.File{w.ahead, w.f} {
-		if f != nil {
-			_ = f.Close()
-		}
-	}
+	_ = w.closeFiles()
 	if w.err == nil {
 		w.err = errClosed
 	}
 }
 
+// closeFiles closes what is open of the file.
+func (w *Writer) closeFiles() (err error) {
+	for _, f := range []*durable.File{&w.ahead, &w.direct, &w.f} {
+		if *f != nil {
+			err = errors.Join(err, (*f).Close())
+			*f = nil
+		}
+	}
+	return err
+}
+
 // trim ends the file at its last batch, durably, and closes it.
 func (w *Writer) trim() error {
 	err := w.settle()
-	if cerr := w.ahead.Close(); err == nil {
-		err = cerr
-	}
 	if err == nil {
 		err = w.f.Truncate(w.at.off)
 	}
 	if err == nil {
 		err = w.f.Sync()
 	}
-	if cerr := w.f.Close(); err == nil {
+	if cerr := w.closeFiles(); err == nil {
 		err = cerr
 	}
 	if err != nil {
@@ -249,7 +319,7 @@ func (w *Writer) trim() error {
 }
 
 // reserve makes sure that n more bytes and at least one zero behind them lie
-// within the file, and begins to prepare more when little is left.
+// in whole blocks of the file, and begins to prepare more when little is left.
 func (w *Writer) reserve(n int64) error {
 	if w.busy {
 		select {
@@ -260,11 +330,11 @@ func (w *Writer) reserve(n int64) error {
 		default:
 		}
 	}
-	if w.at.off+n >= w.room.Load() {
+	if end := align(w.at.off + n + 1); end > w.room.Load() {
 		if err := w.settle(); err != nil {
 			return err
 		}
-		if end := w.at.off + n + 1; end > w.room.Load() {
+		if end > w.room.Load() {
 			if err := w.fillTo(end + min(spareRoom, w.opt.room())); err != nil {
 				return err
 			}
@@ -273,7 +343,7 @@ func (w *Writer) reserve(n int64) error {
 	// Small logs stay small: prepare as much as the file has, within limits.
 	step := min(max(w.at.off, w.opt.room()), mostRoom)
 	room := w.room.Load()
-	if end := min(w.at.off+n+step, w.opt.SegmentSize+spareRoom); !w.busy && !w.full && room-w.at.off-n < step/2 && end > room {
+	if end := align(min(w.at.off+n+step, w.opt.SegmentSize+spareRoom)); !w.busy && !w.full && room-w.at.off-n < step/2 && end > room {
 		w.busy = true
 		go func() { w.fill <- w.fillTo(end) }()
 	}
@@ -303,8 +373,9 @@ var errNoRoomAhead = errors.New("no room to prepare space")
 
 // fillTo writes zeros from the end of the room to end and makes them durable.
 func (w *Writer) fillTo(end int64) error {
-	for room := w.room.Load(); room < end; room = w.room.Load() {
-		next := min(room+fillStep, end)
+	for end = align(end); w.room.Load() < end; {
+		room := w.room.Load()
+		next := min(align(room+fillStep), end)
 		if err := writeZeros(w.ahead, room, next); errors.Is(err, syscall.ENOSPC) {
 			return fmt.Errorf("%w in %s: %w", errNoRoomAhead, w.name, err)
 		} else if err != nil {

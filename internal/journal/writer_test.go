@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -140,6 +141,11 @@ func TestFullDisk(t *testing.T) {
 // consists of, before and after it took effect, then takes the power away. No
 // entry that was acknowledged may be gone, and the journal must go on.
 func TestWriterFaults(t *testing.T) {
+	t.Run("direct", func(t *testing.T) { testWriterFaults(t, true) })
+	t.Run("page cache", func(t *testing.T) { testWriterFaults(t, false) })
+}
+
+func testWriterFaults(t *testing.T, direct bool) {
 	type life struct{ acked int64 }
 	run := func(t *testing.T, s *faultfs.FS, l *life) error {
 		opt := testOptions(s)
@@ -181,6 +187,7 @@ func TestWriterFaults(t *testing.T) {
 	}
 	fresh := func() *faultfs.FS {
 		s := faultfs.New()
+		s.SetDirect(direct)
 		if err := durable.MkdirAll(s, "/d/journal", 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -236,6 +243,42 @@ func TestWriterFaults(t *testing.T) {
 				checkEntries(t, r, 0, log.w.Next())
 			}
 		}
+	}
+}
+
+// TestDirectAndNot writes the same log past the page cache and through it,
+// with batches around the sizes where something changes.
+func TestDirectAndNot(t *testing.T) {
+	var files [2][]byte
+	for i, direct := range []bool{true, false} {
+		s := faultfs.New()
+		s.SetDirect(direct)
+		l := newTestLog(t, s, testOptions(s))
+		for _, size := range []int{
+			1, 100, 4000, 4096, 8192, 70000, maxDirect - 300, maxDirect - BatchHeaderLen - 80, maxDirect, maxDirect + 1,
+			300, maxDirect + 5000, 4096 - BatchHeaderLen, 1, 1 << 20, 7,
+		} {
+			first := l.w.Next()
+			buf := AppendEntry(make([]byte, BatchHeaderLen), first, testLeaf(first), []byte(strings.Repeat("v", size)))
+			l.tree.Append(tree.LeafHash(testLeaf(first)))
+			root := l.tree.Root()
+			if err := l.w.Append(buf, 1, &root, 9); err != nil {
+				t.Fatal(err)
+			}
+			st, err := Recover(testOptions(s.Crash(rnd(uint64(size)))), -1)
+			if err != nil || st.Tree.Size() != first+1 {
+				t.Fatalf("direct %v: after a batch of %d bytes and a crash: %v, %v", direct, size, st, err)
+			}
+			s = s.Crash(rnd(uint64(size)))
+			l = reopen(t, s, testOptions(s))
+		}
+		if err := l.w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		files[i] = readAll(t, s, file0)
+	}
+	if !bytes.Equal(files[0], files[1]) {
+		t.Error("the files differ")
 	}
 }
 

@@ -100,7 +100,13 @@ func changes(op faultfs.Op) bool {
 // and after it took effect, then takes the power away. What was reported
 // durable must be there, and the log must go on.
 func TestFaultAtEveryStep(t *testing.T) {
+	t.Run("direct", func(t *testing.T) { testFaultAtEveryStep(t, true) })
+	t.Run("page cache", func(t *testing.T) { testFaultAtEveryStep(t, false) })
+}
+
+func testFaultAtEveryStep(t *testing.T, direct bool) {
 	s := faultfs.New()
+	s.SetDirect(direct)
 	if err := life(s, &acked{}); err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +114,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 	for n := 1; n <= total; n++ {
 		for _, fault := range []faultfs.Fault{{Err: syscall.EIO}, {Err: syscall.EIO, After: true}, {Err: syscall.EIO, Short: 1000}} {
 			s := faultfs.New()
+			s.SetDirect(direct)
 			count, hit := 0, ""
 			s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
 				if changes(op) {
@@ -146,6 +153,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 	for seed := range uint64(60) {
 		r := rnd(seed)
 		s := faultfs.New()
+		s.SetDirect(seed%2 == 0)
 		var a acked
 		for range 3 {
 			stop := 1 + r.IntN(120)

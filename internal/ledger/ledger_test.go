@@ -607,11 +607,13 @@ func TestFailure(t *testing.T) {
 		do   func(l *Ledger) error
 	}{
 		{"sync of a batch", faultfs.Datasync, ".journal", syscall.EIO, nil},
+		{"direct write of a batch", faultfs.Write, ".journal", syscall.EIO, nil},
 		{"write of a batch", faultfs.Write, ".journal", syscall.ENOSPC, nil},
 		{"checkpoint", faultfs.Rename, "checkpoint", syscall.EROFS, (*Ledger).sign},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := faultfs.New()
+			s.SetDirect(strings.Contains(tt.name, "direct"))
 			l := mustOpen(t, quiet(s, "/d"))
 			told := make(chan error, 10)
 			l.Subscribe(func(_ int64, err error) {

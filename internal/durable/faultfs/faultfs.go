@@ -58,13 +58,14 @@ type Fault struct {
 // FS is the file system. It may be used concurrently. Names are cleaned paths;
 // the root directory "/" exists.
 type FS struct {
-	mu      sync.Mutex
-	fault   func(op Op, name string) Fault
-	dirs    map[string]*dir
-	locks   map[string]bool
-	crashed bool
-	space   int64 // bytes left to files, negative if without limit
-	ops     int
+	mu       sync.Mutex
+	fault    func(op Op, name string) Fault
+	dirs     map[string]*dir
+	locks    map[string]bool
+	crashed  bool
+	noDirect bool
+	space    int64 // bytes left to files, negative if without limit
+	ops      int
 }
 
 type dir struct {
@@ -110,6 +111,13 @@ func (s *FS) SetSpace(n int64) {
 	s.space = n
 }
 
+// SetDirect says whether OpenDirect works.
+func (s *FS) SetDirect(works bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noDirect = !works
+}
+
 // Ops returns how many operations changed something so far.
 func (s *FS) Ops() int {
 	s.mu.Lock()
@@ -146,6 +154,7 @@ func (s *FS) Crash(rnd *rand.Rand) *FS {
 	defer s.mu.Unlock()
 	s.crashed = true
 	next := New()
+	next.noDirect = s.noDirect
 	seen := map[*node]*node{}
 	for _, name := range slices.Sorted(maps.Keys(s.dirs)) { // sorted, so that a seed means one outcome
 		d := s.dirs[name]
@@ -273,12 +282,37 @@ func (s *FS) Create(name string, _ fs.FileMode) (durable.File, error) {
 }
 
 // Open implements durable.FS.
-func (s *FS) Open(name string) (durable.File, error) { return s.open(name, false) }
+func (s *FS) Open(name string) (durable.File, error) { return result(s.open(name, false)) }
+
+// OpenDirect implements durable.FS, unless SetDirect(false) was called. A
+// write that fails with ErrCrashed may be on the disk in any part.
+func (s *FS) OpenDirect(name string) (durable.File, error) {
+	s.mu.Lock()
+	no := s.noDirect
+	s.mu.Unlock()
+	if no {
+		return nil, durable.ErrNoDirect
+	}
+	f, err := s.open(name, true)
+	if err != nil {
+		return nil, err
+	}
+	f.direct = true
+	return f, nil
+}
 
 // OpenRW implements durable.FS.
-func (s *FS) OpenRW(name string) (durable.File, error) { return s.open(name, true) }
+func (s *FS) OpenRW(name string) (durable.File, error) { return result(s.open(name, true)) }
 
-func (s *FS) open(name string, rw bool) (durable.File, error) {
+// result keeps a nil *file from becoming a File.
+func result(f *file, err error) (durable.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (s *FS) open(name string, rw bool) (*file, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if fault := s.begin(Open, name); fault.Err != nil {

@@ -1,18 +1,23 @@
 package faultfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"slices"
 	"syscall"
+	"unsafe"
+
+	"github.com/pgnotary/pgnotary/internal/durable"
 )
 
 type file struct {
-	s    *FS
-	n    *node
-	name string
-	rw   bool
-	seen int // of n.errs
+	s      *FS
+	n      *node
+	name   string
+	rw     bool
+	seen   int // of n.errs
+	direct bool
 }
 
 func (f *file) Size() (int64, error) {
@@ -47,6 +52,9 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		return 0, &fs.PathError{Op: "write", Path: f.name, Err: syscall.EBADF}
 	}
 	fault := f.s.begin(Write, f.name)
+	if f.direct {
+		return f.writeDirect(p, off, fault)
+	}
 	data := p
 	if fault.Err != nil && !fault.After {
 		data = wholeSectors(p, off, int64(fault.Short))
@@ -62,6 +70,27 @@ func (f *file) WriteAt(p []byte, off int64) (int, error) {
 		f.change(write{off, slices.Clone(data)})
 	}
 	return len(data), fault.Err
+}
+
+// writeDirect writes what is durable at once.
+func (f *file) writeDirect(p []byte, off int64, fault Fault) (int, error) {
+	end := off + int64(len(p))
+	if off%durable.Block != 0 || end%durable.Block != 0 || uintptr(unsafe.Pointer(&p[0]))%durable.Block != 0 ||
+		end > int64(len(f.n.disk)) || end > int64(len(f.n.now)) {
+		return 0, &fs.PathError{Op: "write", Path: f.name, Err: syscall.EINVAL}
+	}
+	switch {
+	case fault.Err == nil || fault.After:
+	case errors.Is(fault.Err, ErrCrashed):
+		f.n.pending = append(f.n.pending, write{off, slices.Clone(p)})
+		return 0, fault.Err
+	default:
+		p = wholeSectors(p, off, int64(fault.Short))
+	}
+	if len(p) > 0 {
+		f.n.now, f.n.disk = write{off, p}.apply(f.n.now), write{off, p}.apply(f.n.disk)
+	}
+	return len(p), fault.Err
 }
 
 // wholeSectors returns at most the first n bytes of a write, so that it ends
