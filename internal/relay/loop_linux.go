@@ -279,6 +279,7 @@ func (l *loop) resume() {
 	for n := len(l.again); n > 0; n-- {
 		p := l.again[0]
 		l.again = append(l.again[:0], l.again[1:]...)
+		p.goesOn = false
 		p.guarded((*pair).goOn)
 	}
 }

@@ -80,6 +80,7 @@ type pair struct {
 	timed     bool // in loop.timed
 	loggedIn  bool
 	parked    bool // in loop.parked
+	goesOn    bool // in loop.again
 	over      bool // the session is closed: no byte enters it any more
 	severed   bool // close the server's socket once it got what is held for it
 	gone      bool // both legs are closed
@@ -438,8 +439,8 @@ func (p *pair) settle() {
 		var mask uint32
 		if p.wants(g) {
 			mask = syscall.EPOLLIN
-			if g.stuck && !p.loop.paused {
-				g.stuck = false
+			if g.stuck && !p.goesOn {
+				p.goesOn = true
 				p.loop.again = append(p.loop.again, p)
 			}
 		}

@@ -57,7 +57,7 @@ func expect(t testing.TB, c net.Conn, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
 	if n, err := io.ReadFull(c, got); err != nil || string(got) != want {
-		t.Fatalf("got %q, %v, want %q", got[:n], err, want)
+		t.Fatalf("got %d bytes %q, %v, want %d %q", n, short(got[:n]), err, len(want), short([]byte(want)))
 	}
 }
 
@@ -188,6 +188,32 @@ func TestByteByByte(t *testing.T) {
 		expect(t, s, string(q))
 		drip(s, append(answer1, answer1...))
 		expect(t, c, string(answer1)+string(answer1))
+	}
+}
+
+// TestSlowServer has a TLS client send more than anybody takes: when the server
+// reads again, what lies in the TLS layer must go on, too.
+func TestSlowServer(t *testing.T) {
+	up, conns := scripted(t)
+	g := start(t, Config{Upstream: up, TLS: testCertificate(t)}, newMemLog(0))
+	c, err := tls.Dial("tcp", g.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{alpn}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	c.Write(packet(3<<16, startup30))
+	expect(t, c, string(login))
+	s := <-conns
+	// Not multiples of a record or of a buffer.
+	for _, size := range []int{1, 100, 3<<20 + 12345, 7<<20 + 1} {
+		all := bytes.Repeat(query("select "+strings.Repeat("x", 9990)), 1+size/10000)
+		go c.Write(all)
+		time.Sleep(100 * time.Millisecond)
+		expect(t, s, string(all))
+		for range 1 + size/10000 {
+			s.Write(answer1)
+		}
+		expect(t, c, strings.Repeat(string(answer1), 1+size/10000))
 	}
 }
 

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -134,5 +137,75 @@ func checkSessions(t *testing.T, log *memLog) {
 		if l.Kind != event.KindDisconnect {
 			t.Errorf("session %s ends with %s", sessionID(id), l.Kind)
 		}
+	}
+}
+
+// TestNoise has clients and servers send random bytes, messages cut short and
+// messages nobody expects. Sessions end; nothing panics, nothing stays behind.
+func TestNoise(t *testing.T) {
+	var seed atomic.Uint64
+	noise := func(rnd *rand.Rand) []byte {
+		var b []byte
+		for range rnd.IntN(20) {
+			switch body := make([]byte, rnd.IntN(40)); rnd.IntN(4) {
+			case 0:
+				for i := range body {
+					body[i] = byte(rnd.Uint32())
+				}
+				b = append(b, body...)
+			case 1:
+				b = append(b, query("select 1")...)
+			case 2:
+				b = append(b, answer1...)
+			default:
+				b = append(b, message("QPBEDCHSFdcfpX1234RKSZTDCEIsGHWVvnNAt"[rnd.IntN(37)], string(body))...)
+			}
+		}
+		return b
+	}
+	up := fakeServerFunc(t, func(c net.Conn) {
+		rnd := rand.New(rand.NewPCG(seed.Add(1), 0))
+		readStartup(c)
+		if rnd.IntN(4) > 0 {
+			c.Write(login)
+		}
+		if rnd.IntN(2) > 0 {
+			c.Write(noise(rnd))
+		} else {
+			c.SetDeadline(time.Now().Add(20 * time.Millisecond))
+			io.Copy(io.Discard, c)
+		}
+	})
+	log := newMemLog(0)
+	g := start(t, Config{Upstream: up, Loops: 2}, log)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 100 {
+				rnd := rand.New(rand.NewPCG(seed.Add(1), 1))
+				c, err := net.Dial("tcp", g.Addr().String())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if rnd.IntN(4) > 0 {
+					c.Write(packet(3<<16, startup30))
+				}
+				c.Write(noise(rnd))
+				c.SetDeadline(time.Now().Add(time.Duration(rnd.IntN(40)) * time.Millisecond))
+				io.Copy(io.Discard, c)
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	waitFor(t, "all sessions ended", func() bool {
+		return g.Metrics().SessionsOpen.Load() == 0 && g.Metrics().Unauthenticated.Load() == 0
+	})
+	if n := g.Metrics().Panics.Load(); n != 0 {
+		t.Errorf("%d panics", n)
+	}
+	if _, err := log.entries(); err != nil {
+		t.Error(err)
 	}
 }
