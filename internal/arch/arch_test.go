@@ -47,6 +47,7 @@ func layers() map[string][]string {
 		"scram":      {},
 		// The rest.
 		"config":   {},
+		"doctor":   {"config", "scram"},
 		"pgserver": {},
 	}
 }
@@ -59,7 +60,7 @@ func testPackages() []string {
 // thirdParty says which package may import a module from outside.
 func thirdParty() map[string][]string {
 	return map[string][]string{
-		"github.com/jackc/pgx/v5":             {"cmd/pgnotary", "internal/pgvalue"}, // a client for the demonstration; types for display
+		"github.com/jackc/pgx/v5":             {"cmd/pgnotary", "internal/doctor", "internal/pgvalue"}, // clients; types for display
 		"github.com/pelletier/go-toml/v2":     {"internal/config"},
 		"github.com/prometheus/client_golang": {"internal/web"},
 		"github.com/spf13/cobra":              {"cmd/pgnotary"},
