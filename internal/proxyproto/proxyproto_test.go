@@ -142,7 +142,7 @@ func TestRefuses(t *testing.T) {
 		if h, err := Parse(row.header); !errors.Is(err, row.want) {
 			t.Errorf("%s: Parse = %+v, %v, want %v", row.name, h, err, row.want)
 		}
-		if row.want == errIncomplete {
+		if errors.Is(row.want, errIncomplete) {
 			continue
 		}
 		if h, err := Read(bytes.NewReader(row.header)); !errors.Is(err, row.want) {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 )
@@ -82,7 +81,7 @@ func (v *Verifier) GoString() string { return v.String() }
 func Mock(secret []byte, user string, count int) *Verifier {
 	derive := func(label string) (out key) {
 		h := hmac.New(sha256.New, secret)
-		io.WriteString(h, label+"\x00"+user)
+		h.Write([]byte(label + "\x00" + user))
 		h.Sum(out[:0])
 		return out
 	}
