@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -120,47 +119,15 @@ func (l *limiter) allow(now int64) (suppressed int64, ok bool) {
 	return suppressed, true
 }
 
-// A waiterSet lets ordinary goroutines wait for an entry.
-type waiterSet struct {
-	count atomic.Int32
-	mu    sync.Mutex
-	all   map[chan struct{}]int64 // closed once more than this many are durable
-}
-
-func (s *waiterSet) wake(durable int64) {
-	if s.count.Load() == 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c, gate := range s.all {
-		if gate < durable || durable < 0 {
-			delete(s.all, c)
-			s.count.Add(-1)
-			close(c)
-		}
-	}
-}
-
-// waitDurable waits until the entry is durable. It reports false if recording
-// failed or the relay is cut short before.
+// waitDurable waits until the entry is durable; only the rare cancel request
+// does this, so it just looks again and again. It reports false if recording failed.
 func (r *Relay) waitDurable(index int64) bool {
-	c := make(chan struct{})
-	s := &r.waiters
-	s.mu.Lock()
-	if s.all == nil {
-		s.all = map[chan struct{}]int64{}
-	}
-	s.all[c] = index
-	s.count.Add(1)
-	s.mu.Unlock()
 	r.rec.Want(index)
-	if r.failed.Load() != nil || r.durable.Load() > index {
-		s.wake(r.durable.Load()) // it became so before we were in the set
+	for r.durable.Load() <= index {
 		if r.failed.Load() != nil {
-			s.wake(-1)
+			return false
 		}
+		time.Sleep(200 * time.Microsecond)
 	}
-	<-c
 	return r.failed.Load() == nil
 }

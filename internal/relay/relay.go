@@ -136,7 +136,6 @@ type Relay struct {
 
 	nextLoop atomic.Uint32
 	starters starterSet
-	waiters  waiterSet
 }
 
 // New listens and prepares to serve. It subscribes to rec.
@@ -191,7 +190,6 @@ func (r *Relay) committed(durable int64, err error) {
 	for _, l := range r.loops {
 		l.committed(durable)
 	}
-	r.waiters.wake(durable)
 }
 
 // fail ends the relay because recording failed: from now on nothing is
@@ -204,7 +202,6 @@ func (r *Relay) fail(err error) {
 	for _, l := range r.loops {
 		l.wake()
 	}
-	r.waiters.wake(-1)
 }
 
 func (r *Relay) beginStop() {
