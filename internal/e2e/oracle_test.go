@@ -189,7 +189,6 @@ func oraclePgx(t *testing.T, n *notary, _ *pgserver.Server) {
 type lane struct {
 	all  []action // whatever may have run
 	done []action // what has run for certain
-	used bool
 }
 
 // lanes sorts records by session.
@@ -216,46 +215,75 @@ func lanes(all []record) []*lane {
 	return order
 }
 
-// compareSessions finds for each session of the server the recorded one. There is no name that
-// both know a session by, so the actions themselves decide: of those that fit
-// the one that has the least besides.
+// compareSessions finds for each session of the server a recorded one of its own that has all
+// of its actions, and for each recorded session one of the server that has all it claims to have
+// done. There is no name that both know a session by. If both can be had, then also at once
+// (Mendelsohn and Dulmage), so each is looked for by itself.
 func compareSessions(t *testing.T, server seen, all []record) {
 	t.Helper()
 	order := lanes(all)
-	ids := slices.SortedFunc(maps.Keys(server), func(a, b string) int { return len(server[b]) - len(server[a]) })
+	sessions := slices.Collect(maps.Values(server))
 	total := 0
-	for _, id := range ids {
-		actions := server[id]
+	fits := make([][]bool, len(sessions))
+	for i, actions := range sessions {
 		total += len(actions)
-		var found *lane
-		missing := actions
-		for _, l := range order {
-			if l.used {
-				continue
-			}
-			m := missingFrom(l.all, actions)
-			if len(m) > 0 && len(m) < len(missing) {
-				missing = m
-			}
-			if len(m) == 0 && len(missingFrom(actions, l.done)) == 0 && (found == nil || len(l.all) < len(found.all)) {
-				found = l
-			}
+		fits[i] = make([]bool, len(order))
+		for j, l := range order {
+			fits[i][j] = len(missingFrom(l.all, actions)) == 0 && len(missingFrom(actions, l.done)) == 0
 		}
-		if found == nil {
-			t.Errorf("server session %s with %d actions has no recorded equal; the closest one lacks %v", id, len(actions), missing)
-			continue
-		}
-		found.used = true
 	}
-	for _, l := range order {
-		if !l.used && len(l.done) > 0 {
-			t.Errorf("a recorded session was not seen by the server: %v", l.done)
+	for _, i := range unmatched(len(sessions), len(order), func(i, j int) bool { return fits[i][j] }) {
+		closest := sessions[i]
+		for _, l := range order {
+			if m := missingFrom(l.all, sessions[i]); len(m) < len(closest) {
+				closest = m
+			}
 		}
+		t.Errorf("a session of the server with %d actions has no recorded equal; the closest one lacks %v; all: %.2000v", len(sessions[i]), closest, sessions[i])
+	}
+	var claims []int // those that claim to have done something
+	for j, l := range order {
+		if len(l.done) > 0 {
+			claims = append(claims, j)
+		}
+	}
+	for _, k := range unmatched(len(claims), len(sessions), func(k, i int) bool { return fits[i][claims[k]] }) {
+		t.Errorf("a recorded session was not seen by the server: %v", order[claims[k]].done)
 	}
 	t.Logf("the server saw %d actions in %d sessions", total, len(server))
 	if total < 1000 {
 		t.Error("too few for the comparison to be worth something")
 	}
+}
+
+// unmatched pairs each of n with one of m that fits, each of m at most once, and
+// returns those of n for which that is impossible.
+func unmatched(n, m int, fits func(i, j int) bool) (alone []int) {
+	owner := make([]int, m)
+	for j := range owner {
+		owner[j] = -1
+	}
+	// take finds a partner for i, asking others to look for another one.
+	var take func(i int, asked []bool) bool
+	take = func(i int, asked []bool) bool {
+		for j := range m {
+			if !fits(i, j) || asked[j] {
+				continue
+			}
+			asked[j] = true
+			if owner[j] < 0 || take(owner[j], asked) {
+				owner[j] = i
+				return true
+			}
+		}
+		return false
+	}
+	for i := range n {
+		if !take(i, make([]bool, m)) {
+			alone = append(alone, i)
+		}
+	}
+	return alone
 }
 
 // missingFrom returns the actions that are not in all, in the same order.
