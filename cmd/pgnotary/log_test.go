@@ -55,7 +55,9 @@ func makeLog(ts *testscript.TestScript, neg bool, args []string) {
 	session(event.Leaf{Kind: event.KindOutcome, Of: event.Ref(i), SQLState: "42501", Micros: 90, Tx: 'I', Committed: -1},
 		frame('E', "SERROR\x00VERROR\x00C42501\x00Mmust be owner of table t\x00\x00"))
 	session(event.Leaf{Kind: event.KindDisconnect, Facts: []event.Fact{{Key: "reason", Val: "terminate"}}}, nil)
-	emit(event.Leaf{Session: 0xb0b, Seq: 1, Kind: event.KindQuery,
-		Who: &event.Who{User: "bob", Database: "app", Client: "10.1.2.3:4"}}, frame('Q', "SELECT pg_sleep(9)\x00"))
+	emit(event.Leaf{
+		Session: 0xb0b, Seq: 1, Kind: event.KindQuery,
+		Who: &event.Who{User: "bob", Database: "app", Client: "10.1.2.3:4"},
+	}, frame('Q', "SELECT pg_sleep(9)\x00"))
 	ts.Check(l.Close())
 }

@@ -234,8 +234,12 @@ func TestVerifyCommand(t *testing.T) {
 		t.Errorf("verify with a foreign file = %d, %q, %q", code, out, errs)
 	}
 	for _, args := range [][]string{
-		{"--data", t.TempDir()}, {"--data", dir, "--url", "http://127.0.0.1:1"}, {"--url", "nonsense"}, {"--url", "http://127.0.0.1:1"},
-		{"--data", dir, "--policy", "/nonexistent"}, {"--data", dir, "--checkpoint", "/nonexistent"},
+		{"--data", t.TempDir()},
+		{"--data", dir, "--url", "http://127.0.0.1:1"},
+		{"--url", "nonsense"},
+		{"--url", "http://127.0.0.1:1"},
+		{"--data", dir, "--policy", "/nonexistent"},
+		{"--data", dir, "--checkpoint", "/nonexistent"},
 	} {
 		if code, out, errs := command(t, append([]string{"verify"}, args...)...); code != 2 || out != "" || !strings.HasPrefix(errs, "pgnotary: ") {
 			t.Errorf("verify %q = %d, %q, %q, want 2", args, code, out, errs)

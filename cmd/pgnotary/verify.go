@@ -39,7 +39,7 @@ a log that was rewritten whole, with the key at hand, is not found out.
 Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 		Example: `  pgnotary verify --data ./pgnotary-data
   pgnotary verify --data ./pgnotary-data --policy log.policy --checkpoint last-week.checkpoint --json
-  pgnotary verify --url http://127.0.0.1:8432 --policy log.policy`,
+  pgnotary verify --url http://127.0.0.1:6433 --policy log.policy`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if url != "" && cmd.Flags().Changed("data") {

@@ -151,7 +151,7 @@ func TestCheck(t *testing.T) {
 		{"certificate", func(c *Config) { c.TLSCert, c.TLSKey = cert, key }, true},
 		{"certificate of another key", func(c *Config) { c.TLSCert, c.TLSKey = ca, key }, false},
 		{"authority", func(c *Config) { c.UpstreamTLS, c.UpstreamCA = TLSVerifyCA, ca }, true},
-		{"authority missing", func(c *Config) { c.UpstreamTLS, c.UpstreamCA = TLSVerifyCA, ca + "x" }, false},
+		{"authority missing", func(c *Config) { c.UpstreamTLS, c.UpstreamCA = TLSVerifyCA, ca+"x" }, false},
 		{"authority without certificate", func(c *Config) { c.UpstreamTLS, c.UpstreamCA = TLSVerifyCA, key }, false},
 	}
 	for _, tt := range tests {
