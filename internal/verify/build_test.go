@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -21,14 +22,15 @@ type builder struct {
 	t   testing.TB
 	dir string
 	l   *ledger.Ledger
-	now int64
+	now atomic.Int64 // the clock; the ledger asks it too
 	seq map[uint64]uint64
 }
 
 // newBuilder begins a log in a new directory. The log is the same in every run.
 func newBuilder(t testing.TB, cfg ledger.Config) *builder {
 	t.Helper()
-	b := &builder{t: t, dir: filepath.Join(t.TempDir(), "data"), now: 1_780_000_000e9, seq: map[uint64]uint64{}}
+	b := &builder{t: t, dir: filepath.Join(t.TempDir(), "data"), seq: map[uint64]uint64{}}
+	b.now.Store(1_780_000_000e9)
 	b.open(cfg)
 	return b
 }
@@ -36,8 +38,8 @@ func newBuilder(t testing.TB, cfg ledger.Config) *builder {
 func (b *builder) open(cfg ledger.Config) {
 	b.t.Helper()
 	cfg.Dir, cfg.Origin = b.dir, "pgnotary/test/1"
-	cfg.Now = func() int64 { return b.now }
-	cfg.Rand = rand.NewChaCha8([32]byte{byte(b.now / 1000)})
+	cfg.Now = b.now.Load
+	cfg.Rand = rand.NewChaCha8([32]byte{byte(b.now.Load() / 1000)})
 	l, err := ledger.Open(cfg)
 	if err != nil {
 		b.t.Fatal(err)
@@ -55,8 +57,7 @@ func (b *builder) close() {
 // add appends an entry of a session; number and time are filled in.
 func (b *builder) add(l event.Leaf, value []byte) int64 {
 	b.t.Helper()
-	b.now += 1000
-	l.Time = b.now
+	l.Time = b.now.Add(1000)
 	if l.Session != 0 {
 		b.seq[l.Session]++
 		l.Seq = b.seq[l.Session]
