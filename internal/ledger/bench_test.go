@@ -3,8 +3,11 @@ package ledger
 import (
 	"fmt"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/pgnotary/pgnotary/internal/durable"
 )
 
 // A waiter waits for durable entries without asking again and again.
@@ -81,42 +84,66 @@ func BenchmarkAppend(b *testing.B) {
 	mustClose(b, l)
 }
 
+// noDirect is a file system with the page cache in between.
+type noDirect struct{ durable.FS }
+
+func (noDirect) OpenDirect(string) (durable.File, error) { return nil, durable.ErrNoDirect }
+
+// cpu returns the CPU time this process has used.
+func cpu(b *testing.B) time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 // BenchmarkCommit measures statements that wait for the disk: each makes an
 // admission, which it waits for, and an outcome, which it does not.
 func BenchmarkCommit(b *testing.B) {
-	for _, clients := range []int{1, 8, 32} {
-		b.Run(fmt.Sprint(clients), func(b *testing.B) {
-			var o observer
-			l := mustOpen(b, Config{Dir: b.TempDir(), Observer: &o})
-			w := newWaiter(l)
-			leaf, value := leafOf(1, 200, true), make([]byte, 200)
-			outcome := leafOf(2, 0, false)
-			b.ResetTimer()
-			var wg sync.WaitGroup
-			for range clients {
-				wg.Go(func() {
-					for range b.N / clients {
-						index, err := l.Append(leaf, value)
-						if err == nil {
-							l.Want(index)
-							err = w.wait(index + 1)
-						}
-						if err == nil {
-							_, err = l.Append(outcome, nil)
-						}
-						if err != nil {
-							b.Error(err)
-							return
-						}
-					}
-				})
+	for _, fsys := range []durable.FS{durable.OS, noDirect{durable.OS}} {
+		for _, clients := range []int{1, 8, 32} {
+			name := fmt.Sprint("direct/", clients)
+			if fsys != durable.OS {
+				name = fmt.Sprint("cached/", clients)
 			}
-			wg.Wait()
-			b.StopTimer()
-			o.mu.Lock()
-			b.ReportMetric(float64(o.entries)/float64(max(o.batches, 1)), "entries/commit")
-			o.mu.Unlock()
-			mustClose(b, l)
+			b.Run(name, func(b *testing.B) { benchmarkCommit(b, fsys, clients) })
+		}
+	}
+}
+
+func benchmarkCommit(b *testing.B, fsys durable.FS, clients int) {
+	var o observer
+	l := mustOpen(b, Config{Dir: b.TempDir(), Observer: &o, FS: fsys})
+	w := newWaiter(l)
+	leaf, value := leafOf(1, 200, true), make([]byte, 200)
+	outcome := leafOf(2, 0, false)
+	b.ResetTimer()
+	used := cpu(b)
+	var wg sync.WaitGroup
+	for range clients {
+		wg.Go(func() {
+			for range b.N / clients {
+				index, err := l.Append(leaf, value)
+				if err == nil {
+					l.Want(index)
+					err = w.wait(index + 1)
+				}
+				if err == nil {
+					_, err = l.Append(outcome, nil)
+				}
+				if err != nil {
+					b.Error(err)
+					return
+				}
+			}
 		})
 	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64((cpu(b)-used).Nanoseconds())/float64(b.N), "cpu-ns/op")
+	o.mu.Lock()
+	b.ReportMetric(float64(o.entries)/float64(max(o.batches, 1)), "entries/commit")
+	o.mu.Unlock()
+	mustClose(b, l)
 }
