@@ -151,6 +151,9 @@ func (s *Session) refuse(in []byte, at int, code, message string) error {
 	if err := s.closeRun(in, at); err != nil {
 		return err
 	}
+	if in[at] == 'p' {
+		return s.violate(code, message, in[at:at+1]) // a password follows
+	}
 	return s.violate(code, message, in[at:])
 }
 
@@ -339,7 +342,7 @@ func (s *Session) parse(e *expect, name, text []byte) {
 	}
 	st := &named{parse: -1, bind: -1, types: parseTypes(nil, text), procs: mayCommit(text)}
 	r.stmt, r.types = string(name), st.types
-	e.name = r.stmt
+	e.name, e.given = r.stmt, st
 	e.previous = set(&n.stmts, r.stmt, st)
 }
 
@@ -369,7 +372,7 @@ func (s *Session) bind(e *expect, portal, stmt []byte) {
 	}
 	named := p
 	r.portal = string(portal)
-	e.name = r.portal
+	e.name, e.given = r.portal, &named
 	e.previous = set(&n.portals, r.portal, &named)
 }
 
@@ -410,7 +413,11 @@ func (s *Session) closeRun(in []byte, upto int) error {
 	if r.kind == "" {
 		return nil
 	}
-	_, err := s.admission(in[r.from:min(r.to, upto)], nil)
+	frames := in[r.from:min(r.to, upto)]
+	if r.kind == event.KindQuery || r.parsed {
+		frames = s.redacted(frames, r.queued > 0)
+	}
+	_, err := s.admission(frames, nil)
 	return err
 }
 
@@ -419,6 +426,9 @@ func (s *Session) closeRun(in []byte, upto int) error {
 func (s *Session) admission(value []byte, b Blob) (int64, error) {
 	c, r, n := &s.client, &s.client.run, &s.names
 	l := s.entry(r.kind)
+	if e := s.settings.foreign(); e != "" {
+		r.facts = append(r.facts, event.Fact{Key: "encoding", Val: e})
+	}
 	l.Who, l.Msgs, l.Facts = &s.who, c.letters, r.facts
 	if r.kind != event.KindParse { // whose frame says it
 		l.Types = r.types
@@ -452,7 +462,7 @@ func (s *Session) admission(value []byte, b Blob) (int64, error) {
 		}
 	}
 	n.admitted(r, index)
-	s.work.admitted(index)
+	s.work.newest = index
 	r.kind = ""
 	if r.skip {
 		return index, s.skipFrom(r.queued)

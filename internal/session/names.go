@@ -83,26 +83,38 @@ func set(m *map[string]*named, name string, to *named) (before *named) {
 	return before
 }
 
-// undo takes back what admitting e changed, since the server refused it or
-// skipped it. What the unnamed ones meant before is not kept.
-func (n *names) undo(e *expect) {
+// undo takes back what admitting e, which left the queue, changed, since the
+// server refused it or skipped it. What the unnamed ones meant before is not
+// kept.
+func (s *Session) undo(e *expect) {
+	n := &s.names
 	switch {
-	case e.typ == 'P' && e.unnamed:
-		n.stmtKnown = false
-	case e.typ == 'B' && e.unnamed:
-		n.portalKnown = false
+	case e.typ != 'P' && e.typ != 'B':
+	case e.unnamed && e.typ == 'P':
+		n.stmtKnown = n.stmtKnown && s.pendingFor('P', "")
+	case e.unnamed:
+		n.portalKnown = n.portalKnown && s.pendingFor('B', "")
 	case e.typ == 'P':
-		restore(n.stmts, e.name, e.previous)
-	case e.typ == 'B':
-		restore(n.portals, e.name, e.previous)
+		s.restore(n.stmts, e)
+	default:
+		s.restore(n.portals, e)
 	}
 }
 
-func restore(m map[string]*named, name string, to *named) {
-	if to == nil {
-		delete(m, name)
-	} else {
-		m[name] = to
+// restore gives e's name the meaning it had before e, or tells the message
+// behind e that gave it another one.
+func (s *Session) restore(m map[string]*named, e *expect) {
+	switch {
+	case m[e.name] != e.given:
+		for i := range s.queue.len() {
+			if f := s.queue.at(i); f.typ == e.typ && f.previous == e.given {
+				f.previous = e.previous
+			}
+		}
+	case e.previous == nil:
+		delete(m, e.name)
+	default:
+		m[e.name] = e.previous
 	}
 }
 
@@ -129,7 +141,8 @@ func (n *names) doubt(index int64) {
 
 // endPortals drops the portals of a transaction that ended: those whose Bind
 // is not newer than index.
-func (n *names) endPortals(index int64) {
+func (s *Session) endPortals(index int64) {
+	n := &s.names
 	for name, p := range n.portals {
 		if p.bind <= index {
 			delete(n.portals, name)

@@ -1,17 +1,22 @@
 package session
 
 import (
-	"bytes"
+	"sync"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 )
 
 const (
-	// maxTags is how many command tags an outcome lists; of more, the value
-	// has the CommandComplete frames, up to maxTagFrames bytes.
+	// An outcome lists up to maxTags command tags of maxTagBytes together, each
+	// cut to maxTag bytes, as servers do; of more, the value has the
+	// CommandComplete frames, up to maxTagFrames bytes.
 	maxTags      = 64
+	maxTagBytes  = 2 << 10
+	maxTag       = 64
 	maxTagFrames = 64 << 10
-	maxFacts     = 16
+	// maxFacts is how many settings an outcome lists, each cut to maxFact bytes.
+	maxFacts = 8
+	maxFact  = 64
 )
 
 // A result is the outcome of the statement at the head of the queue while its
@@ -19,13 +24,14 @@ const (
 type result struct {
 	tags     []string
 	frames   []byte // CommandComplete frames of a Query with many statements
-	moreTags bool
+	tagBytes int
+	moreTags bool // than tags lists
 	rows     int64
 	bytes    int64
 	types    []uint32
 	facts    []event.Fact
 	suspend  bool
-	commits  bool // a COMMIT that was not the last command of a Query
+	commits  bool // COMMIT by an Execute, which more may follow before the Sync
 }
 
 // A pending is an outcome that is known but not emitted: if ReadyForQuery
@@ -50,57 +56,77 @@ type work struct {
 	newest  int64 // newest admission, -1 for none
 	settled int64 // newest admission whose replies all came
 	first   int64 // first admission the open group covers, -1 for none
-	// unsure is the newest admission that a ROLLBACK inside the group may have
-	// undone (ROLLBACK TO SAVEPOINT and ROLLBACK have one tag), -1 for none;
-	// after is the first one behind it.
-	unsure   int64
-	after    int64
-	failed   bool // an error that undoes the group
-	procs    bool // the error was in a text that may have committed by itself
+
+	undone   mark // what is perhaps rolled back even if the group commits
+	kept     mark // what is perhaps committed even if the group is rolled back
+	failed   bool // an error undoes the group
 	rollback bool // the newest command was ROLLBACK
-	prepared bool // the newest command was PREPARE TRANSACTION
 
 	cur  result
 	done []pending // outcomes known in this read, not emitted
 	used int
+	lent *[]pending // where done came from
+}
+
+// A mark divides the open group: of the admissions up to upto the group's end
+// does not tell what became of them, of first and those behind it does. Both
+// are -1 for none.
+type mark struct{ upto, first int64 }
+
+func (m *mark) set(index int64) {
+	if index > m.upto {
+		*m = mark{index, -1}
+	}
+}
+
+func (m *mark) covered(index int64) {
+	if m.upto >= 0 && m.first < 0 && index > m.upto {
+		m.first = index
+	}
+}
+
+// since is the first admission of which the group's end tells, -1 for none.
+// first is the group's first.
+func (m *mark) since(first int64) int64 {
+	if m.upto >= 0 {
+		return m.first
+	}
+	return first
 }
 
 func (w *work) reset() {
-	w.newest, w.settled, w.first, w.unsure, w.after = -1, -1, -1, -1, -1
+	w.newest, w.settled = -1, -1
+	w.newGroup()
 }
 
-func (w *work) admitted(index int64) {
-	w.newest = index
+func (w *work) newGroup() {
+	w.first, w.undone, w.kept = -1, mark{-1, -1}, mark{-1, -1}
+	w.failed, w.rollback = false, false
 }
 
 // covered notes that the server worked on an admission of the open group.
 func (w *work) covered(index int64) {
-	if w.first < 0 && index >= 0 {
+	if index < 0 {
+		return
+	}
+	if w.first < 0 {
 		w.first = index
 	}
-	if w.unsure >= 0 && w.after < 0 && index > w.unsure {
-		w.after = index
-	}
+	w.undone.covered(index)
+	w.kept.covered(index)
 	w.settled = max(w.settled, index)
 }
 
-// doubt notes that what was done up to an admission may be undone.
-func (w *work) doubt(index int64) {
-	if index > w.unsure {
-		w.unsure, w.after = index, -1
-	}
-}
-
-// since is the first admission of the group that a commit settles for sure, -1 for none.
-func (w *work) since() int64 {
-	if w.unsure >= 0 {
-		return w.after
-	}
-	return w.first
-}
+// pendings lends the memory of outcomes that are not emitted yet, which is
+// needed only while FromServer or FromClient runs.
+var pendings = sync.Pool{New: func() any { p := make([]pending, 4); return &p }}
 
 // next returns a pending with its memory reused.
 func (w *work) next() *pending {
+	if w.done == nil {
+		w.lent = pendings.Get().(*[]pending)
+		w.done = *w.lent
+	}
 	if w.used == len(w.done) {
 		w.done = append(w.done, pending{})
 	}
@@ -132,14 +158,26 @@ func (s *Session) ended(e *expect, end event.End, sqlstate, frame []byte) *pendi
 	if e.typ != 'c' { // the end of a COPY is no statement
 		w.covered(e.index)
 	}
-	if p.commits && e.typ == 'E' {
-		p.committed, p.since = 1, w.since()
-		if p.since < 0 {
-			p.committed = 0
-		}
+	if p.commits {
+		p.settle(1, w.undone.since(w.first))
 		w.newGroup()
 	}
 	return p
+}
+
+// settle notes what became of the admissions from since on.
+func (p *pending) settle(committed int8, since int64) {
+	if since >= 0 {
+		p.committed, p.since = committed, since
+	}
+}
+
+// dropped makes the outcome of an admission pending that the server did not
+// read or ignored, so that none of its replies belongs to it.
+func (s *Session) dropped(e *expect, end event.End) {
+	p := s.work.next()
+	p.index, p.end = e.index, end
+	p.micros = max(0, s.now-e.at) / 1000
 }
 
 func (r *result) clear() {
@@ -149,17 +187,25 @@ func (r *result) clear() {
 // flush emits what is pending.
 func (s *Session) flush() error {
 	w := &s.work
+	if w.done == nil {
+		return nil
+	}
+	var err error
+	for i := 0; i < w.used && err == nil; i++ {
+		err = s.emitOutcome(&w.done[i])
+	}
 	for i := range w.used {
-		if err := s.emitOutcome(&w.done[i]); err != nil {
-			w.used = 0
-			return err
+		w.done[i].value = nil
+		if cap(w.done[i].frames) > 4<<10 {
+			w.done[i].frames = nil
 		}
 	}
-	w.used = 0
-	if cap(w.done) > 64 {
-		w.done = nil
+	if len(w.done) <= 256 {
+		*w.lent = w.done
+		pendings.Put(w.lent)
 	}
-	return nil
+	w.done, w.lent, w.used = nil, nil, 0
+	return err
 }
 
 func (s *Session) emitOutcome(p *pending) error {
@@ -171,12 +217,15 @@ func (s *Session) emitOutcome(p *pending) error {
 	l.Of, l.Msgs, l.Tags, l.Types = event.Ref(p.index), p.letters, p.tags, p.types
 	l.Rows, l.Bytes, l.Micros = p.rows, p.bytes, p.micros
 	l.Tx, l.Committed, l.Since = p.tx, p.committed, event.Ref(p.since)
+	if e := s.settings.foreign(); e != "" && p.sqlstate != "" {
+		p.facts = append(p.facts, event.Fact{Key: "encoding", Val: e})
+	}
 	l.End, l.SQLState, l.Facts = p.end, p.sqlstate, p.facts
 	if p.index < 0 {
 		l.Of, l.Micros = event.Ref(p.of), 0
 	}
 	if p.committed == 0 || p.since == p.index {
-		l.Since = 0
+		l.Since = 0 // it is of alone
 	}
 	if p.suspend && p.end == "" {
 		l.End = event.EndSuspended
@@ -194,107 +243,99 @@ func (s *Session) emitOutcome(p *pending) error {
 func (s *Session) settle(tx byte) {
 	w := &s.work
 	w.tx = tx
-	var p *pending
-	if w.used > 0 {
-		p = &w.done[w.used-1]
-	}
-	if tx != 'I' {
-		if w.rollback && tx == 'T' {
-			// ROLLBACK TO SAVEPOINT, or AND CHAIN: what was before is not known.
-			w.doubt(w.settled)
-			w.failed, w.rollback = false, false
+	p := w.newestPending()
+	if tx == 'I' {
+		if w.first >= 0 && (p == nil || p.index >= 0 && p.index != w.settled) {
+			p = s.ended(&expect{index: -1}, "", nil, nil)
 		}
 		if p != nil {
-			p.tx = tx
-			p.letters = append(p.letters, s.server.letters...)
-			s.server.letters = s.server.letters[:0]
+			if w.failed || w.rollback {
+				p.settle(-1, w.kept.since(w.first))
+			} else {
+				p.settle(1, w.undone.since(w.first))
+			}
 		}
-		return
-	}
-	committed, since := int8(1), w.since()
-	mixed := p != nil && p.commits && (w.failed || w.rollback)
-	switch {
-	case mixed || w.failed && w.procs || w.prepared:
-		committed = 0
-	case w.failed || w.rollback:
-		committed, since = -1, w.first
-	case since < 0:
-		committed = 0
-	}
-	if w.first >= 0 && (p == nil || p.index != w.settled && p.index >= 0) {
-		p = s.ended(&expect{index: -1}, "", nil, nil)
-	}
-	s.names.endPortals(w.settled)
-	if p == nil {
+		s.endPortals(w.settled)
 		w.newGroup()
-		return // the letters go to the next outcome
+	} else if tx == 'T' {
+		w.failed, w.rollback = false, false // ROLLBACK TO SAVEPOINT, or a new block
 	}
-	if mixed {
-		p.facts = append(p.facts, event.Fact{Key: "settled", Val: "in part"})
+	if p != nil { // else the letters go to the next outcome
+		p.tx = tx
+		p.letters = append(p.letters, s.server.letters...)
+		s.server.letters = s.server.letters[:0]
 	}
-	p.tx = 'I'
-	if w.first >= 0 {
-		p.committed, p.since = committed, since
-	}
-	p.letters = append(p.letters, s.server.letters...)
-	s.server.letters = s.server.letters[:0]
-	w.newGroup()
 }
 
-func (w *work) newGroup() {
-	w.first, w.unsure, w.after = -1, -1, -1
-	w.failed, w.procs, w.rollback, w.prepared = false, false, false, false
+// newestPending returns the newest pending outcome of something the server
+// worked on, nil if there is none.
+func (w *work) newestPending() *pending {
+	for i := w.used - 1; i >= 0; i-- {
+		if p := &w.done[i]; p.end != event.EndSkipped && p.end != event.EndDiscarded {
+			return p
+		}
+	}
+	return nil
 }
 
 // command follows a command tag.
 func (s *Session) command(e *expect, tag []byte) {
 	w := &s.work
-	w.rollback, w.prepared = false, false
+	w.rollback = false
 	switch string(tag) {
 	case "COMMIT":
 		s.committedHere(e)
-	case "ROLLBACK":
+	case "ROLLBACK": // to a savepoint, perhaps
 		w.rollback = true
-		w.doubt(e.index)
+		w.undone.set(e.index)
 	case "PREPARE TRANSACTION":
-		w.prepared = true
+		w.undone.set(e.index)
+		w.kept.set(e.index)
 	case "DISCARD ALL", "DEALLOCATE ALL":
 		s.names.forget(max(w.settled, e.index))
 	case "DEALLOCATE":
-		if e.typ == 'Q' && e.name != "" {
+		if e.typ == 'Q' && e.name != "" && !s.pendingFor('P', e.name) {
 			delete(s.names.stmts, e.name)
 		} else {
 			s.names.doubt(max(w.settled, e.index))
 		}
 	case "DO", "CALL":
 		s.names.doubt(max(w.settled, e.index))
+		w.kept.set(e.index)
+	case "VACUUM", "ANALYZE", "CLUSTER", "REINDEX", "CREATE INDEX", "DROP INDEX", "ALTER TABLE",
+		"CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE", "CREATE TABLESPACE", "DROP TABLESPACE",
+		"CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION", "ALTER SYSTEM":
+		// In a pipeline these may commit at once, each by itself.
+		if e.typ == 'E' && w.tx == 'I' {
+			w.kept.set(e.index)
+		}
 	}
 }
 
 // committedHere settles the group at a COMMIT that other commands may follow.
 func (s *Session) committedHere(e *expect) {
 	w := &s.work
-	if e.typ == 'Q' {
-		// The statement itself is settled at its end; what came before is now.
-		if w.cur.commits = true; w.first < 0 || w.first == e.index {
-			return
-		}
-		p := w.next()
-		p.index, p.of, p.committed, p.since = -1, w.settled, 1, w.since()
-		if p.since < 0 {
-			p.committed = 0
-		}
-		w.first, w.unsure, w.after = -1, -1, -1
+	if e.typ == 'E' {
+		w.cur.commits = true
 		return
 	}
-	w.cur.commits = true
+	// What came before the Query is settled now; the Query itself at its end,
+	// and if that undoes the rest of it, it is not known as a whole.
+	if since := w.undone.since(w.first); since >= 0 && w.first != e.index {
+		p := w.next()
+		p.index, p.of = -1, w.settled
+		p.settle(1, since)
+	}
+	w.first, w.undone = -1, mark{-1, -1}
+	w.kept.set(e.index)
 }
 
 // appendTag keeps a command tag of the statement at the head.
 func (s *Session) appendTag(tag, frame []byte) {
 	r := &s.work.cur
-	if len(r.tags) < maxTags {
+	if tag = tag[:min(len(tag), maxTag)]; len(r.tags) < maxTags && r.tagBytes+len(tag) <= maxTagBytes {
 		r.tags = append(r.tags, s.tags.string(tag))
+		r.tagBytes += len(tag)
 	} else {
 		r.moreTags = true
 	}
@@ -318,7 +359,7 @@ func (c *tagCache) string(b []byte) string {
 			return s
 		}
 	}
-	s := string(bytes.Clone(b))
+	s := string(b)
 	c.recent[c.next%8] = s
 	c.next++
 	return s

@@ -27,7 +27,8 @@ type expect struct {
 	index    int64  // its entry, -1 if it has none
 	at       int64  // time of admission
 	name     string // Parse, Bind, Describe, Close: the name; Query: what DEALLOCATE names
-	previous *named // Parse, Bind: what the name meant before
+	given    *named // Parse, Bind: what the name was given to mean
+	previous *named // and what it meant before
 	stmt     *named // Bind: the named statement it goes back to
 }
 
@@ -77,9 +78,17 @@ func (q *queue) pop() expect {
 	q.ring[q.head] = expect{}
 	q.head = (q.head + 1) & (len(q.ring) - 1)
 	q.n--
-	if q.n == 0 && len(q.ring) > 64 {
+	if q.n == 0 && len(q.ring) > 8 {
 		q.ring, q.head = nil, 0 // a deep pipeline has ended
 	}
+	return e
+}
+
+// popLast takes the newest expect out.
+func (q *queue) popLast() expect {
+	e := *q.at(q.n - 1)
+	*q.at(q.n - 1) = expect{}
+	q.n--
 	return e
 }
 

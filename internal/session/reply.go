@@ -19,22 +19,25 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 	runs := e.typ == 'Q' || e.typ == 'E'
 	switch typ {
 	case '1':
-		return e.typ == 'P' && s.done(e)
+		return e.typ == 'P' && s.done()
 	case '2':
-		return e.typ == 'B' && s.done(e)
+		return e.typ == 'B' && s.done()
 	case '3':
 		if e.typ != 'C' {
 			return false
 		}
 		s.closed(e)
-		return s.done(e)
+		return s.done()
 	case 't':
+		if e.typ != 'D' || e.portal {
+			return false
+		}
 		s.describedTypes(e, body)
-		return e.typ == 'D'
+		return true
 	case 'n':
-		return e.typ == 'D' && s.done(e)
+		return e.typ == 'D' && s.done()
 	case 'T':
-		return e.typ == 'Q' || e.typ == 'D' && s.done(e)
+		return e.typ == 'Q' || e.typ == 'D' && s.done()
 	case 'D':
 		r.rows++
 		r.bytes += int64(total)
@@ -46,7 +49,7 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 		return runs && s.completed(e, tag, frame)
 	case 's':
 		r.suspend = true
-		return e.typ == 'E' && s.done(e)
+		return e.typ == 'E' && s.done()
 	case 'G', 'H', 'W':
 		s.copy.mode = typ
 		return runs
@@ -63,38 +66,31 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 	return false
 }
 
-// head returns the message that the next reply belongs to: markers of a COPY
-// that never began, and Syncs that it swallowed, are passed over.
+// head returns the message that the next reply belongs to, nil if none is
+// outstanding. Syncs that the server may have swallowed are passed over.
 func (s *Session) head() *expect {
 	for {
 		e := s.queue.first()
-		switch {
-		case e == nil:
-			return nil
-		case e.typ == 'c' && s.copy.mode == 0:
-			d := s.queue.pop()
-			s.discarded(&d)
-		case e.typ == 'S' && e.maybe:
-			s.queue.pop()
-		default:
+		if e == nil || e.typ != 'S' || !e.maybe {
 			return e
 		}
+		s.queue.pop()
+		s.dropCopyEnds()
 	}
 }
 
-// discarded ends the entry of COPY data that the server dropped.
-func (s *Session) discarded(e *expect) {
-	letters := s.server.letters
-	s.server.letters = nil
-	cur := s.work.cur
-	s.work.cur = result{}
-	s.ended(e, event.EndDiscarded, nil, nil)
-	s.server.letters, s.work.cur = letters, cur
+// dropCopyEnds takes the ends of COPY data off the front of the queue. With
+// everything before it answered and no COPY going on, the server ignores it.
+func (s *Session) dropCopyEnds() {
+	for e := s.queue.first(); e != nil && e.typ == 'c'; e = s.queue.first() {
+		d := s.queue.pop()
+		s.dropped(&d, event.EndDiscarded)
+	}
 }
 
-// done ends a message whose reply came, and its entry's outcome if it was the
-// last of it.
-func (s *Session) done(e *expect) bool {
+// done ends the message at the head, whose reply came, and its entry's outcome
+// if it was the last of it.
+func (s *Session) done() bool {
 	done := s.queue.pop()
 	switch {
 	case done.index >= 0 && done.last:
@@ -102,6 +98,7 @@ func (s *Session) done(e *expect) bool {
 	case done.index < 0:
 		s.work.cur.types = s.work.cur.types[:0]
 	}
+	s.dropCopyEnds()
 	return true
 }
 
@@ -120,7 +117,7 @@ func (s *Session) completed(e *expect, tag, frame []byte) bool {
 		s.command(e, tag)
 	}
 	if e.typ == 'E' {
-		return s.done(e)
+		return s.done()
 	}
 	return true
 }
@@ -214,33 +211,22 @@ func (s *Session) describedTypes(e *expect, body []byte) {
 		types = append(types, binary.BigEndian.Uint32(body))
 	}
 	s.work.cur.types = types
-	var st *named
-	switch {
-	case e.unnamed && s.names.stmtKnown && !s.pendingFor('P', ""):
-		st = &s.names.stmt
-	case !e.unnamed:
-		st = s.names.stmts[e.name]
+	if s.pendingFor('P', e.name) {
+		return // the name means something else by now
 	}
-	if st != nil {
+	if st := s.names.statement([]byte(e.name)); st != nil {
 		st.types = append(st.types[:0], types...)
 	}
 }
 
 // readyForQuery ends a Query, a FunctionCall, a Sync or the login.
 func (s *Session) readyForQuery(tx byte, frame []byte) error {
-	for {
-		e := s.queue.first()
-		if e != nil && e.typ == 'c' {
-			d := s.queue.pop()
-			s.discarded(&d)
-			continue
-		}
-		if e == nil || e.typ != 'Q' && e.typ != 'F' && e.typ != 'S' && e.typ != '0' {
-			return s.violate("08P01", "unexpected ReadyForQuery from the server", frame)
-		}
-		break
+	first := s.queue.first()
+	if first == nil || first.typ != 'Q' && first.typ != 'F' && first.typ != 'S' && first.typ != '0' || s.copy.mode != 0 {
+		return s.violate("08P01", "unexpected ReadyForQuery from the server", frame)
 	}
 	e := s.queue.pop()
+	s.dropCopyEnds()
 	switch e.typ {
 	case '0':
 		if err := s.loginEnded("ok", nil, nil); err != nil {
@@ -294,7 +280,9 @@ func (s *Session) failed(frame []byte) error {
 		return s.failedFatally(e, state, frame)
 	}
 	w.failed, w.rollback = true, false
-	w.procs = w.procs || e.procs
+	if e.procs {
+		w.kept.set(e.index)
+	}
 	switch e.typ {
 	case 'Q', 'F':
 		s.copyFailed()
@@ -311,9 +299,10 @@ func (s *Session) failed(frame []byte) error {
 	if e2.stmt != nil && string(state) == "26000" {
 		e2.stmt.unsure = true // SQL dropped it
 	}
-	s.names.undo(&e2)
+	s.undo(&e2)
 	s.ended(&e2, "", state, frame)
 	s.skipRest(e2.index, hadCopy)
+	s.dropCopyEnds()
 	return nil
 }
 
@@ -364,12 +353,13 @@ func (s *Session) skipRest(failed int64, inCopy bool) {
 			return
 		}
 		d := q.pop()
-		s.names.undo(&d)
+		s.undo(&d)
 		switch {
 		case d.typ == 'c':
-			s.discarded(&d)
+			s.dropped(&d, event.EndDiscarded)
+			inCopy = false
 		case d.index >= 0 && d.index != failed && d.last:
-			s.ended(&d, event.EndSkipped, nil, nil)
+			s.dropped(&d, event.EndSkipped)
 		}
 	}
 	s.client.skip = true
@@ -407,16 +397,11 @@ func (s *Session) skipFrom(i int) error {
 		if e.typ == 'S' {
 			continue
 		}
-		s.names.undo(&e)
+		s.undo(&e)
 		q.remove(j)
 		if e.index >= 0 && e.index != told {
 			told = e.index
-			letters := s.server.letters
-			s.server.letters = nil
-			cur := s.work.cur
-			s.work.cur = result{}
-			s.ended(&e, event.EndSkipped, nil, nil)
-			s.server.letters, s.work.cur = letters, cur
+			s.dropped(&e, event.EndSkipped)
 		}
 	}
 	return s.flush()

@@ -183,6 +183,9 @@ func (s *Session) noticed(frame []byte) error {
 	if e := s.queue.first(); e != nil {
 		l.Of = event.Ref(e.index)
 	}
+	if e := s.settings.foreign(); e != "" {
+		l.Facts = append(l.Facts, event.Fact{Key: "encoding", Val: e})
+	}
 	_, err := s.emit(frame)
 	return err
 }
@@ -190,7 +193,7 @@ func (s *Session) noticed(frame []byte) error {
 // parameterChanged keeps what a later reader needs to understand texts.
 func (s *Session) parameterChanged(body []byte) {
 	name, rest, ok := wire.CString(body)
-	if !ok || len(s.work.cur.facts) >= maxFacts {
+	if !ok {
 		return
 	}
 	switch string(name) {
@@ -199,5 +202,10 @@ func (s *Session) parameterChanged(body []byte) {
 		return
 	}
 	val, _, _ := wire.CString(rest)
+	val = val[:min(len(val), maxFact)]
+	s.settings.learn(string(name), string(val))
+	if len(s.work.cur.facts) >= maxFacts {
+		return
+	}
 	s.work.cur.facts = append(s.work.cur.facts, event.Fact{Key: string(name), Val: string(val)})
 }

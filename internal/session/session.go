@@ -97,12 +97,13 @@ type Session struct {
 	client clientSide
 	server serverSide
 
-	queue queue
-	names names
-	copy  copyState
-	work  work
-	tags  tagCache
-	leaf  event.Leaf // the leaf being emitted
+	queue    queue
+	names    names
+	copy     copyState
+	settings settings
+	work     work
+	tags     tagCache
+	leaf     event.Leaf // the leaf being emitted
 }
 
 // New begins a session.

@@ -148,8 +148,11 @@ func (s *Session) copyInEnded(typ byte) error {
 		return err
 	}
 	s.client.letters = s.client.letters[:0]
-	if !s.client.skip {
-		s.queue.push(expect{typ: 'c', index: index, at: s.now})
+	s.queue.push(expect{typ: 'c', index: index, at: s.now})
+	if s.client.skip || s.queue.len() == 1 { // it was sent after an error, or to no COPY
+		d := s.queue.popLast()
+		s.dropped(&d, event.EndDiscarded)
+		return s.flush()
 	}
 	return nil
 }
