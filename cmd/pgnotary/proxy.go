@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -29,6 +30,7 @@ const lazyCommit = 10 * time.Millisecond
 
 // serve runs the proxy until ctx ends or recording fails.
 func serve(ctx context.Context, s *settings, stderr io.Writer) error {
+	spareProcessors()
 	logger, level := newLogger(stderr, &s.Config)
 	p, err := newProxy(s, logger, level)
 	if err != nil {
@@ -222,6 +224,14 @@ func lossBound(mode string) string {
 	}
 	return "no statement that the server saw lacks its record; outcomes of the last " + lazyCommit.String() + " may"
 }
+
+// spareProcessors raises GOMAXPROCS so that some of the runtime's processors
+// are always idle. Otherwise its monitor takes a processor away from every
+// system call of more than 20 µs, which each fdatasync is, and to do so it
+// wakes every 20 µs: that took 15 % of all CPU time. With an idle one it waits
+// 10 ms. pgbench -S with 32 clients, two cores: 62 µs of CPU per statement
+// before, 50 µs after.
+func spareProcessors() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 4) }
 
 // checkFiles warns if the limit of open files is below what the sessions
 // need. The Go runtime has raised the soft limit to the hard one.
