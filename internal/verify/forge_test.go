@@ -235,6 +235,12 @@ func TestOrder(t *testing.T) {
 		{"outcome of another kind", func(e []forgedEntry) []forgedEntry { e[3].Of = ref(1); return e }, "of kind connect"},
 		{"outcome of another session", func(e []forgedEntry) []forgedEntry { e[3].Session, e[3].Seq = 2, 1; return e }, "entry 3: of: refers to entry 2, which is of another session"},
 		{"second outcome", func(e []forgedEntry) []forgedEntry { e[5].Of = ref(2); return e }, "entry 5: of: a second outcome of entry 2"},
+		{"second outcome of a copy's end", func(e []forgedEntry) []forgedEntry {
+			e[5].Kind, e[7].Kind, e[7].Of = event.KindCopy, event.KindCopy, ref(6)
+			e[6].Kind = event.KindOutcome
+			e[6].Of, e[6].Parse = ref(2), 0
+			return e
+		}, "entry 6: of: a second outcome of entry 2"},
 		{"parse of another kind", func(e []forgedEntry) []forgedEntry { e[6].Parse = ref(2); return e }, "entry 6: parse: refers to entry 2, which is of kind query"},
 		{"parse that is later", func(e []forgedEntry) []forgedEntry { e[6].Parse = ref(9); return e }, "not before it"},
 		{"bind of another kind", func(e []forgedEntry) []forgedEntry { e[6].Bind = ref(4); return e }, "entry 6: bind: refers to entry 4, which is of kind parse"},

@@ -174,3 +174,22 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+// TestNoOutcome wants a note about a statement that nothing ended, and none
+// about the end of COPY data that nobody asked for.
+func TestNoOutcome(t *testing.T) {
+	f := forged{entries: goodEntries(t)}
+	f.entries[3].Kind = event.KindNotice
+	f.entries[3].Of = 0
+	r := run(t, f.write(t), Options{Trust: func([]byte) error { return nil }})
+	if !r.OK || len(r.Notes) != 1 || r.Notes[0] != "entry 2: its session ended and it has no outcome" {
+		t.Errorf("findings %+v, notes %q", r.Findings, r.Notes)
+	}
+	f = forged{entries: goodEntries(t)}
+	f.entries[4].Kind, f.entries[4].Of = event.KindCopy, event.Ref(2)
+	f.entries[5].End = event.EndDiscarded
+	f.entries[6].Parse = 0
+	if r := run(t, f.write(t), Options{Trust: func([]byte) error { return nil }}); !r.OK || len(r.Notes) != 0 {
+		t.Errorf("findings %+v, notes %q", r.Findings, r.Notes)
+	}
+}

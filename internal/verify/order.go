@@ -53,8 +53,8 @@ type mark struct {
 type session struct {
 	seq  uint64
 	time int64
-	// open is the statements whose outcome did not come yet, oldest first. The
-	// server answers in order, so an outcome also closes those before it.
+	// open is the statements whose outcome did not come yet, oldest first, which
+	// is the order they mostly come in.
 	open []int64
 }
 
@@ -199,6 +199,9 @@ func (o *order) inSession(e *entry) {
 	}
 	s.seq, s.time = e.seq, e.time
 	if e.kind == event.KindDisconnect {
+		for _, index := range s.open {
+			o.note("entry %d: its session ended and it has no outcome", index)
+		}
 		delete(o.sessions, e.session)
 		if len(o.ended) >= maxCached {
 			clear(o.ended)
@@ -246,14 +249,18 @@ func (o *order) outcome(e *entry) {
 	}
 	for i, index := range s.open {
 		if index == of {
-			s.open = append(s.open[:0], s.open[i+1:]...)
+			copy(s.open[1:i+1], s.open[:i])
+			s.open = s.open[1:]
 			return
 		}
 	}
-	if o.refer(e, "of", e.of, isStatement) {
-		o.findAt(e.index, "of", "a second outcome of entry %d, or one that comes too late", of)
+	// The end of COPY data that nobody wanted has an outcome, and usually none.
+	if kind, ok := o.refer(e, "of", e.of, canHaveOutcome); ok && kind != event.KindCopy {
+		o.findAt(e.index, "of", "a second outcome of entry %d", of)
 	}
 }
+
+func canHaveOutcome(k event.Kind) bool { return isStatement(k) || k == event.KindCopy }
 
 func isStatement(k event.Kind) bool {
 	switch k {
@@ -275,15 +282,16 @@ func holdsParse(k event.Kind) bool {
 func holdsBind(k event.Kind) bool { return k == event.KindBind || k == event.KindExecute }
 
 // refer checks that a reference, if there is one, leads to an earlier entry of
-// the same session and of a fitting kind.
-func (o *order) refer(e *entry, key string, ref int64, fits func(event.Kind) bool) bool {
+// the same session and of a fitting kind. It returns that kind, and ok if
+// there is such an entry.
+func (o *order) refer(e *entry, key string, ref int64, fits func(event.Kind) bool) (k event.Kind, ok bool) {
 	to, ok := event.Index(ref)
 	if !ok {
-		return true
+		return "", false
 	}
 	if to >= e.index {
 		o.findAt(e.index, key, "refers to entry %d, which is not before it", to)
-		return false
+		return "", false
 	}
 	p, err := o.place(e.index, to)
 	switch {
@@ -294,9 +302,9 @@ func (o *order) refer(e *entry, key string, ref int64, fits func(event.Kind) boo
 	case !fits(p.kind):
 		o.findAt(e.index, key, "refers to entry %d, which is of kind %s", to, p.kind)
 	default:
-		return true
+		return p.kind, true
 	}
-	return false
+	return "", false
 }
 
 // place returns what is known of entry to, seen from the later entry at index.
