@@ -153,7 +153,7 @@ func ReadFile(fsys FS, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %d bytes, at most %d expected", name, size, limit)
 	}
 	b := make([]byte, size)
-	if n, err := f.ReadAt(b, 0); err != nil && (err != io.EOF || int64(n) != size) {
+	if n, err := f.ReadAt(b, 0); err != nil && (!errors.Is(err, io.EOF) || int64(n) != size) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return b, nil

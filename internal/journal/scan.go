@@ -98,7 +98,7 @@ func (s *scanner) read(b []byte, off int64) (n int, err error) {
 	if n == len(b) {
 		return n, nil
 	}
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		return n, fmt.Errorf("read %s at byte %d: %w", s.path, off+int64(n), err)
 	}
 	s.size = min(s.size, off+int64(n))

@@ -128,7 +128,7 @@ func (f *file) sync(op Op) error {
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	fault := f.s.begin(op, f.name)
-	if fault.Err == ErrCrashed {
+	if errors.Is(fault.Err, ErrCrashed) {
 		return fault.Err
 	}
 	if fault.Err != nil {
