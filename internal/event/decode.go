@@ -275,41 +275,63 @@ func (d *decoder) session() (id uint64) {
 	return id
 }
 
-// time decodes what AppendTime writes.
+// time decodes what AppendTime writes: 2006-01-02T15:04:05.000000000Z.
 func (d *decoder) time() int64 {
-	s := d.take(len(timeLayout))
+	s := d.take(len("2006-01-02T15:04:05.000000000Z"))
 	if s == nil {
+		return 0
+	}
+	var f fields
+	year, month, day := f.number(s[0:4]), f.number(s[5:7]), f.number(s[8:10])
+	hour, minute, second := f.number(s[11:13]), f.number(s[14:16]), f.number(s[17:19])
+	nano := f.number(s[20:29])
+	if f.bad || s[4] != '-' || s[7] != '-' || s[10] != 'T' || s[13] != ':' || s[16] != ':' || s[19] != '.' || s[29] != 'Z' ||
+		month < 1 || month > 12 || day < 1 || day > daysIn(year, month) || hour > 23 || minute > 59 || second > 59 {
+		d.fail("time")
 		return 0
 	}
 	// Days since 1970-01-01 of a civil date, counted from March in eras of
 	// 400 years: the inverse of what AppendTime does.
-	year, month, day := digits(s[0:4]), digits(s[5:7]), digits(s[8:10])
 	if month <= 2 {
 		year--
 	}
 	era := year / 400
 	yoe, mp := year-era*400, (month+9)%12
 	doe := yoe*365 + yoe/4 - yoe/100 + (153*mp+2)/5 + day - 1
-	days := era*146097 + doe - 719468
-	sec := days*86400 + digits(s[11:13])*3600 + digits(s[14:16])*60 + digits(s[17:19])
-	n := sec*1e9 + digits(s[20:29])
-	// Whatever is not a date, a digit or in range shows when it is written again.
-	var again [len(timeLayout)]byte
-	if string(AppendTime(again[:0], n)) != string(s) {
-		d.fail("time")
-		return 0
+	seconds := (era*146097+doe-719468)*86400 + hour*3600 + minute*60 + second
+	n := seconds*1_000_000_000 + nano
+	// In 1677 and 2262 nanoseconds outgrow 64 bits: then the time is another
+	// when it is written again.
+	if era*400+yoe <= 1677 || era*400+yoe >= 2262 {
+		if again := AppendTime(make([]byte, 0, 30), n); string(again) != string(s) {
+			d.fail("time")
+			return 0
+		}
 	}
 	return n
 }
 
-const timeLayout = "2006-01-02T15:04:05.000000000Z"
+// fields reads numbers of fixed width; bad is set if one has another character.
+type fields struct{ bad bool }
 
-// digits returns the number b spells, and anything if b is not digits.
-func digits(b []byte) (v int64) {
+func (f *fields) number(b []byte) (v int64) {
 	for _, c := range b {
-		v = v*10 + int64(c-'0')
+		if c -= '0'; c > 9 {
+			f.bad = true
+		}
+		v = v*10 + int64(c)
 	}
 	return v
+}
+
+func daysIn(year, month int64) int64 {
+	switch {
+	case month == 2 && (year%4 != 0 || year%100 == 0 && year%400 != 0):
+		return 28
+	case month == 2:
+		return 29
+	}
+	return 30 + (month+month/8)&1
 }
 
 // optString decodes an optional string, which Append leaves out if it is empty.
