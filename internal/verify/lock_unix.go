@@ -4,6 +4,7 @@ package verify
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -13,7 +14,7 @@ import (
 func locked(name string) bool {
 	f, err := os.Open(name)
 	if err != nil {
-		return false
+		return !errors.Is(err, fs.ErrNotExist) // a file of somebody else, perhaps one who writes
 	}
 	defer f.Close() // gives the lock back
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
