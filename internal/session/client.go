@@ -193,6 +193,9 @@ func (s *Session) fromClient(typ byte, in []byte, from, to int) error {
 			if err := s.closeRun(in, from); err != nil {
 				return err
 			}
+			if err := s.copyBroken(); err != nil {
+				return err
+			}
 			r.open(from, s.queue.len(), c.skip)
 		}
 		c.letter(typ)

@@ -15,10 +15,13 @@ func (s *Session) Close(now int64, reason string) error {
 		b.Abort()
 		s.client.stream.blob = nil
 	}
-	if !s.login.done && s.seq > 0 {
+	if !s.login.done && s.login.begun {
 		if err := s.loginEnded("unfinished", nil, nil); err != nil {
 			return err
 		}
+	}
+	if err := s.copyBroken(); err != nil {
+		return err
 	}
 	if s.copy.mode == 'W' {
 		of := s.work.newest
@@ -29,6 +32,7 @@ func (s *Session) Close(now int64, reason string) error {
 			return err
 		}
 	}
+	s.work.splitOff()
 	for told := int64(-1); s.queue.len() > 0; {
 		e := s.queue.pop()
 		if e.index < 0 || e.index == told {

@@ -59,6 +59,7 @@ type work struct {
 
 	undone   mark // what is perhaps rolled back even if the group commits
 	kept     mark // what is perhaps committed even if the group is rolled back
+	split    split
 	failed   bool // an error undoes the group
 	rollback bool // the newest command was ROLLBACK
 
@@ -67,6 +68,10 @@ type work struct {
 	used int
 	lent *[]pending // where done came from
 }
+
+// A split is a group that ended with a COMMIT inside a Query: the admissions
+// from since, -1 for none, to of are committed, whatever more the Query does.
+type split struct{ since, of int64 }
 
 // A mark divides the open group: of the admissions up to upto the group's end
 // does not tell what became of them, of first and those behind it does. Both
@@ -95,7 +100,7 @@ func (m *mark) since(first int64) int64 {
 }
 
 func (w *work) reset() {
-	w.newest, w.settled = -1, -1
+	w.newest, w.settled, w.split.since = -1, -1, -1
 	w.newGroup()
 }
 
@@ -253,6 +258,10 @@ func (s *Session) settle(tx byte) {
 				p.settle(-1, w.kept.since(w.first))
 			} else {
 				p.settle(1, w.undone.since(w.first))
+				if w.split.since >= 0 { // the Query did nothing after its COMMIT
+					p.settle(1, w.split.since)
+					w.split.since = -1
+				}
 			}
 		}
 		s.endPortals(w.settled)
@@ -265,6 +274,7 @@ func (s *Session) settle(tx byte) {
 		p.letters = append(p.letters, s.server.letters...)
 		s.server.letters = s.server.letters[:0]
 	}
+	w.splitOff()
 }
 
 // newestPending returns the newest pending outcome of something the server
@@ -281,6 +291,7 @@ func (w *work) newestPending() *pending {
 // command follows a command tag.
 func (s *Session) command(e *expect, tag []byte) {
 	w := &s.work
+	w.splitOff()
 	w.rollback = false
 	switch string(tag) {
 	case "COMMIT":
@@ -322,12 +333,21 @@ func (s *Session) committedHere(e *expect) {
 	// What came before the Query is settled now; the Query itself at its end,
 	// and if that undoes the rest of it, it is not known as a whole.
 	if since := w.undone.since(w.first); since >= 0 && w.first != e.index {
-		p := w.next()
-		p.index, p.of = -1, w.settled
-		p.settle(1, since)
+		w.split = split{since, w.settled}
 	}
 	w.first, w.undone = -1, mark{-1, -1}
 	w.kept.set(e.index)
+}
+
+// splitOff settles what a COMMIT inside a Query committed, since the outcome
+// of the Query will not do it.
+func (w *work) splitOff() {
+	if w.split.since >= 0 {
+		p := w.next()
+		p.index, p.of = -1, w.split.of
+		p.settle(1, w.split.since)
+		w.split.since = -1
+	}
 }
 
 // appendTag keeps a command tag of the statement at the head.

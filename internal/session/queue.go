@@ -84,14 +84,6 @@ func (q *queue) pop() expect {
 	return e
 }
 
-// popLast takes the newest expect out.
-func (q *queue) popLast() expect {
-	e := *q.at(q.n - 1)
-	*q.at(q.n - 1) = expect{}
-	q.n--
-	return e
-}
-
 // remove takes the expect at position i out.
 func (q *queue) remove(i int) {
 	for ; i > 0; i-- {

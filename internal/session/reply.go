@@ -226,7 +226,6 @@ func (s *Session) readyForQuery(tx byte, frame []byte) error {
 		return s.violate("08P01", "unexpected ReadyForQuery from the server", frame)
 	}
 	e := s.queue.pop()
-	s.dropCopyEnds()
 	switch e.typ {
 	case '0':
 		if err := s.loginEnded("ok", nil, nil); err != nil {
@@ -249,6 +248,7 @@ func (s *Session) readyForQuery(tx byte, frame []byte) error {
 		}
 	}
 	s.settle(tx)
+	s.dropCopyEnds()
 	return nil
 }
 
@@ -272,6 +272,7 @@ func (s *Session) failed(frame []byte) error {
 		}
 	}
 	w := &s.work
+	w.splitOff()
 	e := s.queue.first()
 	if e == nil || fatal {
 		return s.failedFatally(e, state, frame)

@@ -1,7 +1,9 @@
 package session
 
 import (
+	"bytes"
 	"fmt"
+	"math"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/wire"
@@ -92,6 +94,9 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 		if !ok {
 			return n, nil
 		}
+		if typ == 'E' && s.phase == phaseAuth && (length < 8 || length > maxControl) {
+			return len(in), s.oldError(in[n:])
+		}
 		if length < 4 {
 			return n, s.violate("08P01", "the server sent a message with an invalid length", in[n:])
 		}
@@ -120,12 +125,25 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 	return n, nil
 }
 
+// oldError follows an error in the form of protocol 2.0: the letter, a text, a
+// NUL. A postmaster that cannot fork still answers so. All that follows passes.
+func (s *Session) oldError(b []byte) error {
+	s.server.letters = appendLetter(s.server.letters, 'E')
+	s.server.skip = math.MaxInt
+	text, _, _ := wire.CString(b[1:])
+	if len(text) > 4*maxFact {
+		text = text[:4*maxFact]
+	}
+	s.work.cur.facts = append(s.work.cur.facts[:0], event.Fact{Key: "message", Val: string(bytes.TrimSpace(text))})
+	return s.loginEnded("failed", nil, nil)
+}
+
 // putNegotiation has the client told, before or in place of the server's
 // first message, what of its wishes will not come true.
 func (s *Session) putNegotiation(typ byte, frame []byte, at int, put *injection) {
 	if typ == 'v' {
 		*put = injection{at, len(frame), s.negotiated(frame[wire.HeaderLen:])}
-	} else if typ != 'E' && typ != 'N' {
+	} else if typ == 'R' {
 		*put = injection{at, 0, s.negotiated(nil)}
 	}
 }
@@ -151,7 +169,7 @@ func (s *Session) fromServer(typ byte, total int, frame []byte) error {
 			return nil
 		}
 	case 'v':
-		if s.phase == phaseAuth {
+		if s.phase == phaseAuth && total <= maxControl {
 			return nil
 		}
 	case 'E':

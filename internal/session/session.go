@@ -173,6 +173,9 @@ func (s *Session) emitted(index int64, err error) (int64, error) {
 // violate records that a peer broke the protocol and ends the session. at is
 // the offending place, of which up to 64 bytes are kept; nil keeps nothing.
 func (s *Session) violate(code, message string, at []byte) error {
+	if err := s.flush(); err != nil {
+		return err
+	}
 	if s.phase == phaseAuth {
 		at = nil // it might be a password
 	}

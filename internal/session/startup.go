@@ -11,6 +11,7 @@ import (
 
 // login is what is known of start-up and authentication.
 type login struct {
+	begun     bool // the connect entry is emitted
 	done      bool // the first ReadyForQuery came
 	told      bool // the auth entry is emitted
 	asked     bool // the server waits for a p message
@@ -25,6 +26,9 @@ type login struct {
 	version   uint32   // forwarded
 	refused   [][]byte // names of options that were not forwarded
 }
+
+// maxRefused is how many refused options the connect entry names.
+const maxRefused = 4
 
 // Start takes the StartupMessage, its length word included, and returns what
 // to send to the server in its place. The result is valid for ever.
@@ -53,7 +57,6 @@ func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
 	for _, p := range params {
 		if bytes.HasPrefix(p.Name, []byte("_pq_.")) {
 			s.login.refused = append(s.login.refused, bytes.Clone(p.Name))
-			facts = append(facts, event.Fact{Key: "refused_option", Val: string(p.Name)})
 			continue
 		}
 		kept = append(kept, p)
@@ -64,11 +67,18 @@ func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
 		fwd = wire.AppendStartup(nil, s.login.version, kept)
 	}
 
+	for i, name := range s.login.refused { // the value has them all
+		if i == maxRefused {
+			break
+		}
+		facts = append(facts, event.Fact{Key: "refused_option", Val: string(name[:min(len(name), maxFact)])})
+	}
 	l := s.entry(event.KindConnect)
 	l.Who, l.Facts = &s.who, facts
 	if _, err := s.emit(packet); err != nil {
 		return nil, err
 	}
+	s.login.begun = true
 	s.queue.push(expect{typ: '0', index: -1, at: now})
 	return fwd, nil
 }
@@ -78,6 +88,7 @@ func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
 func (s *Session) identify(params []wire.Param, facts []event.Fact) []event.Fact {
 	seen := make(map[string]bool)
 	repeated := false
+	var replication, options, encoding []byte
 	for _, p := range params {
 		switch name := string(p.Name); name {
 		case "user":
@@ -87,19 +98,30 @@ func (s *Session) identify(params []wire.Param, facts []event.Fact) []event.Fact
 		case "application_name":
 			s.who.Application = string(p.Value)
 		case "replication":
-			switch string(bytes.ToLower(p.Value)) {
-			case "", "false", "off", "no", "0", "f", "n", "of": // any other spelling is true, or an error
-			default:
-				facts = append(facts, event.Fact{Key: "replication", Val: string(p.Value)})
-			}
-		case "options", "client_encoding":
-			facts = append(facts, event.Fact{Key: name, Val: string(p.Value)})
+			replication = p.Value
+		case "options":
+			options = p.Value
+		case "client_encoding":
+			encoding = p.Value
 		}
 		repeated = repeated || seen[string(p.Name)]
 		seen[string(p.Name)] = true
 	}
 	if s.who.Database == "" {
 		s.who.Database = s.who.User
+	}
+	switch string(bytes.ToLower(replication)) {
+	case "", "f", "fa", "fal", "fals", "false", "n", "no", "of", "off", "0":
+		replication = nil // any other spelling is true, or an error
+	}
+	for _, f := range []struct {
+		key string
+		val []byte
+		max int
+	}{{"replication", replication, maxFact}, {"options", options, 4 * maxFact}, {"client_encoding", encoding, maxFact}} {
+		if len(f.val) > 0 {
+			facts = append(facts, event.Fact{Key: f.key, Val: string(f.val[:min(len(f.val), f.max)])})
+		}
 	}
 	if repeated {
 		facts = append(facts, event.Fact{Key: "repeated_parameter", Val: "the last one counts"})
@@ -169,9 +191,7 @@ func (s *Session) loginEnded(result string, sqlstate, frame []byte) error {
 		l.Facts = append(l.Facts, event.Fact{Key: "mechanism", Val: lg.mechanism})
 	}
 	l.Facts = append(l.Facts, event.Fact{Key: "result", Val: result})
-	if result == "ok" {
-		l.Facts = append(l.Facts, s.work.cur.facts...) // settings the server told
-	}
+	l.Facts = append(l.Facts, s.work.cur.facts...) // what the server told
 	_, err := s.emit(frame)
 	return err
 }

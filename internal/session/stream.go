@@ -64,11 +64,15 @@ func (s *Session) streamOn(in []byte) (n int, err error) {
 // lets its last byte go.
 func (s *Session) streamed() (n int, err error) {
 	c, st := &s.client, &s.client.stream
+	if err := s.copyBroken(); err != nil {
+		return 0, err
+	}
 	b := st.blob
 	st.blob, st.done = nil, false
 	c.run.open(0, s.queue.len(), c.skip)
 	c.letter(st.typ)
 	s.admit(st.typ, st.head[wire.HeaderLen:])
+	s.queue.at(s.queue.len() - 1).procs = true // not looked for behind the head
 	c.run.facts = removeMalformed(c.run.facts, st.typ)
 	if _, err := s.admission(nil, b); err != nil {
 		return 0, err
@@ -148,13 +152,22 @@ func (s *Session) copyInEnded(typ byte) error {
 		return err
 	}
 	s.client.letters = s.client.letters[:0]
-	s.queue.push(expect{typ: 'c', index: index, at: s.now})
-	if s.client.skip || s.queue.len() == 1 { // it was sent after an error, or to no COPY
-		d := s.queue.popLast()
-		s.dropped(&d, event.EndDiscarded)
+	e := expect{typ: 'c', index: index, at: s.now}
+	if s.client.skip || s.queue.len() == 0 { // it was sent after an error, or to no COPY
+		s.dropped(&e, event.EndDiscarded)
 		return s.flush()
 	}
+	s.queue.push(e)
 	return nil
+}
+
+// copyBroken records COPY data that was sent but never ended: another message
+// came, or the session ends. The server makes nothing of such data.
+func (s *Session) copyBroken() error {
+	if s.copy.in.rows == 0 || s.copy.mode == 'W' {
+		return nil
+	}
+	return s.copyInEnded(0)
 }
 
 // copied emits the entry about what a COPY carried.

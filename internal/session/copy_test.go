@@ -1,0 +1,207 @@
+package session
+
+import (
+	"crypto/sha256"
+	"testing"
+)
+
+func TestCopyIn(t *testing.T) {
+	copyRun := func() []byte { return append(append(parse("", "copy"), bind("", "")...), execute("", 0)...) }
+	runDialogues(t, []dialogueTest{
+		{"simple", []step{
+			client(query("copy t from stdin")),
+			server(copyStart('G')),
+			client(data("1\n"), data("2\n")),
+			client(data("3\n"), copyDone()),
+			server(tag("COPY 3"), ready('I')),
+		}, []string{
+			`query Q`,
+			`copy dc of=2 rows=3 direction:in`,
+			`outcome GCZ of=2 ["COPY 3"] tx=I committed=true`,
+		}},
+		{"extended, Sync swallowed", []step{
+			client(copyRun(), syncMsg()),
+			server(parsed(), bound(), copyStart('G')),
+			client(data("1\n"), copyDone(), syncMsg()),
+			server(tag("COPY 1"), ready('I')),
+			client(query("q")),
+			server(tag("Q"), ready('I')),
+		}, []string{
+			`execute PBES`,
+			`copy dc of=2 rows=1 direction:in`,
+			`outcome 12GCZ of=2 ["COPY 1"] tx=I committed=true`,
+			`query SQ`,
+			`outcome CZ of=5 ["Q"] tx=I committed=true`,
+		}},
+		{"extended, failing before data, Sync effective", []step{
+			client(copyRun(), syncMsg()),
+			server(parsed(), bound(), copyStart('G')),
+			client(data("1\n"), copyDone(), syncMsg()),
+			server(failure("P0001"), ready('I'), ready('I')),
+			client(query("q")),
+			server(tag("Q"), ready('I')),
+		}, []string{
+			`execute PBES`,
+			`copy dc of=2 rows=1 direction:in`,
+			`outcome 12GEZZ of=2 tx=I committed=false P0001`,
+			`outcome of=3 end=discarded`,
+			`query SQ`,
+			`outcome CZ of=6 ["Q"] tx=I committed=true`,
+		}},
+		{"extended, failing on data, Sync swallowed", []step{
+			client(copyRun(), syncMsg()),
+			server(parsed(), bound(), copyStart('G')),
+			client(data("1\n"), copyDone(), syncMsg()),
+			server(failure("22P02"), ready('I')),
+			client(copyRun(), syncMsg()),
+			server(parsed(), bound(), tag("Q"), ready('I')),
+		}, []string{
+			`execute PBES`,
+			`copy dc of=2 rows=1 direction:in`,
+			`outcome 12GEZ of=2 tx=I committed=false 22P02`,
+			`outcome of=3 end=discarded`,
+			`execute SPBES`,
+			`outcome 12CZ of=6 ["Q"] tx=I committed=true`,
+		}},
+		{"failing while the client still sends", []step{
+			client(copyRun()),
+			client(flush()),
+			server(parsed(), bound(), copyStart('G')),
+			client(data("1\n")),
+			server(failure("22P02")),
+			client(data("2\n"), copyDone(), syncMsg()),
+			server(ready('I')),
+		}, []string{
+			`execute PBE`,
+			`outcome 12GE of=2 22P02`,
+			`copy Hdc of=2 rows=2 direction:in`,
+			`outcome of=4 end=discarded`,
+			`settle Z of=2 tx=I committed=false since=2`,
+		}},
+		{"CopyFail", []step{
+			client(query("copy t from stdin")),
+			server(copyStart('G')),
+			client(data("1\n"), copyFail("no")),
+			server(failure("57014"), ready('I')),
+		}, []string{
+			`query Q`,
+			`copy df of=2 rows=1 direction:in client:CopyFail`,
+			`outcome GEZ of=2 tx=I committed=false 57014`,
+			`outcome of=3 end=discarded`,
+		}},
+		{"data when no COPY runs", []step{
+			client(data("1\n"), copyDone()),
+			client(query("a"), data("1\n"), copyDone(), query("b")),
+			server(tag("A"), ready('I'), tag("B"), ready('I')),
+		}, []string{
+			`copy dc rows=1 direction:in`,
+			`outcome of=2 end=discarded`,
+			`query Q`,
+			`copy dc of=4 rows=1 direction:in`,
+			`query Q`,
+			`outcome CZ of=4 ["A"] tx=I committed=true`,
+			`outcome of=5 end=discarded`,
+			`outcome CZ of=6 ["B"] tx=I committed=true`,
+		}},
+		{"data that never ends", []step{
+			client(query("copy t from stdin")),
+			server(copyStart('G')),
+			client(data("1\n")),
+			server(failure("22P02"), ready('I')),
+			client(data("2\n")),
+			client(query("copy t from stdin")),
+			server(copyStart('G')),
+			client(data("3\n"), copyDone()),
+			server(tag("COPY 1"), ready('I')),
+		}, []string{
+			`query Q`,
+			`outcome GEZ of=2 tx=I committed=false 22P02`,
+			`copy d of=2 rows=2 direction:in`,
+			`outcome of=4 end=discarded`,
+			`query Q`,
+			`copy dc of=6 rows=1 direction:in`,
+			`outcome GCZ of=6 ["COPY 1"] tx=I committed=true`,
+		}},
+		{"two in a Query", []step{
+			client(query("copy; copy")),
+			server(copyStart('G')),
+			client(data("1\n"), copyDone()),
+			server(tag("COPY 1"), copyStart('G')),
+			client(data("1\n"), data("2\n"), copyDone()),
+			server(tag("COPY 2"), ready('I')),
+		}, []string{
+			`query Q`,
+			`copy dc of=2 rows=1 direction:in`,
+			`copy dc of=2 rows=2 direction:in`,
+			`outcome GCGCZ of=2 ["COPY 1" "COPY 2"] tx=I committed=true`,
+		}},
+		{"two in a Query, sent ahead, the first failing", []step{
+			client(query("copy; copy"), data("1\n"), copyDone(), data("2\n"), copyDone()),
+			server(copyStart('G'), failure("22P02"), ready('I')),
+		}, []string{
+			`query Q`,
+			`copy dc of=2 rows=1 direction:in`,
+			`copy dc of=2 rows=1 direction:in`,
+			`outcome GEZ of=2 tx=I committed=false 22P02`,
+			`outcome of=3 end=discarded`,
+			`outcome of=4 end=discarded`,
+		}},
+	})
+}
+
+func TestCopyOut(t *testing.T) {
+	runDialogues(t, []dialogueTest{
+		{"simple", []step{
+			client(query("copy t to stdout")),
+			server(copyStart('H'), data("1\n"), data("2\n"), copyDone(), tag("COPY 2"), ready('I')),
+		}, []string{
+			`query Q`,
+			`copy of=2 rows=2 direction:out`,
+			`outcome HdcCZ of=2 ["COPY 2"] tx=I committed=true`,
+		}},
+		{"failing in the middle, then another", []step{
+			client(query("copy t to stdout")),
+			server(copyStart('H'), data("1\n"), failure("22012"), ready('I')),
+			client(query("copy t to stdout")),
+			server(copyStart('H'), data("x"), copyDone(), tag("COPY 1"), ready('I')),
+		}, []string{
+			`query Q`,
+			`outcome HdEZ of=2 tx=I committed=false 22012`,
+			`query Q`,
+			`copy of=4 rows=1 direction:out`,
+			`outcome HdcCZ of=4 ["COPY 1"] tx=I committed=true`,
+		}},
+		{"replication", []step{
+			client(query("START_REPLICATION 0/0")),
+			server(copyStart('W'), data("w1")),
+			client(data("r1")),
+			server(data("w2")),
+			client(data("r2"), copyDone()),
+			server(copyDone(), tag("COPY 0"), tag("START_REPLICATION"), ready('I')),
+			client(query("IDENTIFY_SYSTEM")),
+			server(tag("IDENTIFY_SYSTEM"), ready('I')),
+		}, []string{
+			`query Q`,
+			`replication of=2 rows=2 direction:in`,
+			`replication of=2 rows=2 direction:out`,
+			`outcome WdcCCZ of=2 ["COPY 0" "START_REPLICATION"] tx=I committed=true`,
+			`query dcQ`,
+			`outcome CZ of=6 ["IDENTIFY_SYSTEM"] tx=I committed=true`,
+		}},
+	})
+}
+
+func TestCopyDigest(t *testing.T) {
+	d := loggedIn(t)
+	d.play(client(query("copy")), server(copyStart('G')))
+	whole := append(append(data("one\n"), data("two\n")...), copyDone()...)
+	for i := range whole {
+		if fwd, err := d.feed(true, whole[i:i+1]); err != nil {
+			t.Fatal(err, fwd)
+		}
+	}
+	sum := sha256.Sum256([]byte("one\ntwo\n"))
+	if e := d.log.entries[3]; string(e.value) != string(sum[:]) || e.Bytes != 8 {
+		t.Errorf("copy of %d bytes, digest %x, want 8, %x", e.Bytes, e.value, sum)
+	}
+}
