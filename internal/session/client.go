@@ -446,7 +446,7 @@ func (s *Session) admission(value []byte, b Blob) (int64, error) {
 		l.HasValue, l.Size = true, c.stream.total
 		index, err = s.emitted(s.cfg.Log.EmitBlob(l, b))
 	}
-	if c.letters = c.letters[:0]; cap(c.letters) > 1024 {
+	if c.letters = c.letters[:0]; cap(c.letters) > 128 {
 		c.letters = nil
 	}
 	if err != nil {

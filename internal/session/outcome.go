@@ -200,17 +200,34 @@ func (s *Session) flush() error {
 		err = s.emitOutcome(&w.done[i])
 	}
 	for i := range w.used {
-		w.done[i].value = nil
-		if cap(w.done[i].frames) > 4<<10 {
-			w.done[i].frames = nil
-		}
+		p := &w.done[i]
+		p.value = nil
+		p.clear()
+		p.shrink(4 << 10)
 	}
 	if len(w.done) <= 256 {
 		*w.lent = w.done
 		pendings.Put(w.lent)
 	}
 	w.done, w.lent, w.used = nil, nil, 0
+	w.cur.shrink(128)
+	if cap(s.server.letters) > 128 && len(s.server.letters) == 0 {
+		s.server.letters = nil
+	}
 	return err
+}
+
+// shrink drops the buffers larger than about n bytes if nothing is in them.
+func (r *result) shrink(n int) {
+	if cap(r.frames) > n && len(r.frames) == 0 {
+		r.frames = nil
+	}
+	if cap(r.tags) > n/16 && len(r.tags) == 0 {
+		r.tags = nil
+	}
+	if cap(r.types) > n/4 && len(r.types) == 0 {
+		r.types = nil
+	}
 }
 
 func (s *Session) emitOutcome(p *pending) error {

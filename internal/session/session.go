@@ -162,6 +162,7 @@ func (s *Session) stamp() *event.Leaf {
 }
 
 func (s *Session) emitted(index int64, err error) (int64, error) {
+	s.leaf.Msgs, s.leaf.Tags, s.leaf.Types, s.leaf.Facts = nil, nil, nil, nil
 	if err != nil {
 		s.phase, s.err = phaseDead, err
 		return -1, err
