@@ -7,14 +7,17 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
 const (
 	readBuffer  = 128 << 10
 	eventsAtOne = 256
-	maxUnasked  = 4
-	wakeSlot    = -1 // in the place of a pair's slot: the wake-up descriptor
+	maxUnasked  = 4                       // rounds until the recorder is asked
+	quickCommit = int64(time.Millisecond) // a loop may be busy committing no longer than this
+	askAgain    = 64                      // of so many commits one is made all the same, to see if they are quick now
+	wakeSlot    = -1                      // in the place of a pair's slot: the wake-up descriptor
 )
 
 // A loop serves many pairs on one thread. Everything below the line belongs to
@@ -45,9 +48,13 @@ type loop struct {
 	pairs   int
 	queues  queuePool
 	waiting fifo
-	want    int64   // latest entry waited for
-	wanted  int64   // ... and told to the recorder
-	unasked int     // rounds since the recorder was asked
+	want    int64 // latest entry waited for
+	wanted  int64 // ... and told to the recorder
+	unasked int   // rounds since the recorder was asked
+	asked   int   // times it was asked
+
+	commitTime int64 // of the loop's own commits, about the mean of the last few
+
 	timed   []*pair // those with a deadline, and some that had one
 	swept   int64   // time of the last look at timed
 	again   []*pair // TLS legs that may hold bytes the socket does not tell of
@@ -153,12 +160,24 @@ func (l *loop) run() {
 // ask has the recorder commit what somebody waits for. It is called before the
 // loop waits, so that all statements that are there already share a commit,
 // and at least every few rounds.
+//
+// If commits are quick, the loop makes them itself: what comes meanwhile waits
+// no longer than a commit, and will share the next one.
 func (l *loop) ask() {
 	l.unasked = 0
-	if l.want > l.wanted && l.want >= l.relay.durable.Load() {
-		l.wanted = l.want
-		l.relay.rec.Want(l.want)
+	if l.want <= l.wanted || l.want < l.relay.durable.Load() {
+		return
 	}
+	l.wanted = l.want
+	if l.asked++; l.relay.commit != nil && (l.commitTime < quickCommit || l.asked%askAgain == 0) {
+		start := l.relay.now()
+		if l.relay.commit(l.want) {
+			took := min(l.relay.now()-start, 2*quickCommit) // one slow commit says little
+			l.commitTime += (took - l.commitTime) / 8
+			return
+		}
+	}
+	l.relay.rec.Want(l.want)
 }
 
 // poll returns the number of events in l.events. It first asks without

@@ -260,7 +260,14 @@ func TestPanic(t *testing.T) {
 
 // TestPipelined has statements become durable one by one.
 func TestPipelined(t *testing.T) {
+	for _, inline := range []bool{false, true} {
+		pipelined(t, inline)
+	}
+}
+
+func pipelined(t *testing.T, inline bool) {
 	log := newMemLog(0)
+	log.inline = inline
 	up, conns := scripted(t)
 	g := start(t, Config{Upstream: up}, log)
 	c := dialRig(t, g)
@@ -570,9 +577,9 @@ func TestIdleMemory(t *testing.T) {
 // TestNoAllocation runs statements between bare peers and counts allocations
 // in the whole process.
 func TestNoAllocation(t *testing.T) {
-	for _, mode := range []Mode{BeforeForward, BeforeReply} {
+	for i, mode := range []Mode{BeforeForward, BeforeReply, BeforeForward} {
 		log := newMemLog(0)
-		log.keep = false
+		log.keep, log.inline = false, i == 2
 		up, conns := scripted(t)
 		g := start(t, Config{Upstream: up, Mode: mode}, log)
 		c := dialRig(t, g)

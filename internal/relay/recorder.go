@@ -33,3 +33,12 @@ type Recorder interface {
 	// is called from the committer: it must return at once. Call it before the first Append.
 	Subscribe(f func(durable int64, err error))
 }
+
+// A Committer is a Recorder that can commit on the thread of its caller, which
+// spares waking the committer and being woken by it.
+type Committer interface {
+	// TryCommit returns when the entry at index is durable or recording
+	// failed. It returns false at once if a commit is under way
+	// already. Subscribers are told as by any commit.
+	TryCommit(index int64) bool
+}

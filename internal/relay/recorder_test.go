@@ -21,11 +21,13 @@ type memLog struct {
 	keep    bool   // keep the entries
 	panicOn string // panic at a value with this text
 
+	turn      sync.Mutex // to commit
 	count     atomic.Int64
 	durable   atomic.Int64
 	wants     atomic.Int64
 	delay     time.Duration // of a commit
 	stuck     atomic.Bool   // nothing becomes durable
+	inline    bool          // TryCommit commits
 	wake      chan struct{}
 	subscribe func(int64, error)
 	blobDelay time.Duration
@@ -51,19 +53,34 @@ func (m *memLog) run(stop <-chan struct{}) {
 		if m.stuck.Load() {
 			continue
 		}
-		n := m.count.Load()
-		if n == m.durable.Load() {
-			continue
-		}
-		m.mu.Lock()
-		m.backlog = 0
-		m.mu.Unlock()
-		if m.delay > 0 {
-			time.Sleep(m.delay)
-		}
-		m.durable.Store(n)
-		m.subscribe(n, nil)
+		m.turn.Lock()
+		m.commit()
+		m.turn.Unlock()
 	}
+}
+
+func (m *memLog) commit() {
+	n := m.count.Load()
+	if n == m.durable.Load() {
+		return
+	}
+	m.mu.Lock()
+	m.backlog = 0
+	m.mu.Unlock()
+	if m.delay > 0 {
+		time.Sleep(m.delay)
+	}
+	m.durable.Store(n)
+	m.subscribe(n, nil)
+}
+
+func (m *memLog) TryCommit(int64) bool {
+	if !m.inline || m.stuck.Load() || !m.turn.TryLock() {
+		return false
+	}
+	defer m.turn.Unlock()
+	m.commit()
+	return true
 }
 
 func (m *memLog) Append(leaf, value []byte) (int64, error) {

@@ -126,6 +126,7 @@ type Relay struct {
 	cancels cancelTable
 	limits  struct{ refusal, cancel limiter } // of entries a stranger can cause
 
+	commit  func(int64) bool      // the recorder's TryCommit; nil if it has none
 	durable atomic.Int64          // count of durable entries, as last heard
 	failed  atomic.Pointer[error] // recording ended for good
 
@@ -154,6 +155,9 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 	r.limits.refusal.perSecond = 100
 	r.limits.cancel.perSecond = 10
 	r.durable.Store(rec.Durable())
+	if c, ok := rec.(Committer); ok {
+		r.commit = c.TryCommit
+	}
 	ln, err := listen(cfg.Listen)
 	if err != nil {
 		return nil, err

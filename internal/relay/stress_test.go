@@ -24,9 +24,14 @@ import (
 // and then looks whether each session's record is whole.
 func TestMany(t *testing.T) {
 	pg := pgtest.Start(t, pgserver.Options{TLS: true, Settings: map[string]string{"max_connections": "200"}})
-	for _, mode := range []Mode{BeforeForward, BeforeReply, Async} {
-		t.Run(fmt.Sprint(mode), func(t *testing.T) {
+	for _, tt := range []struct {
+		mode   Mode
+		inline bool // loops commit
+	}{{BeforeForward, false}, {BeforeForward, true}, {BeforeReply, false}, {BeforeReply, true}, {Async, false}} {
+		mode := tt.mode
+		t.Run(fmt.Sprint(mode, tt.inline), func(t *testing.T) {
 			log := newMemLog(time.Millisecond)
+			log.inline = tt.inline
 			log.blobDelay = time.Millisecond
 			g := start(t, Config{Upstream: pg.Addr(), Mode: mode, Loops: 2, TLS: testCertificate(t),
 				UpstreamTLS: &tls.Config{InsecureSkipVerify: true}}, log)
