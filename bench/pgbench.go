@@ -66,8 +66,10 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	if err != nil {
 		return s, err
 	}
-	args := append([]string{"-n", "-h", t.host(), "-p", t.port(), "-U", "postgres", "-c", strconv.Itoa(w.clients),
-		"-j", strconv.Itoa(min(w.clients, 2)), "-T", strconv.Itoa(int(d.Seconds()))}, w.args...)
+	args := append([]string{
+		"-n", "-h", t.host(), "-p", t.port(), "-U", "postgres", "-c", strconv.Itoa(w.clients),
+		"-j", strconv.Itoa(min(w.clients, 2)), "-T", strconv.Itoa(int(d.Seconds())),
+	}, w.args...)
 	prefix := filepath.Join(dir, "transactions")
 	if w.clients == 1 {
 		args = append(args, "-l", "--log-prefix", prefix)

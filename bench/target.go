@@ -69,7 +69,9 @@ func newField(ctx context.Context, dir string, o *options) (*field, error) {
 		name  string
 		start func(context.Context, *target) error
 	}{
-		{"direct", f.direct}, {"haproxy", f.haproxy}, {"pgbouncer", f.pgbouncer},
+		{"direct", f.direct},
+		{"haproxy", f.haproxy},
+		{"pgbouncer", f.pgbouncer},
 		{"pgaudit", func(ctx context.Context, t *target) error { return f.pgaudit(ctx, t, o.scale) }},
 	}
 	for _, mode := range modes {

@@ -147,8 +147,11 @@ func TestExtra(t *testing.T) {
 	}{
 		{"leaf", Extra{Leaf: []byte("d")}, `{"leaf":"ZA=="}`},
 		{"empty leaf", Extra{}, `{"leaf":""}`},
-		{"empty value", Extra{Leaf: []byte("d"), HasValue: true},
-			`{"leaf":"ZA==","value":"","salt":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`},
+		{
+			"empty value",
+			Extra{Leaf: []byte("d"), HasValue: true},
+			`{"leaf":"ZA==","value":"","salt":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}`,
+		},
 	} {
 		b, err := tt.e.Format()
 		if err != nil || string(b) != tt.want {

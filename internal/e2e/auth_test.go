@@ -38,9 +38,16 @@ func TestAuthentication(t *testing.T) {
 	n := start(t, s.Addr(), "--tls-cert", cert, "--tls-key", key)
 	for _, ssl := range []string{"sslmode=disable", "sslmode=require", "sslmode=verify-full sslrootcert=" + ca} {
 		for _, tt := range []struct{ user, password string }{
-			{"u_trust", ""}, {"u_password", "sesame-password"}, {"u_md5", "sesame-md5"}, {"u_scram", "sesame-scram"},
-			{"u_password", "wrong-password"}, {"u_md5", "wrong-password"}, {"u_scram", "wrong-password"}, {"u_scram", ""},
-			{"u_reject", "sesame-password"}, {"missing", "sesame-password"},
+			{"u_trust", ""},
+			{"u_password", "sesame-password"},
+			{"u_md5", "sesame-md5"},
+			{"u_scram", "sesame-scram"},
+			{"u_password", "wrong-password"},
+			{"u_md5", "wrong-password"},
+			{"u_scram", "wrong-password"},
+			{"u_scram", ""},
+			{"u_reject", "sesame-password"},
+			{"missing", "sesame-password"},
 		} {
 			name := strings.Fields(ssl)[0] + "/" + tt.user + "/" + tt.password
 			t.Run(name, func(t *testing.T) {

@@ -64,8 +64,10 @@ func TestPutCommitment(t *testing.T) {
 
 func TestStringsAreBounded(t *testing.T) {
 	long := strings.Repeat("\x00", 1<<20)
-	l := Leaf{Kind: KindConnect, Who: &Who{User: long, Database: long, Application: long, Client: long}, SQLState: long,
-		Msgs: []byte(strings.Repeat("S", 1<<20)), Facts: []Fact{{long, long}}}
+	l := Leaf{
+		Kind: KindConnect, Who: &Who{User: long, Database: long, Application: long, Client: long}, SQLState: long,
+		Msgs: []byte(strings.Repeat("S", 1<<20)), Facts: []Fact{{long, long}},
+	}
 	if b := l.Append(nil); len(b) > MaxLeaf {
 		t.Errorf("leaf is %d bytes, want at most %d", len(b), MaxLeaf)
 	} else if _, err := Parse(b); err != nil {
@@ -136,8 +138,10 @@ func TestSkimDoesNotAllocate(t *testing.T) {
 }
 
 func TestParseTimeIsRFC3339(t *testing.T) {
-	for _, n := range []int64{0, -1, 1, math.MaxInt64, math.MinInt64, math.MaxInt64 - 854775807, math.MaxInt64 - 854775808,
-		math.MinInt64 + 854775807, math.MinInt64 + 854775808, math.MinInt64 + 854775809, 951782400e9, 951868800e9 - 1, 4107542400e9} {
+	for _, n := range []int64{
+		0, -1, 1, math.MaxInt64, math.MinInt64, math.MaxInt64 - 854775807, math.MaxInt64 - 854775808,
+		math.MinInt64 + 854775807, math.MinInt64 + 854775808, math.MinInt64 + 854775809, 951782400e9, 951868800e9 - 1, 4107542400e9,
+	} {
 		l := Leaf{Time: n, Kind: KindStart}
 		if got, err := Parse(l.Append(nil)); err != nil || got.Time != n {
 			t.Errorf("Parse of time %d = %d, %v", n, got.Time, err)

@@ -56,7 +56,6 @@ type Server struct {
 	CertFile  string // the server's own certificate, with TLS only, as are CAFile and KeyFile
 	KeyFile   string
 
-	env  []string
 	proc *process
 	who  *account
 }

@@ -68,8 +68,10 @@ func fatalOf(v *session.Violation) []byte {
 // session came to be. at is up to 64 bytes at the place of the offence, nil
 // for none; suppressed is how many such entries were left out before.
 func (r *Relay) recordViolation(id uint64, client, reason, code string, at []byte, suppressed int64) {
-	l := event.Leaf{Time: r.now(), Kind: event.KindViolation, Who: &event.Who{Client: client},
-		Facts: []event.Fact{{Key: "reason", Val: reason}}}
+	l := event.Leaf{
+		Time: r.now(), Kind: event.KindViolation, Who: &event.Who{Client: client},
+		Facts: []event.Fact{{Key: "reason", Val: reason}},
+	}
 	if code != "" {
 		l.Facts = append(l.Facts, event.Fact{Key: "code", Val: code})
 	}

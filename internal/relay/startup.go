@@ -85,8 +85,10 @@ func (s *starter) run() {
 }
 
 func tooMany() *refusal {
-	return &refusal{why: RefusedLimit, code: "53300", message: "too many connections are logging in",
-		hint: "Try again, or raise max-unauthenticated of pgnotary."}
+	return &refusal{
+		why: RefusedLimit, code: "53300", message: "too many connections are logging in",
+		hint: "Try again, or raise max-unauthenticated of pgnotary.",
+	}
 }
 
 // serve negotiates and then does what the client asks for.
@@ -167,8 +169,10 @@ func (s *starter) readFailed(err error, at []byte) error {
 		return shuttingDown()
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return &refusal{why: RefusedTimeout, code: "57014", at: at,
-			message: fmt.Sprintf("no start-up packet within %v", s.relay.cfg.FirstPacketTimeout)}
+		return &refusal{
+			why: RefusedTimeout, code: "57014", at: at,
+			message: fmt.Sprintf("no start-up packet within %v", s.relay.cfg.FirstPacketTimeout),
+		}
 	}
 	return &refusal{why: RefusedProtocol, code: "08P01", message: "connection ended within the start-up packet", at: at, silent: true}
 }
@@ -249,11 +253,15 @@ func checkVersion(version uint32, packet []byte) error {
 	case major == 3:
 		return nil
 	case major < 3:
-		return &refusal{why: RefusedProtocol, code: "0A000", at: packet, v2: true,
-			message: fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2", major, wire.Minor(version))}
+		return &refusal{
+			why: RefusedProtocol, code: "0A000", at: packet, v2: true,
+			message: fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2", major, wire.Minor(version)),
+		}
 	default:
-		return &refusal{why: RefusedProtocol, code: "0A000", at: packet,
-			message: fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2", major, wire.Minor(version))}
+		return &refusal{
+			why: RefusedProtocol, code: "0A000", at: packet,
+			message: fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2", major, wire.Minor(version)),
+		}
 	}
 }
 
@@ -282,8 +290,10 @@ func (s *starter) open(packet []byte, handedOver *bool) error {
 	}
 	defer r.metrics.SessionsOpen.Add(-1) // undone below
 	if r.metrics.SessionsOpen.Add(1) > int64(r.cfg.MaxSessions) {
-		return &refusal{why: RefusedLimit, code: "53300", message: "too many sessions", at: nil,
-			hint: "Close sessions, or raise max-sessions of pgnotary."}
+		return &refusal{
+			why: RefusedLimit, code: "53300", message: "too many sessions", at: nil,
+			hint: "Close sessions, or raise max-sessions of pgnotary.",
+		}
 	}
 	p := &pair{relay: r, id: newID(), addr: s.client, connect: -1}
 	p.sess = session.New(session.Config{ID: p.id, Client: s.client, Facts: s.facts, Log: p})

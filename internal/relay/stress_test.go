@@ -33,8 +33,10 @@ func TestMany(t *testing.T) {
 			log := newMemLog(time.Millisecond)
 			log.inline = tt.inline
 			log.blobDelay = time.Millisecond
-			g := start(t, Config{Upstream: pg.Addr(), Mode: mode, Loops: 2, TLS: testCertificate(t),
-				UpstreamTLS: &tls.Config{InsecureSkipVerify: true}}, log)
+			g := start(t, Config{
+				Upstream: pg.Addr(), Mode: mode, Loops: 2, TLS: testCertificate(t),
+				UpstreamTLS: &tls.Config{InsecureSkipVerify: true},
+			}, log)
 			var wg sync.WaitGroup
 			for i := range 16 {
 				wg.Go(func() {

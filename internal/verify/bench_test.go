@@ -20,8 +20,10 @@ func BenchmarkDir(b *testing.B) {
 	var last int64
 	for i := range pairs {
 		q := l.add(event.Leaf{Session: 1, Kind: event.KindQuery, Who: alice, Msgs: []byte("Q")}, value)
-		last = l.add(event.Leaf{Session: 1, Kind: event.KindOutcome, Of: event.Ref(q), Msgs: []byte("TDCZ"), Tags: []string{"SELECT 1"},
-			Rows: 1, Bytes: 20, Micros: 180, Tx: 'I', Committed: 1}, nil)
+		last = l.add(event.Leaf{
+			Session: 1, Kind: event.KindOutcome, Of: event.Ref(q), Msgs: []byte("TDCZ"), Tags: []string{"SELECT 1"},
+			Rows: 1, Bytes: 20, Micros: 180, Tx: 'I', Committed: 1,
+		}, nil)
 		if i%5000 == 0 {
 			l.commit(last)
 		}
