@@ -130,6 +130,10 @@ func (l *Ledger) found() (info []byte, err error) {
 	if info, err = i.encode(); err != nil {
 		return nil, err
 	}
+	// If we die before this: as below. From log.json on, a checkpoint exists.
+	if err := l.foundCheckpoint(string(key), i.Origin); err != nil {
+		return nil, err
+	}
 	// If we die before this: the next start uses the key. Behind it: the log
 	// exists and is empty.
 	if err := durable.WriteFile(l.cfg.FS, l.path("log.json"), info, 0o600); err != nil {
@@ -137,6 +141,19 @@ func (l *Ledger) found() (info []byte, err error) {
 	}
 	l.cfg.Logger.Info("made a new log", slog.String("data", l.cfg.Dir), slog.String("origin", i.Origin), slog.String("vkey", vkey))
 	return info, nil
+}
+
+// foundCheckpoint signs the empty log.
+func (l *Ledger) foundCheckpoint(key, origin string) error {
+	signer, err := checkpoint.NewSigner(key)
+	if err != nil {
+		return err
+	}
+	signed, err := checkpoint.Sign(signer, origin, 0, sha256.Sum256(nil))
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(l.cfg.FS, l.path("checkpoint"), signed, 0o600)
 }
 
 // defaultOrigin returns a name no other log has: pgnotary/HOST/8 random hex digits.

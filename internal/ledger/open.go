@@ -111,13 +111,15 @@ func (l *Ledger) open() error {
 	return l.begin(st, digest)
 }
 
-// lastCheckpoint returns the checkpoint this log signed last, of size 0 if
-// there is none.
+// lastCheckpoint returns the checkpoint this log signed last. There always is
+// one, since a log is founded with one over nothing: without it, a journal that
+// was cut could not be told from one that is whole.
 func (l *Ledger) lastCheckpoint() (checkpoint.Checkpoint, error) {
 	name := l.path("checkpoint")
 	b, err := durable.ReadFile(l.cfg.FS, name, checkpoint.MaxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return checkpoint.Checkpoint{Root: sha256.Sum256(nil)}, nil
+		return checkpoint.Checkpoint{}, fmt.Errorf("%w: %s is missing, and with it what the log promised: put it back",
+			ErrRolledBack, name)
 	} else if err != nil {
 		return checkpoint.Checkpoint{}, fmt.Errorf("read checkpoint: %w", err)
 	}

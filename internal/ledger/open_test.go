@@ -89,7 +89,12 @@ func TestOpenRefuses(t *testing.T) {
 		want string // part of the error; "" for none
 	}{
 		{"nothing", func(*testing.T, *faultfs.FS) {}, ""},
-		{"checkpoint gone", func(t *testing.T, s *faultfs.FS) { remove(t, s, "/d/checkpoint") }, ""},
+		{"checkpoint gone", func(t *testing.T, s *faultfs.FS) { remove(t, s, "/d/checkpoint") }, "checkpoint is missing"},
+		{"checkpoint and journal gone", func(t *testing.T, s *faultfs.FS) {
+			remove(t, s, "/d/checkpoint")
+			remove(t, s, last)
+			remove(t, s, "/d/journal/"+journal.FileName(0))
+		}, "checkpoint is missing"},
 		{"checkpoint altered", func(t *testing.T, s *faultfs.FS) {
 			edit(t, s, "/d/checkpoint", func(b []byte) []byte { return bytes.Replace(b, []byte("\n302\n"), []byte("\n301\n"), 1) })
 		}, "has been altered"},
@@ -150,7 +155,7 @@ func TestOpenRefuses(t *testing.T) {
 				checkLog(t, s, "/d")
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), tt.want) {
+			if tt.want == "" && tt.name == "nothing" || err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Open = %v, want an error with %q", err, tt.want)
 			}
 			if locked, _ := s.Locked("/d/LOCK"); locked {
