@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -21,7 +22,7 @@ func idle(t *target, sessions int) (perSession float64, err error) {
 		for _, c := range conns {
 			err = errors.Join(err, c.Close())
 		}
-		time.Sleep(500 * time.Millisecond) // let the server's processes end
+		err = errors.Join(err, waitForSessions(t))
 	}()
 	for i := range sessions {
 		c, err := pgraw.Login(t.addr, "postgres", "postgres", "")
@@ -36,4 +37,27 @@ func idle(t *target, sessions int) (perSession float64, err error) {
 	time.Sleep(3 * time.Second)
 	after, err := memory(pid, "VmRSS")
 	return float64(after-before) / float64(sessions), err
+}
+
+// waitForSessions waits until the server has ended the sessions, so that the
+// next target finds it as this one did. PgBouncer keeps them for a second.
+func waitForSessions(t *target) error {
+	c, err := pgraw.Login(t.server.Addr(), "postgres", "postgres", "")
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for range 300 {
+		ms, err := c.Query("SELECT count(*) < 20 FROM pg_stat_activity WHERE backend_type = 'client backend'")
+		if err != nil {
+			return err
+		}
+		for _, m := range ms {
+			if m.Type == 'D' && bytes.HasSuffix(m.Body, []byte("t")) {
+				return nil
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return errors.New("the server's sessions do not end")
 }

@@ -72,8 +72,10 @@ func (r *copyResult) of(name string, get func(copySample) float64) float64 {
 func (r *report) print() error {
 	fmt.Fprintf(r.out, "# pgnotary bench\n\n%s UTC, %d cores, %s, rounds of %v: %d, medians\n", r.started.UTC().Format("2006-01-02 15:04"),
 		runtime.NumCPU(), runtime.Version(), r.options.seconds, r.options.rounds)
-	fmt.Fprintf(r.out, "\nfdatasync of 4000 bytes here, during this run: p50 %.0f µs, p99 %.0f µs (n=%d)\n",
-		micros(quantile(r.syncs, 0.5)), micros(quantile(r.syncs, 0.99)), len(r.syncs))
+	if len(r.syncs) > 0 {
+		fmt.Fprintf(r.out, "\nfdatasync of 4000 bytes here, during this run: p50 %.0f µs, p99 %.0f µs (n=%d)\n",
+			micros(quantile(r.syncs, 0.5)), micros(quantile(r.syncs, 0.99)), len(r.syncs))
+	}
 	for _, t := range r.missing {
 		fmt.Fprintf(r.out, "\nMISSING: %s: %s\n", t.name, t.missing)
 	}

@@ -176,6 +176,7 @@ pool_mode = session
 max_client_conn = 2000
 default_pool_size = 1100
 server_reset_query = DISCARD ALL
+server_idle_timeout = 1
 ignore_startup_parameters = extra_float_digits
 log_connections = 0
 log_disconnections = 0
