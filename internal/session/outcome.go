@@ -314,7 +314,7 @@ func (s *Session) command(e *expect, tag []byte) {
 	case "COMMIT":
 		s.committedHere(e)
 	case "ROLLBACK": // to a savepoint, perhaps
-		w.rollback = true
+		w.failed, w.rollback = false, true
 		w.undone.set(e.index)
 	case "PREPARE TRANSACTION":
 		w.undone.set(e.index)
@@ -352,7 +352,7 @@ func (s *Session) committedHere(e *expect) {
 	if since := w.undone.since(w.first); since >= 0 && w.first != e.index {
 		w.split = split{since, w.settled}
 	}
-	w.first, w.undone = -1, mark{-1, -1}
+	w.first = -1
 	w.kept.set(e.index)
 }
 

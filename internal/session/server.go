@@ -117,6 +117,7 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 		}
 		v.out = false
 		if err := s.fromServer(typ, total, in[n:n+looked]); err != nil {
+			v.letters = v.letters[:max(0, len(v.letters)-1)] // it does not pass
 			return n, err
 		}
 		n += looked
