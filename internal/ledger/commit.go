@@ -16,16 +16,15 @@ import (
 func (l *Ledger) run() {
 	defer close(l.done)
 	for {
-		b := l.take()
-		if b == nil {
+		l.turn.Lock()
+		more := l.commitNext(false)
+		l.turn.Unlock()
+		if !more && !l.sleep() {
 			break
 		}
-		if err := l.commit(b); err != nil {
-			l.fail(err)
-			break
-		}
-		l.recycle(b)
 	}
+	l.turn.Lock() // wait for a TryCommit that took the last batch
+	l.turn.Unlock()
 	l.mu.Lock()
 	err, subs := l.failed, l.subs
 	l.mu.Unlock()
@@ -37,41 +36,82 @@ func (l *Ledger) run() {
 	}
 }
 
-// take returns the next batch to commit. It sleeps while there is none that
-// is wanted, and returns nil when there will be no more.
-func (l *Ledger) take() *batch {
-	for {
-		if b, end := l.tryTake(); b != nil || end {
-			return b
-		}
-		// Whoever has news stores it first and looks at idle then; so either
-		// they see idle, or we see the news.
-		l.idle.Store(true)
-		if b, end := l.tryTake(); b != nil || end {
-			if !l.idle.CompareAndSwap(true, false) {
-				<-l.wake // somebody woke us all the same
-			}
-			return b
-		}
-		<-l.wake
+// TryCommit makes the entry at index durable on the caller's thread, and all
+// that are queued with it: that spares waking the committer and being woken by
+// it. It returns when they are, or when recording failed, which subscribers
+// are told of as ever. It returns false at once, and has done nothing, if a
+// commit is under way; the entry then wants a Want.
+func (l *Ledger) TryCommit(index int64) bool {
+	if !l.turn.TryLock() {
+		return false
 	}
+	defer l.turn.Unlock()
+	for l.durable.Load() <= index && l.commitNext(true) {
+	}
+	return true
 }
 
-func (l *Ledger) tryTake() (b *batch, end bool) {
+// commitNext commits the next batch: one that is wanted, or any. It returns
+// false if there is none, or the commit failed. Called with turn held.
+func (l *Ledger) commitNext(any bool) bool {
+	b := l.take(any)
+	if b == nil {
+		return false
+	}
+	if err := l.commit(b); err != nil {
+		l.fail(err)
+		return false
+	}
+	l.recycle(b)
+	return true
+}
+
+// sleep waits until there may be something for the committer. It returns
+// false if there will be nothing more.
+func (l *Ledger) sleep() bool {
+	// Whoever has news stores it first and looks at idle then; so either
+	// they see idle, or we see the news.
+	l.idle.Store(true)
+	if wanted, end := l.due(); wanted || end {
+		if !l.idle.CompareAndSwap(true, false) {
+			<-l.wake // somebody woke us all the same
+		}
+		return !end
+	}
+	<-l.wake
+	_, end := l.due()
+	return !end
+}
+
+// due reports whether a batch is to be committed now, and whether there will
+// be none any more.
+func (l *Ledger) due() (wanted, end bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.failed != nil:
-		return nil, true
+		return false, true
+	case len(l.full) > 0, l.fill != nil && (l.closing || l.wanted.Load() > l.fill.first):
+		return true, false
+	}
+	return false, l.closing
+}
+
+// take returns the batch to commit next: the oldest that is full, else the
+// one that is filling if it is wanted, or if any will do. It returns nil if
+// there is none, or recording has ended.
+func (l *Ledger) take(any bool) (b *batch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.failed != nil:
 	case len(l.full) > 0:
 		b = l.full[0]
 		l.full = append(l.full[:0], l.full[1:]...)
-		return b, false
-	case l.fill != nil && (l.closing || l.wanted.Load() > l.fill.first):
+	case l.fill != nil && (any || l.closing || l.wanted.Load() > l.fill.first):
 		b, l.fill = l.fill, nil
-		return b, false
 	}
-	return nil, l.closing
+	return b
 }
 
 // recycle keeps the memory of a batch. Two are in use at any time; larger

@@ -95,7 +95,8 @@ type Ledger struct {
 	durable atomic.Int64
 	backlog atomic.Int64
 
-	// The committer's own: between Open and Close only its goroutine uses them.
+	// Guarded by turn, which whoever commits holds: the committer, or TryCommit.
+	turn     sync.Mutex
 	w        *journal.Writer
 	tree     *tree.Builder
 	cursor   journal.Cursor // its Seed is that of the current bundle
