@@ -39,7 +39,8 @@ const (
 // nesting says where in containers a value is.
 type nesting struct {
 	depth int
-	limit int // bytes the whole text may have
+	limit int                 // bytes the whole text may have
+	text  func([]byte) string // decodes what is text in the client's encoding
 }
 
 func (n nesting) deeper() nesting {
@@ -47,19 +48,25 @@ func (n nesting) deeper() nesting {
 	return n
 }
 
-// Text returns the text form of a value that is not NULL: valid UTF-8, times
-// with zone in UTC.
+// Text returns the text form of a value that is not NULL, and came from a
+// client that talks UTF-8: valid UTF-8, times with zone in UTC.
 func Text(oid uint32, format int16, raw []byte) string {
+	return TextFrom(validText, oid, format, raw)
+}
+
+// TextFrom is Text for a client with another encoding, which decode turns into
+// valid UTF-8.
+func TextFrom(decode func([]byte) string, oid uint32, format int16, raw []byte) string {
 	switch format {
 	case FormatText:
-		return validText(raw)
+		return decode(raw)
 	case FormatBinary:
 		switch oid {
 		case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString:
-			return validText(raw)
+			return decode(raw)
 		}
 		buf := make([]byte, 0, 64)
-		if out, ok := appendBinary(buf, oid, raw, nesting{limit: maxGrowth*len(raw) + 1<<20}); ok {
+		if out, ok := appendBinary(buf, oid, raw, nesting{limit: maxGrowth*len(raw) + 1<<20, text: decode}); ok {
 			return validText(out)
 		}
 	}

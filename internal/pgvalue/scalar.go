@@ -69,10 +69,10 @@ func appendBinary(dst []byte, oid uint32, b []byte, in nesting) (out []byte, ok 
 	start := len(dst)
 	switch oid {
 	case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString:
-		return append(dst, b...), true
+		return append(dst, in.text(b)...), true
 	case oidJSONB, oidJSONPath:
 		if len(b) > 0 && b[0] == 1 {
-			return append(dst, b[1:]...), true
+			return append(dst, in.text(b[1:])...), true
 		}
 	case oidBytea:
 		return appendHex(dst, b), true

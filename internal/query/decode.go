@@ -1,9 +1,9 @@
 package query
 
 import (
+	"bytes"
 	"fmt"
 	"iter"
-	"strings"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
@@ -49,6 +49,7 @@ func newDecoder(src source) *decoder {
 type ref struct {
 	ok          bool // its value is there
 	value       []byte
+	charset     *charset
 	parse       int64 // reference to the Parse it goes back to, itself
 	types       []uint32
 	hasParse    bool
@@ -58,9 +59,18 @@ type ref struct {
 	typesSought bool
 }
 
-// decodeText turns text as it came over the wire into UTF-8, replacing what
-// is not. Which encoding the client had chosen is not looked at yet.
-func decodeText(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD") }
+// charset returns the encoding that a fact names; without one it is UTF-8.
+func (v *view) charset() *charset {
+	if !bytes.Contains(v.facts, []byte(`"`+encodingFact+`":`)) {
+		return nil
+	}
+	for _, f := range factList(v.facts) {
+		if f.Key == encodingFact {
+			return charsetOf(f.Val)
+		}
+	}
+	return nil
+}
 
 // name returns b, unescaped, as a string that is kept only once.
 func (d *decoder) name(b []byte) string {
@@ -103,13 +113,13 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 		if err := v.scan(e.Leaf); err != nil {
 			return nil, fmt.Errorf("read entry %d: %w", i, err)
 		}
-		r = &ref{parse: v.parse, types: typeList(v.types)}
+		r = &ref{charset: v.charset(), parse: v.parse, types: typeList(v.types)}
 		r.value, r.ok = d.value(&e)
 		if body, found := findFrame(r.value, 'P'); found {
 			r.hasParse = true
 			r.parsed, r.ok = decodeParse(body)
 			r.malformed, r.ok = !r.ok, true
-			r.text = decodeText(r.parsed.text)
+			r.text = r.charset.text(r.parsed.text)
 		}
 	}
 	if size := len(r.value) + len(r.text); size <= maxRefs {
@@ -169,16 +179,17 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 	s.Facts = factList(v.facts)
 	value, ok := d.value(e)
 	s.Unavailable = !ok
+	cs := v.charset()
 	switch v.kind {
 	case event.KindQuery:
-		d.query(s, value)
+		s.query(value, cs)
 	case event.KindParse, event.KindBind, event.KindExecute:
-		return d.extended(s, value, v)
+		return d.extended(s, value, v, cs)
 	case event.KindFunctionCall:
-		d.functionCall(s, value)
+		s.functionCall(value, cs)
 	case event.KindConnect:
 		if value != nil {
-			s.Version, s.Settings = decodeStartup(value, decodeText)
+			s.Version, s.Settings = decodeStartup(value, cs.text)
 		}
 	case event.KindCopy, event.KindReplication:
 		s.Copy = &Copy{Messages: v.rows, Bytes: v.bytes}
@@ -187,27 +198,27 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 		}
 	case event.KindNotice:
 		if f, _, ok := nextFrame(value); ok && f.letter == 'A' {
-			n := decodeNotification(f.body, decodeText)
+			n := decodeNotification(f.body, cs.text)
 			s.Notify = &n
 		} else if ok {
-			m := decodeServerMessage(f.body, decodeText)
+			m := decodeServerMessage(f.body, cs.text)
 			s.Notice = &m
 		}
 	case event.KindViolation:
 		s.Raw = value
 	}
 	if v.sqlstate != nil && v.kind != event.KindNotice && !concludes(v.kind) {
-		s.Error = d.serverError(value, v)
+		s.Error = serverError(value, v)
 	}
 	return nil
 }
 
 // serverError decodes the ErrorResponse in a value, and what the leaf says of
 // it if there is none.
-func (d *decoder) serverError(value []byte, v *view) *ServerMessage {
+func serverError(value []byte, v *view) *ServerMessage {
 	var m ServerMessage
 	if body, ok := findFrame(value, 'E'); ok {
-		m = decodeServerMessage(body, decodeText)
+		m = decodeServerMessage(body, v.charset().text)
 	} else if v.sqlstate == nil {
 		return nil
 	}
@@ -217,13 +228,13 @@ func (d *decoder) serverError(value []byte, v *view) *ServerMessage {
 	return &m
 }
 
-func (d *decoder) query(s *Statement, value []byte) {
+func (s *Statement) query(value []byte, cs *charset) {
 	body, ok := findFrame(value, 'Q')
 	if !ok {
 		return
 	}
 	c := cursor{b: body}
-	s.setText(decodeText(c.str()), c.bad || len(c.b) > 0)
+	s.setText(cs.text(c.str()), c.bad || len(c.b) > 0)
 }
 
 func (s *Statement) setText(text string, malformed bool) {
@@ -231,7 +242,7 @@ func (s *Statement) setText(text string, malformed bool) {
 	s.Malformed = s.Malformed || malformed
 }
 
-func (d *decoder) functionCall(s *Statement, value []byte) {
+func (s *Statement) functionCall(value []byte, cs *charset) {
 	body, found := findFrame(value, 'F')
 	if !found {
 		return
@@ -240,12 +251,12 @@ func (d *decoder) functionCall(s *Statement, value []byte) {
 	lo := largeObjects[oid]
 	s.Malformed = !ok
 	s.Function = &Function{OID: oid, Name: lo.name}
-	s.setParams(&args, lo.args)
+	s.setParams(&args, lo.args, cs)
 }
 
 // extended decodes the messages of the extended protocol: those of the entry
 // itself, and those it goes back to.
-func (d *decoder) extended(s *Statement, value []byte, v *view) error {
+func (d *decoder) extended(s *Statement, value []byte, v *view, cs *charset) error {
 	var own struct{ parse, bind, execute []byte }
 	for rest := value; ; {
 		f, more, ok := nextFrame(rest)
@@ -264,11 +275,11 @@ func (d *decoder) extended(s *Statement, value []byte, v *view) error {
 	}
 	if own.execute != nil {
 		m, ok := decodeExecute(own.execute)
-		s.Portal, s.MaxRows, s.Malformed = decodeText(m.portal), m.maxRows, !ok
+		s.Portal, s.MaxRows, s.Malformed = cs.text(m.portal), m.maxRows, !ok
 	}
 	types := typeList(v.types)
 	parse := v.parse
-	bound, hasBind := own.bind, own.bind != nil
+	bound, hasBind, bindIn := own.bind, own.bind != nil, cs
 	if !hasBind && v.bind != 0 {
 		r, err := d.ref(v.bind)
 		if err != nil {
@@ -276,6 +287,7 @@ func (d *decoder) extended(s *Statement, value []byte, v *view) error {
 		}
 		s.Unavailable = s.Unavailable || !r.ok
 		bound, hasBind = findFrame(r.value, 'B')
+		bindIn = r.charset
 		types = mergeTypes(types, r.types)
 		if parse == 0 {
 			if parse = r.parse; r.hasParse {
@@ -288,34 +300,34 @@ func (d *decoder) extended(s *Statement, value []byte, v *view) error {
 		var ok bool
 		bind, ok = decodeBind(bound)
 		s.Malformed = s.Malformed || !ok
-		s.Portal, s.Prepared = decodeText(bind.portal), decodeText(bind.statement)
+		s.Portal, s.Prepared = bindIn.text(bind.portal), bindIn.text(bind.statement)
 	}
 	if own.parse != nil {
 		m, ok := decodeParse(own.parse)
 		if !hasBind || string(m.name) == string(bind.statement) {
-			s.Prepared = decodeText(m.name)
-			s.setText(decodeText(m.text), !ok)
-			s.setParams(&bind, mergeTypes(types, m.types))
+			s.Prepared = cs.text(m.name)
+			s.setText(cs.text(m.text), !ok)
+			s.setParams(&bind, mergeTypes(types, m.types), bindIn)
 			return nil
 		}
 	}
-	return d.referred(s, parse, &bind, types)
+	return d.referred(s, parse, &bind, types, bindIn)
 }
 
 // referred sets text and parameters of a statement whose Parse is in another entry.
-func (d *decoder) referred(s *Statement, parse int64, bind *bindMsg, types []uint32) error {
+func (d *decoder) referred(s *Statement, parse int64, bind *bindMsg, types []uint32, bindIn *charset) error {
 	r, err := d.ref(parse)
 	if err != nil {
 		return err
 	}
 	if r == nil {
-		s.setParams(bind, types)
+		s.setParams(bind, types, bindIn)
 		return nil
 	}
 	s.Unavailable = s.Unavailable || !r.ok
 	if r.hasParse {
 		s.setText(r.text, r.malformed)
-		s.Prepared = decodeText(r.parsed.name)
+		s.Prepared = r.charset.text(r.parsed.name)
 		types = mergeTypes(types, r.parsed.types)
 	}
 	types = mergeTypes(types, r.types)
@@ -326,13 +338,13 @@ func (d *decoder) referred(s *Statement, parse int64, bind *bindMsg, types []uin
 			break
 		}
 	}
-	s.setParams(bind, types)
+	s.setParams(bind, types, bindIn)
 	return nil
 }
 
-func (s *Statement) setParams(m *bindMsg, types []uint32) {
+func (s *Statement) setParams(m *bindMsg, types []uint32, cs *charset) {
 	for i, raw := range m.params {
-		p := Param{Format: m.format(i), Null: raw == nil, Raw: raw}
+		p := Param{Format: m.format(i), Null: raw == nil, Raw: raw, charset: cs}
 		if i < len(types) {
 			p.OID = types[i]
 		}
@@ -361,7 +373,7 @@ func (d *decoder) outcome(o *Outcome, e *journal.Entry, v *view) {
 		return
 	}
 	value, _ := d.value(e)
-	o.Error = d.serverError(value, v)
+	o.Error = serverError(value, v)
 	if o.Error != nil {
 		return
 	}
@@ -375,7 +387,7 @@ func (d *decoder) outcome(o *Outcome, e *journal.Entry, v *view) {
 		}
 		if f.letter == 'C' {
 			c := cursor{b: f.body}
-			o.Tags = append(o.Tags, decodeText(c.str()))
+			o.Tags = append(o.Tags, v.charset().text(c.str()))
 		}
 		value = rest
 	}

@@ -16,8 +16,10 @@ import (
 )
 
 // What the tests use is what a Log is.
-var _ source = (*fakeLog)(nil)
-var _ source = (*Log)(nil)
+var (
+	_ source = (*fakeLog)(nil)
+	_ source = (*Log)(nil)
+)
 
 // FuzzFrames feeds every decoder of values, through entries of each kind, and
 // holds well-formed Parse and Bind messages to being encoded again alike.
@@ -271,8 +273,10 @@ func TestRefsAreBounded(t *testing.T) {
 }
 
 func TestClone(t *testing.T) {
-	s := &Statement{Params: []Param{{Raw: []byte("a")}}, Raw: []byte("b"), Copy: &Copy{SHA256: []byte("c")},
-		Outcome: &Outcome{Tags: []string{"d"}}}
+	s := &Statement{
+		Params: []Param{{Raw: []byte("a")}}, Raw: []byte("b"), Copy: &Copy{SHA256: []byte("c")},
+		Outcome: &Outcome{Tags: []string{"d"}},
+	}
 	c := s.Clone()
 	want := s.AppendJSON(nil)
 	s.Params[0].Raw[0], s.Raw[0], s.Copy.SHA256[0], s.Outcome.Tags[0] = 'x', 'x', 'x', "x"

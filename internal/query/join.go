@@ -170,8 +170,10 @@ func (j *joiner) newRecord() *record {
 	if cap(value) > 64<<10 { // one large statement is no reason to keep as much for each
 		value = nil
 	}
-	*r = record{leaf: r.leaf, value: value,
-		statement: Statement{Params: r.statement.Params}, outcome: Outcome{Tags: r.outcome.Tags}}
+	*r = record{
+		leaf: r.leaf, value: value,
+		statement: Statement{Params: r.statement.Params}, outcome: Outcome{Tags: r.outcome.Tags},
+	}
 	return r
 }
 
@@ -210,6 +212,11 @@ func (j *joiner) conclude(s *sessionState, e *journal.Entry, v *view) {
 	}
 	from := n
 	if found {
+		// The end of a transaction is told apart from the statement's if the
+		// server sent it apart, as it does after an error.
+		if r := s.open[n]; v.kind == event.KindSettle && r.hasEnd && r.outcome.Tx == 0 {
+			r.outcome.Tx = v.tx
+		}
 		n++
 	}
 	// Most outcomes in a transaction say something of one statement only; the
@@ -284,12 +291,12 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 }
 
 // apply tells a record what the settlement says about it.
-func (t *settlement) apply(r *record) {
+func (s *settlement) apply(r *record) {
 	switch {
 	case !settles(r.view.kind):
-	case t.covers(r.entry.Index):
-		r.committed, r.settled = t.committed, true
-	case t.all && r.entry.Index <= t.of:
+	case s.covers(r.entry.Index):
+		r.committed, r.settled = s.committed, true
+	case s.all && r.entry.Index <= s.of:
 		r.settled = true
 	}
 }

@@ -243,7 +243,8 @@ func appendBase64(dst, b []byte) []byte {
 const hexDigits = "0123456789abcdef"
 
 // appendString appends s as a JSON string. Bytes that are not UTF-8 become
-// U+FFFD each.
+// U+FFFD each. Characters that some programs take for the end of a line, that a
+// terminal acts on or that turn the direction of what follows are escaped.
 func appendString(dst []byte, s string) []byte {
 	dst = append(dst, '"')
 	start := 0
@@ -258,6 +259,10 @@ func appendString(dst []byte, s string) []byte {
 			if r == utf8.RuneError && n == 1 {
 				dst = append(append(dst, s[start:i]...), "\uFFFD"...)
 				start = i + 1
+			} else if r <= 0x9f || 0x2028 <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 {
+				dst = append(append(dst, s[start:i]...), '\\', 'u',
+					hexDigits[r>>12], hexDigits[r>>8&15], hexDigits[r>>4&15], hexDigits[r&15])
+				start = i + n
 			}
 			i += n
 			continue

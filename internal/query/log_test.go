@@ -329,7 +329,7 @@ func TestTailEnds(t *testing.T) {
 		t.Errorf("Tail up to the third gave %q, %v", got, err)
 	}
 	stop := errors.New("stop")
-	if err := l.Tail(context.Background(), 0, Filter{}, func(*Statement) error { return stop }); err != stop {
+	if err := l.Tail(context.Background(), 0, Filter{}, func(*Statement) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("Tail = %v, want the callback's error", err)
 	}
 }

@@ -45,7 +45,8 @@ func drawLog(t *rapid.T) *randomLog {
 	users := []string{"alice", "bob", `a"b`}
 	for i := range rapid.IntRange(1, 4).Draw(t, "sessions") {
 		l.sessions = append(l.sessions, &randomSession{id: uint64(i+1) << 60, who: &event.Who{
-			User: users[i%3], Database: "app", Application: fmt.Sprint("app", i%2), Client: fmt.Sprintf("10.0.%d.1:5", i)}})
+			User: users[i%3], Database: "app", Application: fmt.Sprint("app", i%2), Client: fmt.Sprintf("10.0.%d.1:5", i),
+		}})
 	}
 	for range rapid.IntRange(0, 80).Draw(t, "steps") {
 		s := rapid.SampledFrom(l.sessions).Draw(t, "session")

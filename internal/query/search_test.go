@@ -51,8 +51,10 @@ func TestJoin(t *testing.T) {
 		{"end never seen", func(l *fakeLog) {
 			l.end(l.admit(event.KindQuery, queryMsg("SELECT 1")), event.Leaf{End: event.EndUnknown}, nil)
 			l.add(event.Leaf{Session: 1, Kind: event.KindDisconnect, Facts: []event.Fact{{Key: "reason", Val: "client EOF"}}}, nil)
-		}, []string{header(0, one, "query") + `,"statement":"SELECT 1"}`,
-			`{"index":2,"time":"2026-09-21T14:13:20.003000000Z","session":"0000000000000001","kind":"disconnect","facts":{"reason":"client EOF"}}`}},
+		}, []string{
+			header(0, one, "query") + `,"statement":"SELECT 1"}`,
+			`{"index":2,"time":"2026-09-21T14:13:20.003000000Z","session":"0000000000000001","kind":"disconnect","facts":{"reason":"client EOF"}}`,
+		}},
 
 		{"killed", func(l *fakeLog) {
 			l.end(l.admit(event.KindQuery, queryMsg("SELECT 1")), event.Leaf{End: event.EndUnknown, SQLState: "57P01"}, errorFrame("57P01", "bye"))
@@ -79,7 +81,8 @@ func TestJoin(t *testing.T) {
 		}, []string{
 			header(0, one, "parse") + `,"statement":"SELECT $1","prepared":"s1","outcome":{"index":1,"duration_us":0,"tx":"I"}}`,
 			header(2, one, "execute") + `,"statement":"SELECT $1","params":[{"type":"int8","format":"binary","value":"7","raw":"AAAAAAAAAAc="}],` +
-				`"prepared":"s1","outcome":{"index":3,` + doneJSON}},
+				`"prepared":"s1","outcome":{"index":3,` + doneJSON,
+		}},
 
 		{"types in the leaf", func(l *fakeLog) {
 			p := l.admit(event.KindParse, parseFrame("s1", "SELECT $1"))
@@ -90,7 +93,8 @@ func TestJoin(t *testing.T) {
 		}, []string{
 			header(0, one, "parse") + `,"statement":"SELECT $1","prepared":"s1","outcome":{"index":1,"duration_us":0}}`,
 			header(2, one, "execute") + `,"statement":"SELECT $1","params":[{"type":"int2","format":"binary","value":"3","raw":"AAM="}],` +
-				`"prepared":"s1","outcome":{"index":3,` + doneJSON}},
+				`"prepared":"s1","outcome":{"index":3,` + doneJSON,
+		}},
 
 		{"portal run in parts, bind not shown", func(l *fakeLog) {
 			b := l.admit(event.KindBind, join(parseFrame("", "SELECT 9", 23), bindFrame("c", "", nil, []byte("5"))))
@@ -103,7 +107,8 @@ func TestJoin(t *testing.T) {
 			header(2, one, "execute") + `,"statement":"SELECT 9","params":[{"type":"int4","format":"text","value":"5","raw":"NQ=="}],"portal":"c","max_rows":2,` +
 				`"outcome":{"index":3,"rows":2,"bytes":20,"duration_us":0,"committed":true,"suspended":true}}`,
 			header(4, one, "execute") + `,"statement":"SELECT 9","params":[{"type":"int4","format":"text","value":"5","raw":"NQ=="}],"portal":"c",` +
-				`"outcome":{"index":5,"tag":"SELECT 3","rows":1,"bytes":10,"duration_us":0,"tx":"I","committed":true}}`}},
+				`"outcome":{"index":5,"tag":"SELECT 3","rows":1,"bytes":10,"duration_us":0,"tx":"I","committed":true}}`,
+		}},
 
 		{"bind that failed, execute skipped", func(l *fakeLog) {
 			p := l.admit(event.KindParse, parseFrame("s", "SELECT $1", 23))
@@ -117,7 +122,8 @@ func TestJoin(t *testing.T) {
 			header(2, one, "bind") + `,"statement":"SELECT $1","params":[{"type":"int4","format":"text","value":"x","raw":"eA=="}],"prepared":"s",` +
 				`"outcome":{"index":4,"duration_us":0,"error":{"sqlstate":"22P02","message":"bad","severity":"ERROR","routine":"exec"}}}`,
 			header(3, one, "execute") + `,"statement":"SELECT $1","params":[{"type":"int4","format":"text","value":"x","raw":"eA=="}],"prepared":"s",` +
-				`"outcome":{"index":5,"tx":"I","skipped":true}}`}},
+				`"outcome":{"index":5,"tx":"I","skipped":true}}`,
+		}},
 
 		{"transaction rolled back, told by a settle", func(l *fakeLog) {
 			a := l.admit(event.KindQuery, queryMsg("BEGIN"))
@@ -131,8 +137,9 @@ func TestJoin(t *testing.T) {
 		}, []string{
 			header(0, one, "query") + `,"statement":"BEGIN","outcome":{"index":1,"tag":"BEGIN","rows":0,"bytes":0,"duration_us":0,"tx":"T","committed":false}}`,
 			header(2, one, "query") + `,"statement":"INSERT","outcome":{"index":3,"tag":"INSERT 0 1","rows":0,"bytes":0,"duration_us":0,"tx":"T","committed":false}}`,
-			header(4, one, "query") + `,"statement":"ROLLBACK","outcome":{"index":5,"tag":"ROLLBACK","rows":0,"bytes":0,"duration_us":0,"committed":false}}`,
-			header(7, one, "query") + `,"statement":"BEGIN"}`}},
+			header(4, one, "query") + `,"statement":"ROLLBACK","outcome":{"index":5,"tag":"ROLLBACK","rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":false}}`,
+			header(7, one, "query") + `,"statement":"BEGIN"}`,
+		}},
 
 		{"open transaction, then a crash", func(l *fakeLog) {
 			a := l.admit(event.KindQuery, queryMsg("BEGIN"))
@@ -142,7 +149,8 @@ func TestJoin(t *testing.T) {
 		}, []string{
 			header(0, one, "query") + `,"statement":"BEGIN","outcome":{"index":1,"tag":"BEGIN","rows":0,"bytes":0,"duration_us":0,"tx":"T"}}`,
 			header(2, one, "query") + `,"statement":"SELECT"}`,
-			header(3, "", "start") + `,"facts":{"version":"1"}}`}},
+			header(3, "", "start") + `,"facts":{"version":"1"}}`,
+		}},
 
 		{"connect, auth, violation, cancel", func(l *fakeLog) {
 			l.admit(event.KindConnect, join(be32(0), be32(196608), cstr("user"), cstr("bob"), cstr("options"), cstr("-c x=1"), cstr("user"), cstr("alice"), []byte{0}))
@@ -154,7 +162,8 @@ func TestJoin(t *testing.T) {
 			`{"index":1,"time":"2026-09-21T14:13:20.002000000Z","session":"0000000000000001","kind":"auth","facts":{"result":"failed"},` +
 				`"error":{"sqlstate":"28P01","message":"no","severity":"ERROR","routine":"exec"}}`,
 			header(2, one, "violation") + `,"raw":"R0VUIC8="}`,
-			`{"index":3,"time":"2026-09-21T14:13:20.004000000Z","client":"[::1]:9","kind":"cancel","of":0}`}},
+			`{"index":3,"time":"2026-09-21T14:13:20.004000000Z","client":"[::1]:9","kind":"cancel","of":0}`,
+		}},
 
 		{"copy, notice, notification", func(l *fakeLog) {
 			q := l.admit(event.KindQuery, queryMsg("COPY t FROM STDIN"))
@@ -168,7 +177,8 @@ func TestJoin(t *testing.T) {
 			header(0, one, "query") + `,"statement":"COPY t FROM STDIN","outcome":{"index":2,"tag":"COPY 2","rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":true}}`,
 			header(1, one, "copy") + `,"of":0,"messages":2,"bytes":9,"sha256":"0000000000000000000000000000000000000000000000000000000000000001"}`,
 			header(3, one, "notice") + `,"notice":{"sqlstate":"00000","message":"hi","severity":"NOTICE"}}`,
-			header(4, one, "notice") + `,"notification":{"pid":77,"channel":"ch","payload":"pay"}}`}},
+			header(4, one, "notice") + `,"notification":{"pid":77,"channel":"ch","payload":"pay"}}`,
+		}},
 
 		{"COPY data that was read, and data that was dropped", func(l *fakeLog) {
 			in := []event.Fact{{Key: "direction", Val: "in"}}
@@ -184,7 +194,8 @@ func TestJoin(t *testing.T) {
 			header(1, one, "copy") + `,"of":0,"facts":{"direction":"in"},"messages":0,"bytes":0}`,
 			header(3, one, "query") + `,"statement":"COPY x FROM STDIN","outcome":{"index":5,"rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":false,` +
 				`"error":{"sqlstate":"42P01","message":""}}}`,
-			header(4, one, "copy") + `,"of":3,"facts":{"direction":"in"},"messages":0,"bytes":0,"outcome":{"index":6,"discarded":true}}`}},
+			header(4, one, "copy") + `,"of":3,"facts":{"direction":"in"},"messages":0,"bytes":0,"outcome":{"index":6,"discarded":true}}`,
+		}},
 
 		{"ROLLBACK TO SAVEPOINT: what was before it is not known", func(l *fakeLog) {
 			a := l.admit(event.KindQuery, queryMsg("INSERT"))
@@ -196,7 +207,8 @@ func TestJoin(t *testing.T) {
 		}, []string{
 			header(0, one, "query") + `,"statement":"INSERT","outcome":{"index":1,"tag":"INSERT 0 1","rows":0,"bytes":0,"duration_us":0,"tx":"T"}}`,
 			header(2, one, "query") + `,"statement":"UPDATE","outcome":{"index":3,"tag":"UPDATE 1","rows":0,"bytes":0,"duration_us":0,"tx":"T","committed":true}}`,
-			header(4, one, "query") + `,"statement":"COMMIT","outcome":{"index":5,"tag":"COMMIT","rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":true}}`}},
+			header(4, one, "query") + `,"statement":"COMMIT","outcome":{"index":5,"tag":"COMMIT","rows":0,"bytes":0,"duration_us":0,"tx":"I","committed":true}}`,
+		}},
 
 		{"function call", func(l *fakeLog) {
 			f := l.admit(event.KindFunctionCall, msg('F', be32(955), arguments([]int{1}, [][]byte{be32(3), []byte("hi")}), be16(1)))
@@ -209,8 +221,10 @@ func TestJoin(t *testing.T) {
 			l.end(l.admit(event.KindQuery, msg('Q', []byte("no NUL"))), done, nil)
 			l.end(l.admit(event.KindExecute, join(parseFrame("", "a"), msg('B', cstr(""), cstr(""), be16(0), be16(2), be32(1), []byte("x"), be32(-2)),
 				executeFrame("", 0))), done, nil)
-		}, []string{header(0, one, "query") + `,"statement":"no NUL","malformed":true,"outcome":{"index":1,` + doneJSON,
-			header(2, one, "execute") + `,"statement":"a","params":[{"format":"text","value":"x","raw":"eA=="}],"malformed":true,"outcome":{"index":3,` + doneJSON}},
+		}, []string{
+			header(0, one, "query") + `,"statement":"no NUL","malformed":true,"outcome":{"index":1,` + doneJSON,
+			header(2, one, "execute") + `,"statement":"a","params":[{"format":"text","value":"x","raw":"eA=="}],"malformed":true,"outcome":{"index":3,` + doneJSON,
+		}},
 
 		{"cursor declared in SQL: text not known", func(l *fakeLog) {
 			l.end(l.admit(event.KindExecute, join(executeFrame("cur", 5), msg('S'))), done, nil)
@@ -223,8 +237,10 @@ func TestJoin(t *testing.T) {
 				l.entries[x].Value, l.entries[x].Blob = nil, &journal.BlobRef{ID: [16]byte{i}, Size: 1}
 				l.end(x, done, nil)
 			}
-		}, []string{header(0, one, "query") + `,"statement":"SELECT 'long'","outcome":{"index":1,` + doneJSON,
-			header(2, one, "query") + `,"unavailable":true,"outcome":{"index":3,` + doneJSON}},
+		}, []string{
+			header(0, one, "query") + `,"statement":"SELECT 'long'","outcome":{"index":1,` + doneJSON,
+			header(2, one, "query") + `,"unavailable":true,"outcome":{"index":3,` + doneJSON,
+		}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -57,6 +57,8 @@ type Param struct {
 	Format int16  // 0 text, 1 binary
 	Null   bool
 	Raw    []byte // as on the wire
+
+	charset *charset // of text in it
 }
 
 // Text returns the value as PostgreSQL would print it. ok is false for NULL.
@@ -65,7 +67,7 @@ func (p *Param) Text() (s string, ok bool) {
 	if p.Null {
 		return "", false
 	}
-	return pgvalue.Text(p.OID, p.Format, p.Raw), true
+	return pgvalue.TextFrom(p.charset.text, p.OID, p.Format, p.Raw), true
 }
 
 // An Outcome is how a statement ended.
