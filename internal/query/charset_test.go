@@ -80,11 +80,11 @@ func TestCharsetsOfServer(t *testing.T) {
 	out, err := pgtest.Server(t).Psql(t.Context(), "postgres", `
 CREATE FUNCTION pg_temp.t(b bytea, e text) RETURNS bytea LANGUAGE plpgsql AS
 $$BEGIN RETURN convert(b, e::name, 'UTF8'); EXCEPTION WHEN OTHERS THEN RETURN NULL; END$$;
-SELECT e || ' ' || encode(b, 'hex') || ' ' || encode(pg_temp.t(b, e), 'hex')
-FROM unnest('{`+strings.Join(encodings, ",")+`}'::text[]) e,
+SELECT e || ' ' || encode(b, 'hex') || ' ' || encode(u, 'hex')
+FROM (SELECT e, b, pg_temp.t(b, e) u FROM unnest('{`+strings.Join(encodings, ",")+`}'::text[]) e,
   (SELECT decode(to_hex(i), 'hex') b FROM generate_series(128, 255) i UNION ALL
    SELECT decode(to_hex(i), 'hex') FROM generate_series(32768, 65535) i WHERE i % 256 >= 48) x
-WHERE (length(b) = 1 OR e = upper(e)) AND pg_temp.t(b, e) IS NOT NULL;`)
+WHERE length(b) = 1 OR e = upper(e) OFFSET 0) y WHERE u IS NOT NULL;`)
 	if err != nil {
 		t.Fatal(err)
 	}
