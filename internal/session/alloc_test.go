@@ -79,7 +79,7 @@ func TestAllocs(t *testing.T) {
 // An idle session must be small, whatever it did before.
 func TestIdleSize(t *testing.T) {
 	// Bytes, with all it keeps: itself 1.8 KiB, the queue 0.5, one prepared statement 0.4.
-	const limit = 11 << 8
+	const limit = 3 << 10
 	storm := func(s *Session) {
 		for _, c := range cycles {
 			exchange(t, s, c.question, c.answer)

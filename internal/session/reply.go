@@ -265,11 +265,11 @@ func (s *Session) nextSyncMaybe() {
 func (s *Session) failed(frame []byte) error {
 	severity, state := wire.ErrorFields(frame[wire.HeaderLen:])
 	fatal := string(severity) == "FATAL" || string(severity) == "PANIC"
-	if !s.login.done && (fatal || !s.login.told) {
-		if e := s.queue.first(); e == nil || e.typ == '0' {
-			s.server.fatal = true
-			return s.loginEnded("failed", state, frame)
+	if e := s.queue.first(); !s.login.done && (e == nil || e.typ == '0') {
+		if s.login.told {
+			return s.failedFatally(nil, state, frame)
 		}
+		return s.loginEnded("failed", state, frame)
 	}
 	w := &s.work
 	w.splitOff()
@@ -310,7 +310,6 @@ func (s *Session) failed(frame []byte) error {
 // failedFatally follows an error after which the server closes, or one that
 // belongs to nothing that was asked.
 func (s *Session) failedFatally(e *expect, state, frame []byte) error {
-	s.server.fatal = true
 	none := expect{index: -1, at: s.now}
 	if e == nil || e.index < 0 {
 		e = &none

@@ -20,7 +20,6 @@ type serverSide struct {
 	skip    int    // bytes of a message that pass without being looked at
 	out     bool   // those bytes are COPY content
 	letters []byte // of messages since the last outcome
-	fatal   bool   // a FATAL came: the server closes next
 }
 
 // takeLetters returns the letters and begins anew; they stay valid until the
