@@ -315,8 +315,9 @@ func runModel(tb testing.TB, rnd func(int) int) {
 	w.compare(m)
 }
 
-// compare tests what the entries say became of each statement.
-func (w *watched) compare(m *modelServer) {
+// claims returns what the entries say became of each: 1 committed, -1 rolled
+// back, 0 not known.
+func (w *watched) claims() []int8 {
 	claim := make([]int8, len(w.log.entries))
 	for _, e := range w.log.entries {
 		of, ok := event.Index(e.Of)
@@ -331,6 +332,12 @@ func (w *watched) compare(m *modelServer) {
 			claim[i] = e.Committed
 		}
 	}
+	return claim
+}
+
+// compare tests what the entries say became of each statement.
+func (w *watched) compare(m *modelServer) {
+	claim := w.claims()
 	var nq, ne int
 	for i := range w.log.entries {
 		var id string
