@@ -21,7 +21,8 @@ func newSearchCmd() *cobra.Command {
 		Short: "List recorded statements",
 		Long: `Search prints the statements and events of a log that match all given filters,
 oldest first: one line each, or with --json one object each. The log may be in
-use. Where statements are still running or their transaction is still open,
+use; search then waits, up to a second, until the newest entries are known to be
+durable. Where statements are still running or their transaction is still open,
 that part is left out.
 
 A line shows index, time (UTC), user@database, duration, result and statement.
@@ -38,6 +39,9 @@ that its transaction was rolled back.`,
 			}
 			log, err := query.Open(dir)
 			if err != nil {
+				return err
+			}
+			if err := log.CatchUp(cmd.Context()); err != nil {
 				return err
 			}
 			w := bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10)

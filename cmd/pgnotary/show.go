@@ -43,6 +43,9 @@ and salt (base64; SHA-256 of salt and value is the leaf's c).`,
 			if err != nil {
 				return err
 			}
+			if err := log.CatchUp(cmd.Context()); err != nil {
+				return err
+			}
 			e, err := log.Entry(index)
 			if errors.Is(err, fs.ErrNotExist) {
 				size, sizeErr := log.Size()

@@ -25,9 +25,10 @@ type Reader struct {
 	fs  durable.FS
 	dir string // the data directory
 
-	mu    sync.Mutex
-	files []*fileIndex // in order; the last one grows
-	size  int64
+	mu      sync.Mutex
+	files   []*fileIndex // in order; the last one grows
+	size    int64
+	written int64
 }
 
 // A fileIndex is what a reader knows about one file.
@@ -81,6 +82,14 @@ func (r *Reader) Size() (int64, error) {
 	return r.sizeLocked()
 }
 
+// Written returns how many valid entries Size found in the files, with those
+// that are perhaps not durable yet.
+func (r *Reader) Written() int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.written
+}
+
 func (r *Reader) sizeLocked() (int64, error) {
 	before, err := r.Live()
 	if err != nil {
@@ -113,6 +122,7 @@ func (r *Reader) sizeLocked() (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	r.written = max(r.written, end)
 	if before || after {
 		end = min(end, max(lastFirst, covered))
 	}

@@ -135,6 +135,27 @@ func TestSearchRealLog(t *testing.T) {
 	}
 }
 
+// TestCatchUp looks for a statement as soon as it is durable for its writer.
+func TestCatchUp(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{Origin: "test.example/log"})
+	defer w.close()
+	for i := range 3 {
+		text := fmt.Sprintf("SELECT %d", i)
+		outcome := w.statement(text) + 1
+		for w.Want(outcome); w.Durable() <= outcome; {
+			time.Sleep(time.Millisecond)
+		}
+		l := openLog(t, dir)
+		if err := l.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := texts(t, l, Filter{Text: text}); len(got) != 1 {
+			t.Errorf("search for %q found %d statements, want it", text, len(got))
+		}
+	}
+}
+
 func TestSeek(t *testing.T) {
 	dir := t.TempDir()
 	w := openWriter(t, dir, ledger.Config{SegmentSize: 32 << 10, Now: func() int64 { return fakeStart }})

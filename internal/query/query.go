@@ -87,6 +87,27 @@ func (l *Log) Created() time.Time { return l.info.Created }
 // shown: those known to be durable.
 func (l *Log) Size() (int64, error) { return l.reader.Size() }
 
+// catchUpFor bounds the wait of CatchUp, which ends with the writer's next
+// commit or checkpoint: within a second, if its disk is not very slow.
+const catchUpFor = 3 * time.Second
+
+// CatchUp waits until all that was in the files when it was called may be
+// shown: the newest entries of a log being written are known to be durable
+// only a little later. So who runs a statement and then looks for it finds it.
+func (l *Log) CatchUp(ctx context.Context) error {
+	size, err := l.Size()
+	want := l.reader.Written()
+	for until := time.Now().Add(catchUpFor); err == nil && size < want && time.Now().Before(until); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+		size, err = l.Size()
+	}
+	return err
+}
+
 // First returns the index of the first entry that is still there.
 func (l *Log) First() int64 { return l.reader.First() }
 
