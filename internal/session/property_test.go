@@ -55,6 +55,9 @@ func letters(b []byte, whole bool) string {
 	var out []byte
 	for len(b) >= wire.HeaderLen {
 		typ, length, _ := wire.Header(b)
+		if length < 4 && typ == 'E' { // of protocol 2.0
+			return collapse(append(out, typ))
+		}
 		if length < 4 || whole && length+1 > len(b) {
 			break
 		}
