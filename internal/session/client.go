@@ -284,7 +284,7 @@ func (s *Session) admit(typ byte, body []byte) {
 	case 'Q':
 		r.kind = event.KindQuery
 		n.stmtKnown, n.portalKnown = false, false
-		e.procs = mayCommit(body)
+		e.procs = endingOf(body)
 		if len(body) > 10 && body[0]|0x20 == 'd' {
 			e.name, _ = deallocates(body)
 		}
@@ -339,11 +339,11 @@ func (s *Session) parse(e *expect, name, text []byte) {
 	if len(name) == 0 {
 		r.stmt, e.unnamed = "", true
 		n.stmtKnown = true
-		n.stmt = named{parse: -1, bind: -1, types: parseTypes(n.stmt.types[:0], text), procs: mayCommit(text)}
+		n.stmt = named{parse: -1, bind: -1, types: parseTypes(n.stmt.types[:0], text), procs: endingOf(text)}
 		r.types = n.stmt.types
 		return
 	}
-	st := &named{parse: -1, bind: -1, types: parseTypes(nil, text), procs: mayCommit(text)}
+	st := &named{parse: -1, bind: -1, types: parseTypes(nil, text), procs: endingOf(text)}
 	r.stmt, r.types = string(name), st.types
 	e.name, e.given = r.stmt, st
 	e.previous = set(&n.stmts, r.stmt, st)

@@ -12,7 +12,7 @@ type named struct {
 	parse int64 // index of the entry with its Parse, -1 if unknown
 	bind  int64 // portals: index of the entry with its Bind
 	types []uint32
-	procs bool // its text may commit by itself
+	procs ending // of transactions, by its text
 	// unsure says that SQL may have given the name another meaning since.
 	unsure bool
 }
@@ -184,25 +184,55 @@ func nextWord(text []byte) (word, rest []byte) {
 	return text[:i], text[i:]
 }
 
-// mayCommit reports whether a text might end transactions by itself, without
-// a tag that says so: a CALL or a DO, at its beginning or behind a semicolon.
-// It errs on the side of yes.
-func mayCommit(text []byte) bool {
+// An ending says whether a text might end transactions by itself, without a
+// tag that says so.
+type ending uint8
+
+const (
+	endsNone ending = iota // or it was not looked at
+	endsCommit
+	endsAny // by COMMIT or ROLLBACK
+)
+
+// endingOf looks for a CALL or a DO, at the beginning of a text or behind a
+// semicolon. It errs on the side of endsAny. The code of a DO is there to be
+// read; what it does beyond that it must CALL.
+func endingOf(text []byte) ending {
 	for {
 		t := bytes.TrimLeft(text, " \t\r\n\f;(")
 		if len(t) > 1 && (t[0] == '-' && t[1] == '-' || t[0] == '/' && t[1] == '*') {
-			return true // a comment in front: not looked behind
+			return endsAny // a comment in front: not looked behind
 		}
 		if len(t) > 1 && (t[0]|0x20 == 'c' || t[0]|0x20 == 'd') {
-			if word, _ := nextWord(t[:min(len(t), 5)]); len(word) == 2 && word[1]|0x20 == 'o' ||
-				len(word) == 4 && bytes.EqualFold(word, []byte("call")) {
-				return true
+			word, rest := nextWord(t[:min(len(t), 5)])
+			switch {
+			case len(word) == 4 && bytes.EqualFold(word, []byte("call")):
+				return endsAny
+			case len(word) == 2 && word[1]|0x20 == 'o':
+				rest = t[len(word):]
+				if containsFold(rest, "rollback") || containsFold(rest, "call") || bytes.IndexByte(rest, '\\') >= 0 {
+					return endsAny
+				}
+				return endsCommit
 			}
 		}
 		i := bytes.IndexByte(t, ';')
 		if i < 0 {
-			return false
+			return endsNone
 		}
 		text = t[i+1:]
+	}
+}
+
+// containsFold looks for a lower-case ASCII word in any case.
+func containsFold(b []byte, word string) bool {
+	for {
+		if len(b) < len(word) {
+			return false
+		}
+		if b[0]|0x20 == word[0] && bytes.EqualFold(b[:len(word)], []byte(word)) {
+			return true
+		}
+		b = b[1:]
 	}
 }

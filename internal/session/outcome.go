@@ -62,6 +62,7 @@ type work struct {
 	split    split
 	failed   bool // an error undoes the group
 	rollback bool // the newest command was ROLLBACK
+	left     bool // the block that the last ReadyForQuery told of is perhaps over
 
 	cur  result
 	done []pending // outcomes known in this read, not emitted
@@ -121,6 +122,9 @@ func (w *work) covered(index int64) {
 	w.kept.covered(index)
 	w.settled = max(w.settled, index)
 }
+
+// inBlock reports that the next command runs in a transaction block for sure.
+func (w *work) inBlock() bool { return w.tx != 'I' && w.tx != 0 && !w.left }
 
 // pendings lends the memory of outcomes that are not emitted yet, which is
 // needed only while FromServer or FromClient runs.
@@ -264,7 +268,7 @@ func (s *Session) emitOutcome(p *pending) error {
 // puts it into the newest pending outcome or one of its own.
 func (s *Session) settle(tx byte) {
 	w := &s.work
-	w.tx = tx
+	w.tx, w.left = tx, false
 	p := w.newestPending()
 	if tx == 'I' {
 		if w.first >= 0 && (p == nil || p.index >= 0 && p.index != w.settled) {
@@ -312,9 +316,10 @@ func (s *Session) command(e *expect, tag []byte) {
 	w.rollback = false
 	switch string(tag) {
 	case "COMMIT":
+		w.left = true
 		s.committedHere(e)
 	case "ROLLBACK": // to a savepoint, perhaps
-		w.failed, w.rollback = false, true
+		w.failed, w.rollback, w.left = false, true, true
 		w.undone.set(e.index)
 	case "PREPARE TRANSACTION":
 		w.undone.set(e.index)
@@ -329,7 +334,12 @@ func (s *Session) command(e *expect, tag []byte) {
 		}
 	case "DO", "CALL":
 		s.names.doubt(max(w.settled, e.index))
-		w.kept.set(e.index)
+		if !w.inBlock() { // where a procedure may COMMIT and ROLLBACK
+			w.kept.set(e.index)
+			if e.procs != endsCommit {
+				w.undone.set(e.index)
+			}
+		}
 	case "VACUUM", "ANALYZE", "CLUSTER", "REINDEX", "CREATE INDEX", "DROP INDEX", "ALTER TABLE",
 		"CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE", "CREATE TABLESPACE", "DROP TABLESPACE",
 		"CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION", "ALTER SYSTEM":

@@ -68,7 +68,7 @@ func TestQuery(t *testing.T) {
 			`settle Z of=2 tx=I committed=false since=2`,
 		}},
 		{"notice", []step{
-			client(query("raise")),
+			client(query("DO $$ raise $$")),
 			server(notice("00000"), tag("DO"), ready('I')),
 		}, []string{
 			`query Q`,

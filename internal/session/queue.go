@@ -21,7 +21,7 @@ type expect struct {
 	typ      byte
 	last     bool   // last message of its entry but for Sync
 	maybe    bool   // Sync: the server may have swallowed it during COPY
-	procs    bool   // the text may commit by itself: CALL, DO
+	procs    ending // of transactions, by the text: CALL, DO
 	unnamed  bool   // of the unnamed statement or portal
 	portal   bool   // Describe, Close: of a portal
 	index    int64  // its entry, -1 if it has none

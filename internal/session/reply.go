@@ -281,7 +281,7 @@ func (s *Session) failed(frame []byte) error {
 		return s.failedFatally(e, state, frame)
 	}
 	w.failed, w.rollback = true, false
-	if e.procs {
+	if e.procs != endsNone && !w.inBlock() {
 		w.kept.set(e.index)
 	}
 	switch e.typ {

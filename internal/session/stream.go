@@ -72,7 +72,7 @@ func (s *Session) streamed() (n int, err error) {
 	c.run.open(0, s.queue.len(), c.skip)
 	c.letter(st.typ)
 	s.admit(st.typ, st.head[wire.HeaderLen:])
-	s.queue.at(s.queue.len() - 1).procs = true // not looked for behind the head
+	s.queue.at(s.queue.len() - 1).procs = endsAny // not looked for behind the head
 	c.run.facts = removeMalformed(c.run.facts, st.typ)
 	if _, err := s.admission(nil, b); err != nil {
 		return 0, err

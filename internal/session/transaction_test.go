@@ -130,6 +130,38 @@ func TestTransactions(t *testing.T) {
 			`query Q`,
 			`outcome EZ of=2 tx=I P0001`,
 		}},
+		{"CALL may have committed and rolled back", do("call p()", 'I', "CALL"), []string{
+			`query Q`,
+			`outcome CZ of=2 ["CALL"] tx=I`,
+		}},
+		{"DO that may have rolled back", []step{
+			client(run("insert"), run("do $$begin RollBack; end$$"), run("insert"), syncMsg()),
+			server(ran("INSERT 0 1"), ran("DO"), ran("INSERT 0 2"), ready('I')),
+		}, []string{
+			`execute PBE`,
+			`execute PBE`,
+			`execute PBES`,
+			`outcome 12C of=2 ["INSERT 0 1"]`,
+			`outcome 12C of=3 ["DO"]`,
+			`outcome 12CZ of=4 ["INSERT 0 2"] tx=I committed=true`,
+		}},
+		{"DO that rolls nothing back", []step{
+			client(run("insert"), run("do $$begin commit; end$$"), syncMsg()),
+			server(ran("INSERT 0 1"), ran("DO"), ready('I')),
+		}, []string{
+			`execute PBE`,
+			`execute PBES`,
+			`outcome 12C of=2 ["INSERT 0 1"]`,
+			`outcome 12CZ of=3 ["DO"] tx=I committed=true since=2`,
+		}},
+		{"CALL in a block cannot end it", all(do("begin", 'T', "BEGIN "), do("call p()", 'T', "CALL"), do("rollback", 'I', "ROLLBACK")), []string{
+			`query Q`,
+			`outcome CZ of=2 ["BEGIN "] tx=T`,
+			`query Q`,
+			`outcome CZ of=4 ["CALL"] tx=T`,
+			`query Q`,
+			`outcome CZ of=6 ["ROLLBACK"] tx=I committed=false since=2`,
+		}},
 		{"pipeline with COMMIT in the middle", []step{
 			client(run("begin"), run("insert"), run("commit"), run("insert"), run("bad"), syncMsg()),
 			server(ran("BEGIN"), ran("INSERT 0 1"), ran("COMMIT"), ran("INSERT 0 2"), failure("42601"), ready('I')),
