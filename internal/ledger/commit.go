@@ -23,8 +23,8 @@ func (l *Ledger) run() {
 			break
 		}
 	}
-	l.turn.Lock() // wait for a TryCommit that took the last batch
-	l.turn.Unlock()
+	l.turn.Lock()   // wait for a TryCommit that took the last batch
+	l.turn.Unlock() //nolint:staticcheck // nothing to do but wait
 	l.mu.Lock()
 	err, subs := l.failed, l.subs
 	l.mu.Unlock()

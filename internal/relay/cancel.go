@@ -91,5 +91,5 @@ func (r *Relay) cancel(s *starter, packet []byte) {
 		r.log.Warn("cancel request not forwarded", "client", s.client, "error", err)
 		return
 	}
-	io.Copy(io.Discard, rw) // until the server closes
+	_, _ = io.Copy(io.Discard, rw) // until the server closes
 }

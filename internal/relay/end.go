@@ -85,7 +85,7 @@ func (p *pair) halfClose(g *leg) {
 		p.sendRecords(g)
 		g.out = p.loop.queues.put(g.out) // no room for an alert: FIN says enough
 	}
-	syscall.Shutdown(g.fd, syscall.SHUT_WR)
+	_ = syscall.Shutdown(g.fd, syscall.SHUT_WR) // it may be gone
 }
 
 // expired ends a pair whose time is up.

@@ -66,9 +66,11 @@ type loop struct {
 }
 
 func newLoop(r *Relay) (*loop, error) {
-	l := &loop{relay: r, epfd: -1, wakefd: -1, done: make(chan struct{}),
+	l := &loop{
+		relay: r, epfd: -1, wakefd: -1, done: make(chan struct{}),
 		events: make([]syscall.EpollEvent, eventsAtOne), buf: make([]byte, readBuffer),
-		leaf: make([]byte, 0, 4<<10), want: -1, wanted: -1}
+		leaf: make([]byte, 0, 4<<10), want: -1, wanted: -1,
+	}
 	var err error
 	if l.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("create epoll: %w", err)
@@ -118,7 +120,7 @@ func (l *loop) wake() {
 			return
 		}
 		one := uint64(1)
-		syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.wakefd), uintptr(unsafe.Pointer(&one)), 8)
+		_, _, _ = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(l.wakefd), uintptr(unsafe.Pointer(&one)), 8)
 	}
 }
 

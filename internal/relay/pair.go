@@ -168,7 +168,7 @@ func (p *pair) read(g *leg) {
 			}
 		}
 		switch {
-		case err == errWouldBlock || g.closed || g.drop:
+		case err == errWouldBlock || g.closed || g.drop: //nolint:errorlint // our own, never wrapped
 			return
 		case err != nil:
 			p.endOfStream(g, err)

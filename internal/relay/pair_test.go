@@ -34,10 +34,7 @@ func short(b []byte) string {
 
 func query(sql string) []byte { return message('Q', sql+"\x00") }
 
-var (
-	answer1   = append(message('C', "SELECT 1\x00"), message('Z', "I")...)
-	terminate = message('X', "")
-)
+var answer1 = append(message('C', "SELECT 1\x00"), message('Z', "I")...)
 
 // dialRig connects and logs in.
 func dialRig(t testing.TB, g *rig) net.Conn {

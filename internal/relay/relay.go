@@ -148,8 +148,10 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 	if cfg.UpstreamTLS != nil {
 		cfg.UpstreamTLS = serverTLS(cfg.UpstreamTLS, cfg.Upstream)
 	}
-	r := &Relay{cfg: cfg, rec: rec, log: cfg.Logger, now: cfg.Now,
-		stop: make(chan struct{}), ended: make(chan struct{})}
+	r := &Relay{
+		cfg: cfg, rec: rec, log: cfg.Logger, now: cfg.Now,
+		stop: make(chan struct{}), ended: make(chan struct{}),
+	}
 	r.cancels.byKey = map[string]cancelTarget{}
 	r.starters.open = map[*starter]struct{}{}
 	r.limits.refusal.perSecond = 100

@@ -240,7 +240,7 @@ func (s *starter) unread() bool {
 		return false
 	}
 	found := false
-	raw.Control(func(fd uintptr) {
+	_ = raw.Control(func(fd uintptr) { // fails on a closed connection: nothing was found
 		var b [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
 		found = err == nil && n > 0
@@ -428,6 +428,6 @@ func (s *starter) tell(message []byte, drain time.Duration) {
 		s.tls.CloseWrite() // a failure shows at the socket
 	}
 	if c, ok := s.conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
-		io.CopyN(io.Discard, s.conn, maxDrain)
+		_, _ = io.CopyN(io.Discard, s.conn, maxDrain)
 	}
 }

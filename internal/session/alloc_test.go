@@ -49,12 +49,18 @@ var cycles = []struct {
 	name             string
 	question, answer []byte
 }{
-	{"simple", query("select abalance from pgbench_accounts where aid = 42"),
-		bytes.Join([][]byte{rowDescription(), dataRow("1"), tag("SELECT 1"), ready('I')}, nil)},
-	{"extended", bytes.Join([][]byte{parse("", "select $1", 23), bind("", ""), describe('P', ""), execute("", 0), syncMsg()}, nil),
-		bytes.Join([][]byte{parsed(), bound(), rowDescription(), dataRow("1"), tag("SELECT 1"), ready('I')}, nil)},
-	{"prepared", bytes.Join([][]byte{bind("", "S_1"), describe('P', ""), execute("", 0), syncMsg()}, nil),
-		bytes.Join([][]byte{bound(), rowDescription(), dataRow("1"), tag("SELECT 1"), ready('I')}, nil)},
+	{
+		"simple", query("select abalance from pgbench_accounts where aid = 42"),
+		bytes.Join([][]byte{rowDescription(), dataRow("1"), tag("SELECT 1"), ready('I')}, nil),
+	},
+	{
+		"extended", bytes.Join([][]byte{parse("", "select $1", 23), bind("", ""), describe('P', ""), execute("", 0), syncMsg()}, nil),
+		bytes.Join([][]byte{parsed(), bound(), rowDescription(), dataRow("1"), tag("SELECT 1"), ready('I')}, nil),
+	},
+	{
+		"prepared", bytes.Join([][]byte{bind("", "S_1"), describe('P', ""), execute("", 0), syncMsg()}, nil),
+		bytes.Join([][]byte{bound(), rowDescription(), dataRow("1"), tag("SELECT 1"), ready('I')}, nil),
+	},
 	{"error", query("bad"), append(failure("42601"), ready('I')...)},
 }
 

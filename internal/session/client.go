@@ -67,7 +67,7 @@ func (s *Session) FromClient(now int64, p []byte) (fwd []byte, err error) {
 		in = c.held
 	}
 	n, err := s.walkClient(in)
-	if s.closeRun(in, n); s.err != nil {
+	if _ = s.closeRun(in, n); s.err != nil {
 		n, err = 0, s.err
 	}
 	s.hold(in, n)

@@ -24,7 +24,6 @@ type modelServer struct {
 	portals map[string]string
 
 	tx        byte // I, T or E
-	implicit  bool // work since the last Sync or Query, outside a block
 	skip      bool
 	savepoint int // effects before it, -1 for none
 	effects   []string
@@ -39,8 +38,10 @@ type modelServer struct {
 }
 
 func newModel(rnd func(int) int) *modelServer {
-	return &modelServer{rnd: rnd, tx: 'I', savepoint: -1, stmts: map[string]string{}, portals: map[string]string{},
-		kept: map[string]int{}, lost: map[string]int{}}
+	return &modelServer{
+		rnd: rnd, tx: 'I', savepoint: -1, stmts: map[string]string{}, portals: map[string]string{},
+		kept: map[string]int{}, lost: map[string]int{},
+	}
 }
 
 func (m *modelServer) send(b ...[]byte) { m.out = append(m.out, bytes.Join(b, nil)...) }
@@ -259,7 +260,6 @@ func (m *modelServer) next() []*request {
 	cmd := pick()
 	out := []*request{wrap(request{typ: 'B', name: p, of: st}), wrap(request{typ: 'E', name: p})}
 	if m.rnd(3) > 0 {
-		st = ""
 		out = []*request{wrap(request{typ: 'P', cmds: []string{cmd}}), wrap(request{typ: 'B'}), out[1]}
 		out[2].name, out[2].frontend = "", execute("", 0)
 	}

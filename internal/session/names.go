@@ -204,12 +204,12 @@ func endingOf(text []byte) ending {
 			return endsAny // a comment in front: not looked behind
 		}
 		if len(t) > 1 && (t[0]|0x20 == 'c' || t[0]|0x20 == 'd') {
-			word, rest := nextWord(t[:min(len(t), 5)])
+			word, _ := nextWord(t[:min(len(t), 5)])
 			switch {
 			case len(word) == 4 && bytes.EqualFold(word, []byte("call")):
 				return endsAny
 			case len(word) == 2 && word[1]|0x20 == 'o':
-				rest = t[len(word):]
+				rest := t[len(word):]
 				if containsFold(rest, "rollback") || containsFold(rest, "call") || bytes.IndexByte(rest, '\\') >= 0 {
 					return endsAny
 				}

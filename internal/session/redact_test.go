@@ -20,10 +20,14 @@ func TestRedactedFramesFit(t *testing.T) {
 	}{
 		{"plain", frame('Q', "select 1\x00"), frame('Q', "select 1\x00")},
 		{"query", frame('Q', "alter role a password 'sesame'\x00"), frame('Q', "alter role a password '***'\x00")},
-		{"with sync behind", append(frame('Q', "create user b password 'x'\x00"), frame('S', "")...),
-			append(frame('Q', "create user b password '***'\x00"), frame('S', "")...)},
-		{"parse", append(frame('P', "st\x00alter role a password 'sesame'\x00\x00\x00"), frame('S', "")...),
-			append(frame('P', "st\x00alter role a password '***'\x00\x00\x00"), frame('S', "")...)},
+		{
+			"with sync behind", append(frame('Q', "create user b password 'x'\x00"), frame('S', "")...),
+			append(frame('Q', "create user b password '***'\x00"), frame('S', "")...),
+		},
+		{
+			"parse", append(frame('P', "st\x00alter role a password 'sesame'\x00\x00\x00"), frame('S', "")...),
+			append(frame('P', "st\x00alter role a password '***'\x00\x00\x00"), frame('S', "")...),
+		},
 		{"no terminator", frame('Q', "alter role a password 'sesame'"), frame('Q', "alter role a password '***'")},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -127,10 +127,10 @@ func (s *Session) copyOutEnded(e *expect) {
 	switch s.copy.mode {
 	case 'H':
 		if s.flush() == nil {
-			s.copied(&s.copy.out, "out", e.index, event.KindCopy, nil, false) // an error stays in s.err
+			_, _ = s.copied(&s.copy.out, "out", e.index, event.KindCopy, nil, false) // an error stays in s.err
 		}
 	case 'W':
-		s.replicated(e.index) // likewise
+		_ = s.replicated(e.index) // likewise
 	}
 }
 

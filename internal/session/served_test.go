@@ -346,8 +346,10 @@ func TestPipelineCommits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, sql := range []string{"create table if not exists kept_in_pipeline (a int)", "truncate kept_in_pipeline",
-		"create or replace procedure commits() language plpgsql as $$ begin insert into kept_in_pipeline values (1); commit; end $$"} {
+	for _, sql := range []string{
+		"create table if not exists kept_in_pipeline (a int)", "truncate kept_in_pipeline",
+		"create or replace procedure commits() language plpgsql as $$ begin insert into kept_in_pipeline values (1); commit; end $$",
+	} {
 		if _, err := c.Exec(ctx, sql); err != nil {
 			t.Fatal(err)
 		}

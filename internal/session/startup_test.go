@@ -21,27 +21,47 @@ func TestStart(t *testing.T) {
 		want      string
 		who       event.Who
 	}{
-		{name: "3.0", packet: startup(wire.Version30, "user", "u"), want: "connect protocol:3.0",
-			who: event.Who{User: "u", Database: "u"}},
-		{name: "3.1", packet: startup(3<<16|1, "user", "u"), want: "connect protocol:3.1",
-			who: event.Who{User: "u", Database: "u"}},
-		{name: "3.2", packet: startup(wire.Version32, "user", "u", "database", "d", "application_name", "psql"),
-			want: "connect protocol:3.2", who: event.Who{User: "u", Database: "d", Application: "psql"}},
-		{name: "newer", packet: startup(grease, "user", "u"), fwd: startup(wire.Version32, "user", "u"),
-			want: "connect protocol:3.9999", who: event.Who{User: "u", Database: "u"}},
-		{name: "options of the protocol", packet: startup(wire.Version30, "_pq_.a", "1", "user", "u", "_pq_.b", "2"),
+		{
+			name: "3.0", packet: startup(wire.Version30, "user", "u"), want: "connect protocol:3.0",
+			who: event.Who{User: "u", Database: "u"},
+		},
+		{
+			name: "3.1", packet: startup(3<<16|1, "user", "u"), want: "connect protocol:3.1",
+			who: event.Who{User: "u", Database: "u"},
+		},
+		{
+			name: "3.2", packet: startup(wire.Version32, "user", "u", "database", "d", "application_name", "psql"),
+			want: "connect protocol:3.2", who: event.Who{User: "u", Database: "d", Application: "psql"},
+		},
+		{
+			name: "newer", packet: startup(grease, "user", "u"), fwd: startup(wire.Version32, "user", "u"),
+			want: "connect protocol:3.9999", who: event.Who{User: "u", Database: "u"},
+		},
+		{
+			name: "options of the protocol", packet: startup(wire.Version30, "_pq_.a", "1", "user", "u", "_pq_.b", "2"),
 			fwd: startup(wire.Version30, "user", "u"), want: "connect protocol:3.0 refused_option:_pq_.a refused_option:_pq_.b",
-			who: event.Who{User: "u", Database: "u"}},
-		{name: "repeated", packet: startup(wire.Version30, "user", "u", "user", "v", "database", ""),
-			want: "connect protocol:3.0 repeated_parameter:the last one counts", who: event.Who{User: "v", Database: "v"}},
-		{name: "replication", packet: startup(wire.Version30, "user", "u", "replication", "yes"),
-			want: "connect protocol:3.0 replication:yes", who: event.Who{User: "u", Database: "u"}},
-		{name: "replication database", packet: startup(wire.Version30, "user", "u", "replication", "database"),
-			want: "connect protocol:3.0 replication:database", who: event.Who{User: "u", Database: "u"}},
-		{name: "no replication", packet: startup(wire.Version30, "user", "u", "replication", "OFF"),
-			want: "connect protocol:3.0", who: event.Who{User: "u", Database: "u"}},
-		{name: "settings", packet: startup(wire.Version30, "user", "u", "options", "-c a=b", "client_encoding", "SJIS"),
-			want: "connect protocol:3.0 options:-c a=b client_encoding:SJIS", who: event.Who{User: "u", Database: "u"}},
+			who: event.Who{User: "u", Database: "u"},
+		},
+		{
+			name: "repeated", packet: startup(wire.Version30, "user", "u", "user", "v", "database", ""),
+			want: "connect protocol:3.0 repeated_parameter:the last one counts", who: event.Who{User: "v", Database: "v"},
+		},
+		{
+			name: "replication", packet: startup(wire.Version30, "user", "u", "replication", "yes"),
+			want: "connect protocol:3.0 replication:yes", who: event.Who{User: "u", Database: "u"},
+		},
+		{
+			name: "replication database", packet: startup(wire.Version30, "user", "u", "replication", "database"),
+			want: "connect protocol:3.0 replication:database", who: event.Who{User: "u", Database: "u"},
+		},
+		{
+			name: "no replication", packet: startup(wire.Version30, "user", "u", "replication", "OFF"),
+			want: "connect protocol:3.0", who: event.Who{User: "u", Database: "u"},
+		},
+		{
+			name: "settings", packet: startup(wire.Version30, "user", "u", "options", "-c a=b", "client_encoding", "SJIS"),
+			want: "connect protocol:3.0 options:-c a=b client_encoding:SJIS", who: event.Who{User: "u", Database: "u"},
+		},
 		{name: "no terminator", packet: func() []byte {
 			b := startup(wire.Version30, "user", "u")
 			b = b[:len(b)-1]
@@ -53,10 +73,14 @@ func TestStart(t *testing.T) {
 			b[3]++
 			return b
 		}(), violation: "08P01", want: "violation 08P01 reason:invalid start-up packet: the terminator is not its last byte"},
-		{name: "2.0", packet: startup(2<<16, "user", "u"), violation: "0A000",
-			want: "violation 0A000 reason:protocol version 2.0 is not supported, only 3.0 to 3.2"},
-		{name: "4.0", packet: startup(4<<16, "user", "u"), violation: "0A000",
-			want: "violation 0A000 reason:protocol version 4.0 is not supported, only 3.0 to 3.2"},
+		{
+			name: "2.0", packet: startup(2<<16, "user", "u"), violation: "0A000",
+			want: "violation 0A000 reason:protocol version 2.0 is not supported, only 3.0 to 3.2",
+		},
+		{
+			name: "4.0", packet: startup(4<<16, "user", "u"), violation: "0A000",
+			want: "violation 0A000 reason:protocol version 4.0 is not supported, only 3.0 to 3.2",
+		},
 		{name: "empty", packet: nil, violation: "08P01", want: "violation 08P01 reason:malformed start-up packet"},
 	}
 	for _, tt := range tests {
@@ -113,12 +137,18 @@ func TestNegotiate(t *testing.T) {
 		start, server []byte
 		want          []byte
 	}{
-		{"answered by the proxy", startup(grease, "user", "u", "_pq_.x", "1"), auth(0),
-			append(wants(wire.Version32, "_pq_.x"), auth(0)...)},
-		{"merged with the server's", startup(grease, "user", "u", "_pq_.x", "1"), append(wants(wire.Version30), auth(0)...),
-			append(wants(wire.Version30, "_pq_.x"), auth(0)...)},
-		{"the server's own", startup(wire.Version32, "user", "u"), append(wants(wire.Version30), auth(0)...),
-			append(wants(wire.Version30), auth(0)...)},
+		{
+			"answered by the proxy", startup(grease, "user", "u", "_pq_.x", "1"), auth(0),
+			append(wants(wire.Version32, "_pq_.x"), auth(0)...),
+		},
+		{
+			"merged with the server's", startup(grease, "user", "u", "_pq_.x", "1"), append(wants(wire.Version30), auth(0)...),
+			append(wants(wire.Version30, "_pq_.x"), auth(0)...),
+		},
+		{
+			"the server's own", startup(wire.Version32, "user", "u"), append(wants(wire.Version30), auth(0)...),
+			append(wants(wire.Version30), auth(0)...),
+		},
 		{"none", startup(wire.Version32, "user", "u"), auth(0), auth(0)},
 		{"before a failure", startup(grease, "user", "u"), problem("FATAL", "28000"), problem("FATAL", "28000")},
 	}
@@ -150,33 +180,65 @@ func TestLogin(t *testing.T) {
 		want  []string
 	}{
 		{"trust", []step{rest}, []string{`auth RSKZ method:trust result:ok client_encoding:UTF8`}},
-		{"password", []step{server(auth(3)), client(password(secret)), rest},
-			[]string{`auth RRSKZ method:password result:ok client_encoding:UTF8`}},
-		{"md5", []step{server(auth(5, []byte("salt"))), client(password(secret)), rest},
-			[]string{`auth RRSKZ method:md5 result:ok client_encoding:UTF8`}},
+		{
+			"password",
+			[]step{server(auth(3)), client(password(secret)), rest},
+			[]string{`auth RRSKZ method:password result:ok client_encoding:UTF8`},
+		},
+		{
+			"md5",
+			[]step{server(auth(5, []byte("salt"))), client(password(secret)), rest},
+			[]string{`auth RRSKZ method:md5 result:ok client_encoding:UTF8`},
+		},
 		{"SCRAM", []step{
 			server(auth(10, "SCRAM-SHA-256", "")), client(msg('p', "SCRAM-SHA-256", 6, []byte(secret))),
 			server(auth(11, []byte(secret))), client(msg('p', []byte(secret))),
 			server(auth(12, []byte(secret)), auth(0), keyData(), ready('I')),
 		}, []string{`auth RRRRKZ method:sasl mechanism:SCRAM-SHA-256 result:ok`}},
-		{"wrong password", []step{server(auth(3)), client(password(secret)), server(problem("FATAL", "28P01"))},
-			[]string{`auth RE 28P01 method:password result:failed`}},
-		{"refused after the password", []step{server(auth(0), problem("FATAL", "3D000"))},
-			[]string{`auth RE 3D000 method:trust result:failed`}},
+		{
+			"wrong password",
+			[]step{server(auth(3)), client(password(secret)), server(problem("FATAL", "28P01"))},
+			[]string{`auth RE 28P01 method:password result:failed`},
+		},
+		{
+			"refused after the password",
+			[]step{server(auth(0), problem("FATAL", "3D000"))},
+			[]string{`auth RE 3D000 method:trust result:failed`},
+		},
 		{"refused at once", []step{server(problem("FATAL", "53300"))}, []string{`auth E 53300 result:failed`}},
-		{"no fork", []step{server([]byte("Ecould not fork new process\n\x00"))},
-			[]string{`auth E result:failed message:could not fork new process`}},
-		{"notices", []step{server(notice("01000"), auth(0), keyData(), ready('I'))},
-			[]string{`notice N 01000`, `auth RKZ method:trust result:ok`}},
-		{"query ahead", []step{client(query("q")), server(auth(0), keyData(), ready('I'), tag("Q"), ready('I'))},
-			[]string{`query Q`, `auth RKZ method:trust result:ok`, `outcome CZ of=1 ["Q"] tx=I committed=true`}},
-		{"query while the server waits", []step{server(auth(3)), client(query(secret)).breaks("08P01")},
-			[]string{`violation 08P01 reason:expected an authentication response`}},
-		{"password too long", []step{server(auth(3)), client(msg('p', bytes.Repeat([]byte(secret), 20000))).breaks("08P01")},
-			[]string{`violation 08P01 reason:invalid length of authentication message`}},
-		{"late password", []step{rest, client(query("q"), password(secret)).breaks("08P01")},
-			[]string{`auth RSKZ method:trust result:ok client_encoding:UTF8`, `query Q`,
-				`violation 08P01 reason:invalid frontend message type 112`}},
+		{
+			"no fork",
+			[]step{server([]byte("Ecould not fork new process\n\x00"))},
+			[]string{`auth E result:failed message:could not fork new process`},
+		},
+		{
+			"notices",
+			[]step{server(notice("01000"), auth(0), keyData(), ready('I'))},
+			[]string{`notice N 01000`, `auth RKZ method:trust result:ok`},
+		},
+		{
+			"query ahead",
+			[]step{client(query("q")), server(auth(0), keyData(), ready('I'), tag("Q"), ready('I'))},
+			[]string{`query Q`, `auth RKZ method:trust result:ok`, `outcome CZ of=1 ["Q"] tx=I committed=true`},
+		},
+		{
+			"query while the server waits",
+			[]step{server(auth(3)), client(query(secret)).breaks("08P01")},
+			[]string{`violation 08P01 reason:expected an authentication response`},
+		},
+		{
+			"password too long",
+			[]step{server(auth(3)), client(msg('p', bytes.Repeat([]byte(secret), 20000))).breaks("08P01")},
+			[]string{`violation 08P01 reason:invalid length of authentication message`},
+		},
+		{
+			"late password",
+			[]step{rest, client(query("q"), password(secret)).breaks("08P01")},
+			[]string{
+				`auth RSKZ method:trust result:ok client_encoding:UTF8`, `query Q`,
+				`violation 08P01 reason:invalid frontend message type 112`,
+			},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -28,8 +28,10 @@ func TestHeader(t *testing.T) {
 }
 
 func TestFrontendLimit(t *testing.T) {
-	limits := map[byte]int{'Q': MaxLarge, 'P': MaxLarge, 'B': MaxLarge, 'F': MaxLarge, 'd': MaxLarge,
-		'D': MaxSmall, 'C': MaxSmall, 'E': MaxSmall, 'H': MaxSmall, 'S': MaxSmall, 'X': MaxSmall, 'c': MaxSmall, 'f': MaxSmall}
+	limits := map[byte]int{
+		'Q': MaxLarge, 'P': MaxLarge, 'B': MaxLarge, 'F': MaxLarge, 'd': MaxLarge,
+		'D': MaxSmall, 'C': MaxSmall, 'E': MaxSmall, 'H': MaxSmall, 'S': MaxSmall, 'X': MaxSmall, 'c': MaxSmall, 'f': MaxSmall,
+	}
 	for c := range 256 {
 		want, known := limits[byte(c)]
 		if limit, ok := FrontendLimit(byte(c)); limit != want || ok != known {
