@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,7 +46,7 @@ that stays hidden behind its commitment. With --value the text and parameters ar
 			if err != nil {
 				return err
 			}
-			proof, err := prove(log, index, withValue)
+			proof, err := proveSoon(cmd.Context(), log, index, withValue)
 			if err != nil {
 				return err
 			}
@@ -59,6 +61,35 @@ that stays hidden behind its commitment. With --value the text and parameters ar
 	cmd.Flags().StringVarP(&out, "out", "o", "", "`FILE` to write, by custom ending in .tlog-proof; - for standard output")
 	cmd.Flags().BoolVar(&withValue, "value", false, "put the value, such as text and parameters, into the proof")
 	return cmd
+}
+
+// proveFor bounds the wait for the checkpoint over a new entry of a log in
+// use; there is one every second.
+const proveFor = 3 * time.Second
+
+// errUnsigned says that no checkpoint covers an entry yet.
+var errUnsigned = errors.New("is not covered by a signed checkpoint yet")
+
+// proveSoon is prove, and waits for the checkpoint if one is to come.
+func proveSoon(ctx context.Context, log *query.Log, index int64, withValue bool) ([]byte, error) {
+	if err := log.CatchUp(ctx); err != nil {
+		return nil, err
+	}
+	for until := time.Now().Add(proveFor); ; {
+		proof, err := prove(log, index, withValue)
+		if !errors.Is(err, errUnsigned) || time.Now().After(until) {
+			return proof, err
+		}
+		live, liveErr := log.Live()
+		if liveErr != nil || !live {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // prove returns the proof of an entry against the log's current checkpoint. It
@@ -80,7 +111,7 @@ func prove(log *query.Log, index int64, withValue bool) ([]byte, error) {
 			return nil, err
 		}
 		if index < size {
-			return nil, withHint(fmt.Errorf("entry %d is not covered by a signed checkpoint yet: the latest is over %d entries", index, c.Size),
+			return nil, withHint(fmt.Errorf("entry %d %w: the latest is over %d entries", index, errUnsigned, c.Size),
 				"one is signed every second while the log grows, and when pgnotary serve stops: try again")
 		}
 		return nil, fmt.Errorf("there is no entry %d: the log has those from %d to %d", index, log.First(), size-1)

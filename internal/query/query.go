@@ -87,6 +87,9 @@ func (l *Log) Created() time.Time { return l.info.Created }
 // shown: those known to be durable.
 func (l *Log) Size() (int64, error) { return l.reader.Size() }
 
+// Live reports whether a process is writing the log.
+func (l *Log) Live() (bool, error) { return l.reader.Live() }
+
 // catchUpFor bounds the wait of CatchUp, which ends with the writer's next
 // commit or checkpoint: within a second, if its disk is not very slow.
 const catchUpFor = 3 * time.Second

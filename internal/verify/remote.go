@@ -27,7 +27,8 @@ type remote struct {
 	client *http.Client
 }
 
-// URL checks a log over HTTP: base is the address under which /log/ is. It
+// URL checks a log over HTTP: base is the address under which /log/ is,
+// with or without that. It
 // fetches every leaf, recomputes the tree and compares it with the signed
 // checkpoint; values are not served and so not checked. Without keys in the
 // options, it believes the log what its key is, and says so in a note.
@@ -36,7 +37,7 @@ func URL(ctx context.Context, base string, opt Options) (*Result, error) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("verify: %q is not the URL of a log", base)
 	}
-	r := &remote{base: strings.TrimSuffix(base, "/") + "/log/", client: &http.Client{Timeout: fetchTimeout}}
+	r := &remote{base: strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/log") + "/log/", client: &http.Client{Timeout: fetchTimeout}}
 	c := &check{opt: opt, files: &listing{}}
 	c.Findings, c.Notes = []Finding{}, []string{}
 	if err := c.remote(ctx, r); err != nil {
