@@ -209,6 +209,9 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 	}
 	if v.sqlstate != nil && v.kind != event.KindNotice && !concludes(v.kind) {
 		s.Error = serverError(value, v)
+		if v.kind == event.KindViolation { // the proxy's own, which has no message but its reason
+			s.Error = &ServerMessage{Severity: "FATAL", SQLState: unescape(v.sqlstate), Message: s.fact("reason")}
+		}
 	}
 	return nil
 }
@@ -235,6 +238,16 @@ func (s *Statement) query(value []byte, cs *charset) {
 	}
 	c := cursor{b: body}
 	s.setText(cs.text(c.str()), c.bad || len(c.b) > 0)
+}
+
+// fact returns the value of a fact, "" if there is none.
+func (s *Statement) fact(key string) string {
+	for _, f := range s.Facts {
+		if f.Key == key {
+			return f.Val
+		}
+	}
+	return ""
 }
 
 func (s *Statement) setText(text string, malformed bool) {

@@ -70,10 +70,7 @@ func fatalOf(v *session.Violation) []byte {
 func (r *Relay) recordViolation(id uint64, client, reason, code string, at []byte, suppressed int64) {
 	l := event.Leaf{
 		Time: r.now(), Kind: event.KindViolation, Who: &event.Who{Client: client},
-		Facts: []event.Fact{{Key: "reason", Val: reason}},
-	}
-	if code != "" {
-		l.Facts = append(l.Facts, event.Fact{Key: "code", Val: code})
+		SQLState: code, Facts: []event.Fact{{Key: "reason", Val: reason}},
 	}
 	if id != 0 {
 		l.Facts = append(l.Facts, event.Fact{Key: "session", Val: sessionID(id)})
