@@ -150,6 +150,9 @@ func describe(s *query.Statement) string {
 	if m := message(s); m != nil {
 		addWord(&b, plain(m.Severity+": "+m.Message))
 	}
+	if s.Request != "" {
+		addWord(&b, plain(s.Request))
+	}
 	if s.Notify != nil {
 		addWord(&b, plain(fmt.Sprintf("%s: %s", s.Notify.Channel, s.Notify.Payload)))
 	}

@@ -75,6 +75,7 @@ under --exit-status, proof invalid); 2 could not do it.`,
 		newProveCmd(),
 		newCheckCmd(),
 		newKeygenCmd(),
+		newTokenCmd(),
 		newDoctorCmd(),
 		newVersionCmd(),
 	)

@@ -50,8 +50,9 @@ type proxy struct {
 	ledger  *ledger.Ledger
 	view    *query.Log
 	relay   *relay.Relay
-	http    net.Listener // nil if it is off
-	certs   *config.Certificates
+	http    net.Listener         // nil if it is off
+	certs   *config.Certificates // shown to clients, nil without TLS
+	web     httpAccess
 	commits commitStats
 
 	sessions atomic.Pointer[atomic.Int64] // the relay's count, once there is a relay
@@ -87,7 +88,7 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	}
 	if s.TLSCert != "" {
 		p.certs = new(config.Certificates)
-		if err := p.certs.Load(&s.Config); err != nil {
+		if err := p.certs.Load(s.TLSCert, s.TLSKey); err != nil {
 			return p, err
 		}
 		rc.TLS = p.certs.ServerConfig()
@@ -97,6 +98,9 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	}
 	p.sessions.Store(&p.relay.Metrics().SessionsOpen)
 	if s.HTTP != config.HTTPOff {
+		if err := p.openAccess(s); err != nil {
+			return p, err
+		}
 		if p.http, err = net.Listen("tcp", s.HTTP); err != nil {
 			return p, fmt.Errorf("listen for HTTP: %w", err)
 		}
@@ -143,7 +147,7 @@ func (p *proxy) run(ctx context.Context) error {
 	defer stopWeb()
 	webDone := make(chan error, 1) // one value
 	if p.http != nil {
-		go func() { webDone <- web.Serve(webCtx, p.http, p.handler(), p.log) }()
+		go func() { webDone <- web.Serve(webCtx, p.http, p.web.tls(), p.handler(), p.log) }()
 	}
 	relayDone := make(chan error, 1) // one value
 	go func() { relayDone <- p.relay.Serve() }()
@@ -207,8 +211,8 @@ func (p *proxy) announce() {
 		slog.String("http", p.httpAddr()), slog.Bool("tls", p.certs != nil))
 	p.log.Info("durability", slog.String("mode", s.Durability), slog.String("after_a_crash", lossBound(s.Durability)))
 	if p.http != nil && !p.loopback() {
-		p.log.Warn("the HTTP address can be reached from other machines: it tells them who did what when, though no statement's text",
-			slog.String("http", p.httpAddr()))
+		p.log.Warn("the HTTP address can be reached from other machines: its log resources tell them who was active when, though no statement's text",
+			slog.String("http", p.httpAddr()), slog.Bool("tls", p.web.certs != nil))
 	}
 	p.checkFiles()
 	p.notify("READY=1")
@@ -276,9 +280,12 @@ func (p *proxy) applyReload() (changed []string, err error) {
 		next.TLSCert, next.TLSKey = old.TLSCert, old.TLSKey
 	}
 	if p.certs != nil {
-		if err := p.certs.Load(&next.Config); err != nil {
+		if err := p.certs.Load(next.TLSCert, next.TLSKey); err != nil {
 			return nil, err
 		}
+	}
+	if err := p.reloadAccess(old, next); err != nil {
+		return nil, err
 	}
 	changed, restart := old.Changed(&next.Config)
 	if len(restart) > 0 {

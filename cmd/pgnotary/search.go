@@ -33,7 +33,7 @@ that its transaction was rolled back.`,
   pgnotary search --data ./pgnotary-data --regex '(?i)^drop ' --exit-status`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := filter.filter(cmd, time.Now())
+			f, err := filter.filter(time.Now())
 			if err != nil {
 				return err
 			}

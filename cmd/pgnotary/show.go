@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +45,7 @@ and salt (base64; SHA-256 of salt and value is the leaf's c).`,
 			if err := log.CatchUp(cmd.Context()); err != nil {
 				return err
 			}
-			e, err := log.Entry(index)
+			s, e, value, err := log.Detail(cmd.Context(), index)
 			if errors.Is(err, fs.ErrNotExist) {
 				size, sizeErr := log.Size()
 				if sizeErr != nil {
@@ -56,16 +55,9 @@ and salt (base64; SHA-256 of salt and value is the leaf's c).`,
 			} else if err != nil {
 				return err
 			}
-			s, err := log.Statement(cmd.Context(), index)
-			if err != nil {
-				return err
-			}
-			value, err := log.Value(&e)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
 			if asJSON {
-				return showJSON(cmd.OutOrStdout(), s, &e, value)
+				_, err := cmd.OutOrStdout().Write(append(query.AppendEntryJSON(nil, s, &e, value), '\n'))
+				return err
 			}
 			return showText(cmd.OutOrStdout(), s, &e, value)
 		},
@@ -73,20 +65,6 @@ and salt (base64; SHA-256 of salt and value is the leaf's c).`,
 	addDataFlag(cmd, &dir)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
-}
-
-// showJSON adds what only show tells to the object of search.
-func showJSON(w io.Writer, s *query.Statement, e *query.Entry, value []byte) error {
-	b := s.AppendJSON(nil)
-	b = append(b[:len(b)-1], `,"leaf":`...)
-	b = append(b, e.Leaf...)
-	if e.HasValue && value != nil {
-		b = base64.StdEncoding.AppendEncode(append(b, `,"value":"`...), value)
-		b = base64.StdEncoding.AppendEncode(append(b, `","salt":"`...), e.Salt[:])
-		b = append(b, '"')
-	}
-	_, err := w.Write(append(b, '}', '\n'))
-	return err
 }
 
 // A sheet is what show prints of an entry for people: names and texts.
@@ -163,6 +141,7 @@ func (b *sheet) content(s *query.Statement) {
 		}
 		b.row(fmt.Sprintf("$%d", i+1), param(p)+"  ("+about+")")
 	}
+	b.row("request", s.Request)
 	for _, p := range s.Settings {
 		b.row("setting", p.Name+" = "+p.Value)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/base64"
 	"errors"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/pgnotary/pgnotary/internal/access"
 	"github.com/pgnotary/pgnotary/internal/relay"
 	"github.com/pgnotary/pgnotary/internal/web"
 )
@@ -19,7 +21,13 @@ import (
 // handler answers HTTP requests about the proxy.
 func (p *proxy) handler() http.Handler {
 	return web.NewHandler(web.Config{
-		Log:      p.view,
+		Log:     p.view,
+		Entries: p.view,
+		Prove: func(ctx context.Context, index int64, withValue bool) ([]byte, error) {
+			return proveSoon(ctx, p.view, index, withValue)
+		},
+		Tokens:   func() access.Tokens { return *p.web.tokens.Load() },
+		Record:   p.recordRead,
 		Ready:    p.ready,
 		Status:   p.status,
 		Metrics:  web.NewMetrics(version(), p.numbers),
@@ -140,6 +148,9 @@ func (p *proxy) status() web.Status {
 		Bytes:          n.ClientBytes + n.ServerBytes,
 		CommitMicros:   n.Commit.Mean() * 1e6,
 		BatchEntries:   n.BatchEntries.Mean(),
+		Backlog:        n.Backlog,
+		LogBytes:       n.LogBytes,
+		Commits:        web.Counts{Bounds: n.Commit.Bounds, Counts: n.Commit.Counts, Sum: n.Commit.Sum},
 		CheckpointSize: n.CheckpointSize,
 	}
 	for _, count := range n.Refusals {

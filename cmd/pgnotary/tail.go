@@ -26,7 +26,7 @@ has ended, or in most of a second as it is then. With --sqlstate or
   pgnotary tail --data ./pgnotary-data --json | jq -r .statement`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := filter.filter(cmd, time.Now())
+			f, err := filter.filter(time.Now())
 			if err != nil {
 				return err
 			}
@@ -35,7 +35,7 @@ has ended, or in most of a second as it is then. With --sqlstate or
 				return err
 			}
 			var from int64
-			if f.Since.IsZero() && !cmd.Flags().Changed("from") {
+			if !filter.given("since") && !filter.given("from") {
 				if from, err = log.Size(); err != nil {
 					return err
 				}

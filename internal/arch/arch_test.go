@@ -40,7 +40,8 @@ func layers() map[string][]string {
 		"pgvalue": {},
 		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "tree", "wire"},
 		"verify":  {"event"}, // a second opinion: shares no reader with the rest
-		"web":     {"tree"},
+		"access":  {},
+		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "tree", "wire"},
 		// Parts of the capture path that stand alone.
 		"proxyproto": {},
 		"redact":     {},

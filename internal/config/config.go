@@ -62,6 +62,12 @@ type Config struct {
 	Durability string `toml:"durability"`
 	// HTTP is the address of the status page, metrics and log resources, host:port, or HTTPOff.
 	HTTP string `toml:"http"`
+	// HTTPTLSCert and HTTPTLSKey are PEM files; without them HTTP is spoken in the clear.
+	HTTPTLSCert string `toml:"http-tls-cert"`
+	HTTPTLSKey  string `toml:"http-tls-key"`
+	// HTTPTokens is a file of package access: who may read entries over HTTP.
+	// Empty makes one token, kept in the data directory.
+	HTTPTokens string `toml:"http-tokens"`
 
 	// TLSCert and TLSKey are PEM files; without them clients get no TLS.
 	TLSCert string `toml:"tls-cert"`
@@ -137,6 +143,9 @@ func (c *Config) Fields() []Field {
 		{Key: "data", Usage: "data directory, made if missing", Value: text(&c.Data, "directory"), quoted: true},
 		{Key: "durability", Usage: "before-forward, before-reply or async", Value: text(&c.Durability, "mode"), quoted: true},
 		{Key: "http", Usage: "address of status page, metrics and log resources, or off", Value: text(&c.HTTP, "address"), quoted: true},
+		{Key: "http-tls-cert", Usage: "certificate chain of the HTTP address, PEM", Value: text(&c.HTTPTLSCert, "file"), Live: true, quoted: true},
+		{Key: "http-tls-key", Usage: "private key of that certificate, PEM", Value: text(&c.HTTPTLSKey, "file"), Live: true, quoted: true},
+		{Key: "http-tokens", Usage: "file that says who may read entries over HTTP (default one token, made in the data directory)", Value: text(&c.HTTPTokens, "file"), Live: true, quoted: true},
 		{Key: "tls-cert", Usage: "certificate chain shown to clients, PEM", Value: text(&c.TLSCert, "file"), Live: true, quoted: true},
 		{Key: "tls-key", Usage: "private key of the certificate, PEM", Value: text(&c.TLSKey, "file"), Live: true, quoted: true},
 		{Key: "upstream-tls", Usage: "disable, require, verify-ca or verify-full", Value: text(&c.UpstreamTLS, "mode"), quoted: true},
@@ -236,6 +245,9 @@ func (c *Config) Validate() error {
 	p.oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
 	if (c.TLSCert == "") != (c.TLSKey == "") {
 		p.addf("tls-cert", "and tls-key belong together: only one of them is set")
+	}
+	if (c.HTTPTLSCert == "") != (c.HTTPTLSKey == "") {
+		p.addf("http-tls-cert", "and http-tls-key belong together: only one of them is set")
 	}
 	if c.UpstreamTLS != TLSDisable && strings.HasPrefix(c.Upstream, "/") {
 		p.addf("upstream-tls", "must be disable: upstream is a Unix socket, and PostgreSQL speaks no TLS there")

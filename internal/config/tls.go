@@ -20,6 +20,10 @@ func (c *Config) Check() error {
 		_, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
 		p.add("tls-cert", err)
 	}
+	if c.HTTPTLSCert != "" {
+		_, err := tls.LoadX509KeyPair(c.HTTPTLSCert, c.HTTPTLSKey)
+		p.add("http-tls-cert", err)
+	}
 	if _, err := c.UpstreamTLSConfig(); err != nil {
 		p.add("upstream-ca", err)
 	}
@@ -47,18 +51,18 @@ func checkData(path string) error {
 	}
 }
 
-// Certificates is the certificate shown to clients. It can be replaced while
+// Certificates is the certificate shown to those who connect. It can be replaced while
 // connections are being accepted; all methods may be called concurrently.
 type Certificates struct {
 	current atomic.Pointer[tls.Certificate]
 }
 
-// Load reads the files that c names and puts them into force for handshakes
-// that begin from now on. On an error the certificate in force stays.
-func (t *Certificates) Load(c *Config) error {
-	pair, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey)
+// Load reads two PEM files and puts them into force for handshakes that begin
+// from now on. On an error the certificate in force stays.
+func (t *Certificates) Load(cert, key string) error {
+	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return fmt.Errorf("load certificate %s: %w", c.TLSCert, err)
+		return fmt.Errorf("load certificate %s: %w", cert, err)
 	}
 	t.current.Store(&pair)
 	return nil
@@ -72,7 +76,7 @@ func (t *Certificates) Expires() time.Time {
 	return time.Time{}
 }
 
-// ServerConfig returns the TLS settings for client connections.
+// ServerConfig returns the TLS settings for connections that are accepted.
 func (t *Certificates) ServerConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,

@@ -37,7 +37,7 @@ func TestUpstreamTLS(t *testing.T) {
 	var certs Certificates
 	server := Default()
 	server.TLSCert, server.TLSKey = cert, key
-	if err := certs.Load(&server); err != nil {
+	if err := certs.Load(server.TLSCert, server.TLSKey); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -120,7 +120,7 @@ func TestCertificatesKeepTheOld(t *testing.T) {
 	if !certs.Expires().IsZero() {
 		t.Errorf("Expires before the first certificate = %s, want zero", certs.Expires())
 	}
-	if err := certs.Load(&c); err != nil {
+	if err := certs.Load(c.TLSCert, c.TLSKey); err != nil {
 		t.Fatal(err)
 	}
 	old, expires := certs.current.Load(), certs.Expires()
@@ -130,7 +130,7 @@ func TestCertificatesKeepTheOld(t *testing.T) {
 	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := certs.Load(&c); err == nil {
+	if err := certs.Load(c.TLSCert, c.TLSKey); err == nil {
 		t.Error("Load of a broken key = nil, want an error")
 	}
 	if certs.current.Load() != old {

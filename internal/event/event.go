@@ -70,6 +70,10 @@ type Who struct {
 	enc []byte // cached encoding
 }
 
+// FactRead is the fact of a notice of the proxy itself that says that somebody
+// looked at the log over HTTP, and how. Its value is the request.
+const FactRead = "read"
+
 // A Fact is one rarely used, human-readable detail, e.g. TLS version.
 type Fact struct{ Key, Val string }
 

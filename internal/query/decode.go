@@ -197,6 +197,10 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 			s.Copy.SHA256 = value
 		}
 	case event.KindNotice:
+		if v.session == 0 && s.fact(event.FactRead) != "" {
+			s.Request = cs.text(value)
+			break
+		}
 		if f, _, ok := nextFrame(value); ok && f.letter == 'A' {
 			n := decodeNotification(f.body, cs.text)
 			s.Notify = &n

@@ -100,6 +100,7 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 			dst = append(dst, '"')
 		}
 	}
+	dst = appendOpt(dst, `,"request":`, s.Request)
 	if s.Notice != nil {
 		dst = s.Notice.appendJSON(append(dst, `,"notice":`...))
 	}
@@ -115,6 +116,18 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 		dst = appendBase64(append(dst, `,"raw":`...), s.Raw)
 	}
 	return dst
+}
+
+// AppendEntryJSON appends the object of `show --json`: the keys of s, and the
+// entry's leaf verbatim and, unless value is nil, its value and salt.
+func AppendEntryJSON(dst []byte, s *Statement, e *Entry, value []byte) []byte {
+	dst = s.AppendJSON(dst)
+	dst = append(append(dst[:len(dst)-1], `,"leaf":`...), e.Leaf...)
+	if e.HasValue && value != nil {
+		dst = appendBase64(append(dst, `,"value":`...), value)
+		dst = appendBase64(append(dst, `,"salt":`...), e.Salt[:])
+	}
+	return append(dst, '}')
 }
 
 func appendFacts(dst []byte, facts []event.Fact) []byte {

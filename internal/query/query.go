@@ -223,6 +223,24 @@ func (l *Log) Statement(ctx context.Context, index int64) (*Statement, error) {
 	return found, err
 }
 
+// Detail returns what there is to say of one entry: the statement as Statement
+// does, the entry, and its value, nil if it has none or none any more.
+func (l *Log) Detail(ctx context.Context, index int64) (*Statement, Entry, []byte, error) {
+	e, err := l.Entry(index)
+	if err != nil {
+		return nil, e, nil, err
+	}
+	s, err := l.Statement(ctx, index)
+	if err != nil {
+		return nil, e, nil, err
+	}
+	value, err := l.Value(&e)
+	if errors.Is(err, fs.ErrNotExist) {
+		value, err = nil, nil
+	}
+	return s, e, value, err
+}
+
 // seek returns an index before which no entry has a time of t or later, if
 // the clock was never set back by more than the slack. It reads some twenty
 // entries of the largest log.

@@ -43,6 +43,7 @@ type Statement struct {
 	Facts    []event.Fact // what only a few kinds have
 	Of       int64        // index plus one of the entry this one speaks about (event.Index)
 	Copy     *Copy        // copy
+	Request  string       // notice of a look at the log: what was asked for
 	Notice   *ServerMessage
 	Notify   *Notification
 	Error    *ServerMessage // auth: why a login failed

@@ -22,6 +22,19 @@ const (
 // those behind it. With a filter by outcome it is shown when it has ended,
 // whenever that is. The statement is valid until fn returns.
 func (l *Log) Tail(ctx context.Context, from int64, f Filter, fn func(*Statement) error) error {
+	return l.Follow(ctx, from, f, func(s *Statement, _ int64) error {
+		if s == nil {
+			return nil
+		}
+		return fn(s)
+	})
+}
+
+// Follow is Tail for those who will go on another time: next is the index to
+// begin with then so that no statement is missed. Statements may come again if
+// they are selected by their outcome. fn is also called without a statement,
+// up to ten times a second, while next moves on and nothing is selected.
+func (l *Log) Follow(ctx context.Context, from int64, f Filter, fn func(s *Statement, next int64) error) error {
 	m, err := f.compile()
 	if err != nil {
 		return err
@@ -33,8 +46,8 @@ func (l *Log) Tail(ctx context.Context, from int64, f Filter, fn func(*Statement
 		}
 		from = max(from, start)
 	}
-	t := &tail{joiner: newJoiner(l, m), fn: fn, left: f.Limit}
 	from = max(from, f.From, l.First())
+	t := &tail{joiner: newJoiner(l, m), fn: fn, left: f.Limit, from: from, told: from}
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -43,12 +56,18 @@ func (l *Log) Tail(ctx context.Context, from int64, f Filter, fn func(*Statement
 			return err
 		}
 		t.joiner.now = time.Now()
-		if from, err = t.read(ctx, l, from, size); err != nil {
+		if err = t.read(ctx, l, size); err != nil {
 			return err
 		}
 		done, err := t.show()
 		if done || err != nil || ctx.Err() != nil {
 			return err
+		}
+		if next := t.next(); next > t.told {
+			t.told = next
+			if err := fn(nil, next); err != nil {
+				return err
+			}
 		}
 		if !f.Until.IsZero() && time.Since(f.Until) > holdFor && !t.joiner.waiting() {
 			return nil
@@ -64,42 +83,51 @@ func (l *Log) Tail(ctx context.Context, from int64, f Filter, fn func(*Statement
 // A tail is the state of one Tail.
 type tail struct {
 	joiner *joiner
-	fn     func(*Statement) error
+	fn     func(*Statement, int64) error
 	left   int
 	done   bool
+	from   int64 // entries before it were read
+	told   int64 // the next that fn knows
 }
 
-// read takes the entries from index from up to but without size and returns
-// the index to go on from.
-func (t *tail) read(ctx context.Context, src source, from, size int64) (int64, error) {
-	for e, err := range src.Entries(from, size) {
+// next returns the index before which every statement that is selected was shown.
+func (t *tail) next() int64 {
+	if j := t.joiner; j.waiting() {
+		return j.fifo[j.head].entry.Index
+	}
+	return t.from
+}
+
+// read takes the entries that follow, up to but without size.
+func (t *tail) read(ctx context.Context, src source, size int64) error {
+	for e, err := range src.Entries(t.from, size) {
 		if err != nil {
-			return from, err
+			return err
 		}
-		if from = e.Index + 1; from%4096 == 0 && ctx.Err() != nil {
-			return from, nil
+		if t.from = e.Index + 1; t.from%4096 == 0 && ctx.Err() != nil {
+			return nil
 		}
 		if err := t.joiner.entry(&e); err != nil {
-			return from, err
+			return err
 		}
 		// What is final goes at once: a long log is read in little memory.
 		for t.joiner.waiting() && t.joiner.fifo[t.joiner.head].final {
 			if err := t.call(t.joiner.pop()); t.done || err != nil {
-				return from, err
+				return err
 			}
 		}
 		if t.joiner.full() {
 			if done, err := t.show(); done || err != nil {
-				return from, err
+				return err
 			}
 			if t.joiner.full() {
 				if err := t.call(t.joiner.pop()); t.done || err != nil {
-					return from, err
+					return err
 				}
 			}
 		}
 	}
-	return from, nil
+	return nil
 }
 
 // show passes on what is ready: in the order of the log, or, when statements
@@ -148,7 +176,8 @@ func (t *tail) call(s *Statement, err error) error {
 	if err != nil || s == nil || t.done {
 		return err
 	}
-	if err := t.fn(s); err != nil {
+	t.told = t.next()
+	if err := t.fn(s, t.told); err != nil {
 		return err
 	}
 	t.left--

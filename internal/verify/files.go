@@ -54,7 +54,7 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 	switch {
 	case !d.Type().IsRegular():
 		l.unknown = append(l.unknown, rel)
-	case rel == "LOCK" || rel == "key" || rel == "log.json" || rel == "checkpoint":
+	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint":
 	case strings.HasSuffix(rel, ".tmp"):
 		l.leftover = append(l.leftover, rel)
 	case top == "journal" && journalName(name):

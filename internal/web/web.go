@@ -2,8 +2,9 @@
 // ready, its metrics, a status page, and the log itself as the tiles of
 // c2sp.org/tlog-tiles, from which anyone can check it.
 //
-//	GET /                          status page; it asks for /api/status once a second
-//	GET /api/status                Status as JSON
+//	GET /                          status page; it asks for /api/v1/status once a second
+//	GET /api/v1/status             Status as JSON
+//	GET /api/v1/...                entries, for those with a token (docs/api.md)
 //	GET /healthz                   200 while the process answers
 //	GET /readyz                    200 while statements are accepted and recorded, else 503
 //	GET /metrics                   Prometheus text
@@ -12,14 +13,15 @@
 //	GET /log/tile/<L>/<N>[.p/<W>]  hashes of the tree
 //	GET /log/tile/entries/<N>[.p/<W>]  leaves
 //
-// Nothing here changes anything. No answer holds a statement's text or its
-// parameters: those are values, and only leaves are served.
+// Nothing here changes anything but that each look at entries below /api/v1
+// becomes an entry itself, before it is answered. Statement texts and
+// parameters are values: only tokens of the role investigator see them.
 package web
 
 import (
 	"context"
+	"crypto/tls"
 	"embed"
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -27,6 +29,9 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/pgnotary/pgnotary/internal/access"
+	"github.com/pgnotary/pgnotary/internal/query"
 )
 
 //go:embed page
@@ -54,6 +59,14 @@ type Config struct {
 	// otherwise why not. It may be called concurrently, as may Status.
 	Ready  func() error
 	Status func() Status
+	// Entries is the log as the API shows it.
+	Entries *query.Log
+	// Prove returns the proof of an entry, with its value or without.
+	Prove func(ctx context.Context, index int64, withValue bool) ([]byte, error)
+	// Tokens returns those that are accepted now.
+	Tokens func() access.Tokens
+	// Record makes a look at entries durable in the log before it returns nil.
+	Record func(context.Context, Read) error
 	// Metrics answers /metrics.
 	Metrics http.Handler
 	// Loopback says that the server listens on a loopback address only. Then a
@@ -87,15 +100,27 @@ type Status struct {
 	Bytes         uint64  `json:"bytes_total"` // both directions
 	CommitMicros  float64 `json:"commit_us"`   // mean time of a commit so far
 	BatchEntries  float64 `json:"batch_entries"`
+	Backlog       int64   `json:"backlog_bytes"`   // queued and not yet durable
+	LogBytes      uint64  `json:"log_bytes_total"` // written to journal files
+	Commits       Counts  `json:"commits"`         // by the time they took
+}
+
+// Counts is a Histogram as JSON: counts[i] observations were of at most
+// bounds[i] seconds and more than the bound before; the last one is the rest.
+type Counts struct {
+	Bounds []float64 `json:"bounds_s"`
+	Counts []uint64  `json:"counts"`
+	Sum    float64   `json:"sum_s"`
 }
 
 // NewHandler returns the handler of all paths.
 func NewHandler(c Config) http.Handler {
-	h := &handler{Config: c}
+	h := &handler{Config: c, guardian: newGuardian(&c)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", h.health)
 	mux.HandleFunc("GET /readyz", h.ready)
-	mux.HandleFunc("GET /api/status", h.status)
+	mux.HandleFunc("GET /api/v1/status", h.status)
+	h.api(mux)
 	mux.Handle("GET /metrics", c.Metrics)
 	mux.HandleFunc("GET /log/checkpoint", h.checkpoint)
 	mux.HandleFunc("GET /log/vkey", h.vkey)
@@ -104,10 +129,13 @@ func NewHandler(c Config) http.Handler {
 	mux.HandleFunc("GET /style.css", h.file("page/style.css", "text/css; charset=utf-8"))
 	mux.HandleFunc("GET /status.js", h.file("page/status.js", "text/javascript; charset=utf-8"))
 	mux.HandleFunc("GET /icon.svg", h.file("page/icon.svg", "image/svg+xml"))
-	return h.guard(mux)
+	return h.guard(http.NewCrossOriginProtection().Handler(mux))
 }
 
-type handler struct{ Config }
+type handler struct {
+	Config
+	guardian *guardian
+}
 
 // guard sets the headers every answer has and refuses foreign host names.
 func (h *handler) guard(next http.Handler) http.Handler {
@@ -150,13 +178,16 @@ func (h *handler) ready(w http.ResponseWriter, _ *http.Request) {
 	answer(w, "text/plain; charset=utf-8", []byte("ready\n"))
 }
 
-func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
-	body, err := json.Marshal(h.Status())
-	if err != nil {
-		h.fail(w, "encode status", err)
-		return
+// status tells everybody on this machine how the log is doing, and others who
+// have a token.
+func (h *handler) status(w http.ResponseWriter, r *http.Request) {
+	if !h.Loopback {
+		if _, err := h.guardian.who(r); err != nil {
+			h.refuse(w, err)
+			return
+		}
 	}
-	answer(w, "application/json", append(body, '\n'))
+	h.json(w, h.Status())
 }
 
 func (h *handler) file(name, contentType string) http.HandlerFunc {
@@ -187,16 +218,19 @@ func answer(w http.ResponseWriter, contentType string, body []byte) {
 	_, _ = w.Write(body)
 }
 
-// Serve answers requests on ln until ctx ends; running requests then get a
-// few seconds. It closes ln.
-func Serve(ctx context.Context, ln net.Listener, h http.Handler, logger *slog.Logger) error {
+// Serve answers requests on ln until ctx ends; searches and streams end then,
+// other running requests get a few seconds. It closes ln. It speaks TLS if
+// secure is not nil.
+func Serve(ctx context.Context, ln net.Listener, secure *tls.Config, h http.Handler, logger *slog.Logger) error {
 	srv := &http.Server{
 		Handler:           h,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		TLSConfig:         secure,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	stopped := make(chan error, 1) // one value, read once: never blocks the sender
@@ -209,7 +243,11 @@ func Serve(ctx context.Context, ln net.Listener, h http.Handler, logger *slog.Lo
 		}
 		stopped <- srv.Close() // requests took too long: cut them
 	})
-	err := srv.Serve(ln)
+	serve := srv.Serve
+	if secure != nil {
+		serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
+	}
+	err := serve(ln)
 	if !stop() { // the shutdown above has begun, wait for its end
 		err = <-stopped
 	}

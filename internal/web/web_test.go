@@ -18,6 +18,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/pgnotary/pgnotary/internal/access"
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
@@ -50,6 +51,8 @@ func testConfig(l Log) Config {
 		Ready:   func() error { return nil },
 		Status:  func() Status { return Status{Origin: "origin", Entries: 7} },
 		Metrics: NewMetrics("test", func() Numbers { return Numbers{} }),
+		Tokens:  func() access.Tokens { return nil },
+		Record:  func(context.Context, Read) error { return nil },
 		Logger:  slog.New(slog.DiscardHandler),
 	}
 }
@@ -150,7 +153,7 @@ func TestReadiness(t *testing.T) {
 func TestOnlyReading(t *testing.T) {
 	h := NewHandler(testConfig(&fakeLog{size: 1}))
 	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
-		for _, path := range []string{"/", "/api/status", "/log/checkpoint"} {
+		for _, path := range []string{"/", "/api/v1/status", "/log/checkpoint"} {
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(method, path, nil))
 			if w.Code != http.StatusMethodNotAllowed {
@@ -178,7 +181,7 @@ func TestHostName(t *testing.T) {
 	for _, tt := range tests {
 		c := testConfig(&fakeLog{size: 1})
 		c.Loopback = tt.loopback
-		r := httptest.NewRequest("GET", "/api/status", nil)
+		r := httptest.NewRequest("GET", "/healthz", nil)
 		r.Host = tt.host
 		w := httptest.NewRecorder()
 		NewHandler(c).ServeHTTP(w, r)
@@ -191,8 +194,10 @@ func TestHostName(t *testing.T) {
 // TestPage holds that the page asks nobody but this server, has no inline
 // script or style (its policy forbids both), and that all it refers to is there.
 func TestPage(t *testing.T) {
-	h := NewHandler(testConfig(&fakeLog{size: 1}))
-	w := get(t, h, "/")
+	c := testConfig(&fakeLog{size: 1})
+	c.Loopback = true
+	h := NewHandler(c)
+	w := get(t, h, "http://localhost/")
 	if w.Code != 200 || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/html") {
 		t.Fatalf("GET / = %d, %s", w.Code, w.Header().Get("Content-Type"))
 	}
@@ -210,7 +215,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("the page has %d links, want at least 6", len(links))
 	}
 	for _, m := range links {
-		if w := get(t, h, m[1]); w.Code != 200 {
+		if w := get(t, h, "http://localhost"+m[1]); w.Code != 200 {
 			t.Errorf("the page refers to %s, which answers %d", m[1], w.Code)
 		}
 	}
@@ -227,10 +232,12 @@ func TestPage(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	w := get(t, NewHandler(testConfig(&fakeLog{size: 1})), "/api/status")
+	c := testConfig(&fakeLog{size: 1})
+	c.Loopback = true // other machines need a token: TestRoles
+	w := get(t, NewHandler(c), "http://localhost/api/v1/status")
 	var got Status
 	if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil || got.Origin != "origin" || got.Entries != 7 {
-		t.Errorf("GET /api/status = %s, %v", w.Body, err)
+		t.Errorf("GET /api/v1/status = %s, %v", w.Body, err)
 	}
 }
 
@@ -242,7 +249,7 @@ func TestServeStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, ln, NewHandler(testConfig(&fakeLog{size: 1})), slog.New(slog.DiscardHandler))
+		done <- Serve(ctx, ln, nil, NewHandler(testConfig(&fakeLog{size: 1})), slog.New(slog.DiscardHandler))
 	}()
 	resp, err := http.Get("http://" + ln.Addr().String() + "/healthz")
 	if err != nil {

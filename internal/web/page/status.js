@@ -87,9 +87,15 @@ function span(ms) {
 
 async function poll() {
   try {
-    const r = await fetch("/api/status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
-    if (!r.ok) throw new Error("HTTP " + r.status);
-    show(await r.json());
+    const r = await fetch("/api/v1/status", { cache: "no-store", signal: AbortSignal.timeout(5000) });
+    if (r.status === 401 || r.status === 403) {
+      state("down", "no access");
+      problem((await r.json()).error);
+    } else if (r.ok) {
+      show(await r.json());
+    } else {
+      throw new Error("HTTP " + r.status);
+    }
   } catch {
     state("down", "no answer");
     problem("The proxy does not answer. The figures below are the last ones it gave.");

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
+)
+
+// fetch asks p for a path with a token.
+func (p *process) fetch(path, token string) (code int, body string) {
+	p.t.Helper()
+	r, err := http.NewRequestWithContext(p.t.Context(), "GET", "http://"+p.http+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+// TestReadOverHTTP runs a statement, finds it with the token that serve made,
+// and finds the search in the log, which still verifies.
+func TestReadOverHTTP(t *testing.T) {
+	pg := pgtest.Server(t)
+	dir := filepath.Join(t.TempDir(), "data")
+	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", dir)
+	conn := p.mustConnect()
+	if _, err := conn.Exec(t.Context(), "SELECT 'needle'"); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "token")
+	info, err := os.Stat(name)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Fatalf("token file: %v, %v", info, err)
+	}
+	secret, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, body := p.get("/api/v1/search"); code != 401 || strings.Contains(body, "needle") {
+		t.Errorf("search without a token = %d %s", code, body)
+	}
+	code, body := p.fetch("/api/v1/search?text=needle", strings.TrimSpace(string(secret)))
+	if code != 200 || !strings.Contains(body, `"statement":"SELECT 'needle'"`) {
+		t.Errorf("search = %d %s", code, body)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 0 {
+		t.Errorf("serve ended with code %d\n%s", code, p.stderr())
+	}
+	_, out, _ := pgnotary(t, "search", "--data", dir, "--kind", "notice", "--json")
+	if !strings.Contains(out, `"facts":{"read":"search","reader":"owner","role":"investigator"},"request":"/api/v1/search?text=needle"`) {
+		t.Errorf("the search is not in the log:\n%s", out)
+	}
+	if code, out, errs := pgnotary(t, "verify", "--data", dir); code != 0 {
+		t.Errorf("verify = %d\n%s%s", code, out, errs)
+	}
+}
+
+// TestTokensReload holds that SIGHUP takes a token back.
+func TestTokensReload(t *testing.T) {
+	tmp := t.TempDir()
+	file := filepath.Join(tmp, "tokens")
+	_, out, _ := pgnotary(t, "token", "--name", "alice", "--role", "auditor", "--file", file)
+	alice := strings.TrimSpace(out)
+	p := startServe(t, nil, "--data", filepath.Join(tmp, "data"), "--http-tokens", file)
+	if code, body := p.fetch("/api/v1/me", alice); code != 200 || body != `{"name":"alice","role":"auditor"}`+"\n" {
+		t.Errorf("GET /me = %d %s", code, body)
+	}
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGHUP)
+	p.wait("configuration reloaded")
+	if code, _ := p.fetch("/api/v1/me", alice); code != 401 {
+		t.Errorf("GET /me after the token was taken back = %d, want 401", code)
+	}
+	if _, err := os.Stat(filepath.Join(tmp, "data", "token")); err == nil {
+		t.Error("a token was made although a token file is named")
+	}
+	// A file that others may write to lets in anybody.
+	if err := os.Chmod(file, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGHUP)
+	line := p.wait("configuration not reloaded")
+	if text, _ := line["error"].(string); !strings.Contains(text, "can be written to by others") {
+		t.Errorf("reload says %v", line)
+	}
+}
+
+// TestTailStopsWithServe holds that an open stream does not hold up the end.
+func TestTailStopsWithServe(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := startServe(t, nil, "--data", dir)
+	secret, err := os.ReadFile(filepath.Join(dir, "token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+p.http+"/api/v1/tail", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(secret)))
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatalf("tail = %v, %v", resp, err)
+	}
+	defer resp.Body.Close()
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 0 {
+		t.Errorf("serve ended with code %d\n%s", code, p.stderr())
+	}
+}

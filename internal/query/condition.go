@@ -1,0 +1,143 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A Condition is one way to select statements as people write it: a flag of
+// the command line and a parameter of the HTTP API, of the same name.
+type Condition struct {
+	Name  string
+	Usage string // one line; the word in back quotes stands for the text
+	// Content says that it looks at values, not only at leaves: who may not
+	// see values must not learn about them by asking.
+	Content bool
+	set     func(f *Filter, text string, now time.Time) error
+}
+
+// Conditions returns all conditions, in the order of the manual.
+func Conditions() []Condition {
+	return []Condition{
+		{Name: "since", Usage: "from this `TIME` on: RFC 3339, or a duration such as 15m for that long ago", set: func(f *Filter, s string, now time.Time) error { return setTime(&f.Since, s, now) }},
+		{Name: "until", Usage: "up to this `TIME`: RFC 3339, or a duration such as 5m for that long ago", set: func(f *Filter, s string, now time.Time) error { return setTime(&f.Until, s, now) }},
+		{Name: "user", Usage: "by this `USER`", set: text(func(f *Filter) *string { return &f.User })},
+		{Name: "database", Usage: "in this `DATABASE`", set: text(func(f *Filter) *string { return &f.Database })},
+		{Name: "application", Usage: "by clients that call themselves `NAME` at start-up", set: text(func(f *Filter) *string { return &f.Application })},
+		{Name: "client", Usage: "from this client `ADDRESS`: IP, IP:port, network (10.0.0.0/8), unix, or the beginning of one", set: text(func(f *Filter) *string { return &f.Client })},
+		{Name: "session", Usage: "in the session with this `ID`, or beginning of an id", set: text(func(f *Filter) *string { return &f.Session })},
+		{Name: "kind", Usage: "of this `KIND`, or one of several with commas: query, execute, parse, connect, …", set: setKinds},
+		{Name: "text", Usage: "whose statement text (not its parameters) contains `SUBSTRING`", Content: true, set: text(func(f *Filter) *string { return &f.Text })},
+		{Name: "regex", Usage: "whose statement text matches this regular `EXPRESSION` (Go syntax, (?i) to ignore case)", Content: true, set: setRegexp},
+		{Name: "sqlstate", Usage: "that failed with this `CODE`, or a code that begins so (23 for all constraints)", set: text(func(f *Filter) *string { return &f.SQLState })},
+		{Name: "min-duration", Usage: "that took at least this `LONG`", set: setMinDuration},
+		{Name: "from", Usage: "from this `INDEX` on", set: setFrom},
+		{Name: "to", Usage: "up to and with this `INDEX` (default the end)", set: setTo},
+		{Name: "limit", Usage: "stop after this many `N` (default all)", set: setLimit},
+	}
+}
+
+// A ConditionError says which condition cannot be understood, and why.
+type ConditionError struct {
+	Name string
+	Err  error
+}
+
+func (e *ConditionError) Error() string { return e.Name + ": " + e.Err.Error() }
+func (e *ConditionError) Unwrap() error { return e.Err }
+
+// ParseFilter returns the filter that words stand for: texts by the name of
+// their condition. Empty texts are none, durations count back from now. Its
+// errors are *ConditionError, but for what no single condition is to blame for.
+func ParseFilter(words url.Values, now time.Time) (Filter, error) {
+	var f Filter
+	conditions := Conditions()
+	for name := range words {
+		if !slices.ContainsFunc(conditions, func(c Condition) bool { return c.Name == name }) {
+			return f, &ConditionError{name, errors.New("there is no such condition")}
+		}
+	}
+	for _, c := range conditions {
+		for i, text := range words[c.Name] {
+			switch {
+			case text == "":
+			case i > 0 && c.Name != "kind":
+				return f, &ConditionError{c.Name, errors.New("is given twice")}
+			default:
+				if err := c.set(&f, text, now); err != nil {
+					return f, &ConditionError{c.Name, err}
+				}
+			}
+		}
+	}
+	_, err := f.compile()
+	return f, err
+}
+
+func text(field func(*Filter) *string) func(*Filter, string, time.Time) error {
+	return func(f *Filter, s string, _ time.Time) error {
+		*field(f) = s
+		return nil
+	}
+}
+
+// setTime reads a time, or a duration that counts back from now.
+func setTime(t *time.Time, s string, now time.Time) (err error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		*t = now.Add(-d)
+		return nil
+	}
+	if *t, err = time.Parse(time.RFC3339Nano, s); err != nil {
+		return fmt.Errorf("%q is neither a time such as %s nor a duration such as 15m", s, now.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+func setKinds(f *Filter, s string, _ time.Time) error {
+	f.Kinds = append(f.Kinds, strings.Split(s, ",")...)
+	return nil
+}
+
+func setRegexp(f *Filter, s string, _ time.Time) (err error) {
+	f.Regexp, err = regexp.Compile(s)
+	return err
+}
+
+func setMinDuration(f *Filter, s string, _ time.Time) (err error) {
+	if f.MinDuration, err = time.ParseDuration(s); err == nil && f.MinDuration < 0 {
+		err = fmt.Errorf("%s is below 0", s)
+	}
+	return err
+}
+
+func setFrom(f *Filter, s string, _ time.Time) (err error) {
+	f.From, err = parseCount(s)
+	return err
+}
+
+func setTo(f *Filter, s string, _ time.Time) error {
+	n, err := parseCount(s)
+	f.End = n + 1
+	return err
+}
+
+func setLimit(f *Filter, s string, _ time.Time) error {
+	n, err := parseCount(s)
+	f.Limit = int(n)
+	return err
+}
+
+// parseCount reads an index or a number of statements.
+func parseCount(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 || n >= 1<<60 {
+		return 0, fmt.Errorf("%q is not a number from 0 on", s)
+	}
+	return n, nil
+}

@@ -1,0 +1,238 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/access"
+	"github.com/pgnotary/pgnotary/internal/query"
+)
+
+// api adds the paths below /api/v1 that show entries; docs/api.md is their manual.
+func (h *handler) api(mux *http.ServeMux) {
+	searches, tails := make(slots, maxSearches), make(slots, maxTails)
+	mux.HandleFunc("GET /api/v1/search", h.reading("search", access.Auditor, searches, h.search))
+	mux.HandleFunc("GET /api/v1/tail", h.reading("tail", access.Auditor, tails, h.tail))
+	mux.HandleFunc("GET /api/v1/entry/{index}", h.reading("entry", access.Auditor, searches, h.entry))
+	mux.HandleFunc("GET /api/v1/proof/{index}", h.reading("proof", access.Auditor, searches, h.proof))
+	mux.HandleFunc("GET /api/v1/sessions", h.reading("sessions", access.Auditor, searches, h.sessions))
+	mux.HandleFunc("GET /api/v1/me", h.me)
+	mux.HandleFunc("POST /api/v1/login", h.login)
+	mux.HandleFunc("POST /api/v1/logout", h.logout)
+}
+
+// filter returns what the parameters of a request select, if the token's owner
+// may ask that: an answer to a question about values tells of them.
+func filter(words url.Values, t access.Token) (query.Filter, error) {
+	f, err := query.ParseFilter(words, time.Now())
+	if err != nil {
+		return f, &refusal{http.StatusBadRequest, err.Error()}
+	}
+	if t.Role >= access.Investigator {
+		return f, nil
+	}
+	for _, c := range query.Conditions() {
+		if c.Content && words.Get(c.Name) != "" {
+			return f, &refusal{http.StatusForbidden, c.Name + ": role investigator is needed, the token's is " + t.Role.String()}
+		}
+	}
+	return f, nil
+}
+
+// shown returns of s what somebody may see.
+func shown(s *query.Statement, t access.Token) *query.Statement {
+	if t.Role >= access.Investigator {
+		return s
+	}
+	return s.FactsOnly()
+}
+
+// search answers with statements, one JSON object a line. If it has to stop
+// in the middle it cuts the connection, so nobody takes a part for the whole.
+func (h *handler) search(w http.ResponseWriter, r *http.Request, t access.Token) error {
+	f, err := filter(r.URL.Query(), t)
+	if err != nil {
+		return err
+	}
+	if err := h.Entries.CatchUp(r.Context()); err != nil {
+		return err
+	}
+	out := newStream(w, "application/x-ndjson")
+	defer out.close()
+	var buf []byte
+	err = h.Entries.Search(r.Context(), f, func(s *query.Statement) error {
+		buf = append(shown(s, t).AppendJSON(buf[:0]), '\n')
+		return out.write(buf)
+	})
+	return h.ended(out, err)
+}
+
+// ended ends the answer of a stream.
+func (h *handler) ended(out *stream, err error) error {
+	if err == nil {
+		err = out.flush()
+	}
+	if err == nil || errors.Is(err, context.Canceled) && out.clean {
+		return nil
+	}
+	if !out.failed() && !errors.Is(err, context.Canceled) { // ours, not the client's
+		h.Logger.Error("cannot finish an answer", slog.Any("error", err))
+	}
+	panic(http.ErrAbortHandler)
+}
+
+// tail answers with statements as they come, as Server-Sent Events. The id of
+// each is the index up to which everything was sent.
+func (h *handler) tail(w http.ResponseWriter, r *http.Request, t access.Token) error {
+	words := r.URL.Query()
+	f, err := filter(words, t)
+	if err != nil {
+		return err
+	}
+	from, err := h.tailFrom(r, &f, words)
+	if err != nil {
+		return err
+	}
+	out := newStream(w, "text/event-stream")
+	defer out.close()
+	out.clean = true // a stream may end anywhere: whoever reads it comes again
+	out.heartbeat(heartbeatEvery)
+	if err := out.write([]byte(": pgnotary\n\n")); err != nil {
+		return h.ended(out, err)
+	}
+	var buf []byte
+	err = h.Entries.Follow(r.Context(), from, f, func(s *query.Statement, next int64) error {
+		buf = buf[:0]
+		if next > 0 {
+			buf = append(strconv.AppendInt(append(buf, "id: "...), next-1, 10), '\n')
+		}
+		if s != nil {
+			buf = append(shown(s, t).AppendJSON(append(buf, "data: "...)), '\n')
+		}
+		return out.write(append(buf, '\n'))
+	})
+	if err == nil && r.Context().Err() == nil { // the limit, or the time up to which it goes
+		err = out.write([]byte("event: end\ndata: {}\n\n"))
+	}
+	return h.ended(out, err)
+}
+
+// tailFrom says where a stream begins: behind what the client has seen, where
+// its filter says, or now.
+func (h *handler) tailFrom(r *http.Request, f *query.Filter, words url.Values) (int64, error) {
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		last, err := strconv.ParseInt(id, 10, 64)
+		if err != nil || last < 0 || last >= 1<<60 {
+			return 0, &refusal{http.StatusBadRequest, "Last-Event-ID is no index"}
+		}
+		f.Since = time.Time{} // it may count back from now, and that has moved on
+		return last + 1, nil
+	}
+	if !f.Since.IsZero() || words.Get("from") != "" {
+		return 0, nil
+	}
+	return h.Entries.Size()
+}
+
+// index returns the index in a request's path.
+func index(r *http.Request) (int64, error) {
+	n, err := strconv.ParseInt(r.PathValue("index"), 10, 64)
+	if err != nil || n < 0 {
+		return 0, &refusal{http.StatusBadRequest, "an index is a number from 0 on"}
+	}
+	return n, nil
+}
+
+// entry answers with the object of `show --json`.
+func (h *handler) entry(w http.ResponseWriter, r *http.Request, t access.Token) error {
+	i, err := index(r)
+	if err != nil {
+		return err
+	}
+	if err := h.Entries.CatchUp(r.Context()); err != nil {
+		return err
+	}
+	s, e, value, err := h.Entries.Detail(r.Context(), i)
+	if err != nil {
+		return missing(err)
+	}
+	if t.Role < access.Investigator {
+		value = nil
+	}
+	answer(w, "application/json", append(query.AppendEntryJSON(nil, shown(s, t), &e, value), '\n'))
+	return nil
+}
+
+func missing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return &refusal{http.StatusNotFound, "there is no such entry"}
+	}
+	return err
+}
+
+// proof answers with a proof file; with the parameter value=true the value is in it.
+func (h *handler) proof(w http.ResponseWriter, r *http.Request, t access.Token) error {
+	i, err := index(r)
+	if err != nil {
+		return err
+	}
+	withValue := false
+	if v := r.URL.Query().Get("value"); v != "" {
+		if withValue, err = strconv.ParseBool(v); err != nil {
+			return &refusal{http.StatusBadRequest, "value is true or false"}
+		}
+	}
+	if withValue && t.Role < access.Investigator {
+		return &refusal{http.StatusForbidden, "value: role investigator is needed, the token's is " + t.Role.String()}
+	}
+	if err := h.Entries.CatchUp(r.Context()); err != nil {
+		return err
+	}
+	if _, err := h.Entries.Entry(i); err != nil {
+		return missing(err)
+	}
+	proof, err := h.Prove(r.Context(), i, withValue)
+	if err != nil {
+		return &refusal{http.StatusConflict, err.Error()}
+	}
+	w.Header().Set("Content-Disposition", `attachment; filename="`+strconv.FormatInt(i, 10)+`.tlog-proof"`)
+	answer(w, "text/plain; charset=utf-8", proof)
+	return nil
+}
+
+// sessionsSince is the stretch of the log that sessions are taken from if
+// nobody says another.
+const sessionsSince = time.Hour
+
+// sessions answers with the sessions that entries since some time speak of.
+func (h *handler) sessions(w http.ResponseWriter, r *http.Request, _ access.Token) error {
+	words := r.URL.Query()
+	for name := range words {
+		if name != "since" && name != "limit" {
+			return &refusal{http.StatusBadRequest, name + ": there is no such parameter"}
+		}
+	}
+	now := time.Now()
+	f, err := query.ParseFilter(words, now)
+	if err != nil {
+		return &refusal{http.StatusBadRequest, err.Error()}
+	}
+	if f.Since.IsZero() {
+		f.Since = now.Add(-sessionsSince)
+	}
+	all, err := h.Entries.Sessions(r.Context(), f.Since, f.Limit)
+	if err != nil {
+		return err
+	}
+	h.json(w, struct {
+		Since    time.Time       `json:"since"`
+		Sessions []query.Session `json:"sessions"`
+	}{f.Since.UTC(), all})
+	return nil
+}

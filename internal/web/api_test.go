@@ -1,0 +1,473 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/access"
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/ledger"
+	"github.com/pgnotary/pgnotary/internal/query"
+)
+
+// A fixture is the API over a log that the test writes.
+type fixture struct {
+	t      *testing.T
+	log    *ledger.Ledger
+	config Config
+	secret map[access.Role]string
+
+	mu    sync.Mutex
+	reads []Read
+	fail  error // of Record
+}
+
+func newFixture(t *testing.T) *fixture {
+	t.Helper()
+	dir := t.TempDir()
+	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "example.com/log", CheckpointEvery: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	view, err := query.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{t: t, log: l, secret: make(map[access.Role]string)}
+	var file strings.Builder
+	for _, role := range []access.Role{access.Operator, access.Auditor, access.Investigator} {
+		secret, line, err := access.New(rand.Reader, role.String(), role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.secret[role] = secret
+		file.WriteString(line + "\n")
+	}
+	tokens, err := access.Parse([]byte(file.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.config = testConfig(&fakeLog{size: 1})
+	f.config.Entries = view
+	f.config.Tokens = func() access.Tokens { return tokens }
+	f.config.Record = func(_ context.Context, r Read) error {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.reads = append(f.reads, r)
+		return f.fail
+	}
+	f.config.Prove = func(_ context.Context, index int64, withValue bool) ([]byte, error) {
+		return fmt.Appendf(nil, "proof of %d, %t", index, withValue), nil
+	}
+	return f
+}
+
+// took returns what was recorded since the last call.
+func (f *fixture) took() []Read {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	reads := f.reads
+	f.reads = nil
+	return reads
+}
+
+// statement writes a query of alice's and its end, and returns its index.
+func (f *fixture) statement(text, sqlstate string) int64 {
+	f.t.Helper()
+	frame := func(letter byte, body string) []byte {
+		return append(binary.BigEndian.AppendUint32([]byte{letter}, uint32(len(body)+4)), body...)
+	}
+	i, err := f.log.Emit(&event.Leaf{
+		Session: 0xa11ce, Seq: 1, Kind: event.KindQuery,
+		Who: &event.Who{User: "alice", Database: "app", Client: "10.0.0.1:5"},
+	}, frame('Q', text+"\x00"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	end := event.Leaf{Session: 0xa11ce, Seq: 2, Kind: event.KindOutcome, Of: event.Ref(i), Tx: 'I', Committed: 1, Tags: []string{"SELECT 1"}}
+	var value []byte
+	if sqlstate != "" {
+		end.Tags, end.SQLState, end.Committed = nil, sqlstate, -1
+		value = frame('E', "SERROR\x00C"+sqlstate+"\x00Mmessage with a secret\x00\x00")
+	}
+	if _, err := f.log.Emit(&end, value); err != nil {
+		f.t.Fatal(err)
+	}
+	return i
+}
+
+// settle waits until all that was written may be read.
+func (f *fixture) settle() {
+	f.t.Helper()
+	if err := f.config.Entries.CatchUp(f.t.Context()); err != nil {
+		f.t.Fatal(err)
+	}
+	for f.log.Backlog() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// ask sends a request of this machine with a token.
+func (f *fixture) ask(h http.Handler, target, secret string) *httptest.ResponseRecorder {
+	f.t.Helper()
+	r := httptest.NewRequest("GET", target, nil)
+	r.RemoteAddr = "127.0.0.1:4711"
+	if secret != "" {
+		r.Header.Set("Authorization", "Bearer "+secret)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+func TestRoles(t *testing.T) {
+	f := newFixture(t)
+	i := f.statement("SELECT 'top secret'", "")
+	f.settle()
+	h := NewHandler(f.config)
+	entry, proof := fmt.Sprintf("/api/v1/entry/%d", i), fmt.Sprintf("/api/v1/proof/%d", i)
+	tests := []struct {
+		target                          string
+		nobody, operator, auditor, full int
+	}{
+		{"/api/v1/status", 401, 200, 200, 200},
+		{"/api/v1/me", 401, 200, 200, 200},
+		{"/api/v1/search", 401, 403, 200, 200},
+		{"/api/v1/search?user=alice&sqlstate=42", 401, 403, 200, 200},
+		{"/api/v1/search?text=secret", 401, 403, 403, 200},
+		{"/api/v1/search?regex=s.cret", 401, 403, 403, 200},
+		{"/api/v1/search?regex=(", 401, 403, 400, 400},
+		{"/api/v1/search?usr=alice", 401, 403, 400, 400},
+		{"/api/v1/search?kind=outcome", 401, 403, 400, 400},
+		{"/api/v1/search?user=a&user=b", 401, 403, 400, 400},
+		{"/api/v1/tail?limit=1&from=0", 401, 403, 200, 200},
+		{"/api/v1/tail?limit=1&from=0&text=x", 401, 403, 403, -1}, // it would wait
+		{entry, 401, 403, 200, 200},
+		{"/api/v1/entry/4711", 401, 403, 404, 404},
+		{"/api/v1/entry/-1", 401, 403, 400, 400},
+		{proof, 401, 403, 200, 200},
+		{proof + "?value=true", 401, 403, 403, 200},
+		{proof + "?value=perhaps", 401, 403, 400, 400},
+		{"/api/v1/proof/4711", 401, 403, 404, 404},
+		{"/api/v1/sessions", 401, 403, 200, 200},
+		{"/api/v1/sessions?user=alice", 401, 403, 400, 400},
+	}
+	for _, tt := range tests {
+		for i, want := range []int{tt.nobody, tt.operator, tt.auditor, tt.full} {
+			role := access.Role(i)
+			if want < 0 {
+				continue
+			}
+			h := NewHandler(f.config) // each with its own limits on requests
+			w := f.ask(h, tt.target, f.secret[role])
+			if w.Code != want {
+				t.Errorf("GET %s as %s = %d %s, want %d", tt.target, role, w.Code, w.Body, want)
+			}
+			if role < access.Investigator && strings.Contains(w.Body.String(), "top secret") {
+				t.Errorf("GET %s as %s shows a value: %s", tt.target, role, w.Body)
+			}
+		}
+	}
+	f.took()
+	if w := f.ask(h, "/api/v1/search?user=alice", f.secret[access.Investigator]); !strings.Contains(w.Body.String(), `"statement":"SELECT 'top secret'"`) ||
+		w.Header().Get("Content-Type") != "application/x-ndjson" {
+		t.Errorf("search as investigator = %s", w.Body)
+	}
+	want := Read{What: "search", Reader: "investigator", Role: access.Investigator, Client: "127.0.0.1:4711", Request: "/api/v1/search?user=alice"}
+	if got := f.took(); len(got) != 1 || got[0] != want {
+		t.Errorf("recorded %v, want %v", got, want)
+	}
+}
+
+// TestAuditorSeesNoValue looks for what only values have in all that an
+// auditor gets of entries of all sorts.
+func TestAuditorSeesNoValue(t *testing.T) {
+	f := newFixture(t)
+	f.statement("SELECT secret", "")
+	f.statement("DROP TABLE secret", "42501")
+	for _, l := range []event.Leaf{
+		{Kind: event.KindConnect, Session: 1},
+		{Kind: event.KindViolation},
+		{Kind: event.KindFunctionCall, Session: 1},
+		{Kind: event.KindNotice, Facts: []event.Fact{{Key: event.FactRead, Val: "search"}}},
+	} {
+		if _, err := f.log.Emit(&l, []byte("\x00\x00\x00\x1c\x00\x03\x00\x00secret\x00secret\x00\x00")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.log.Emit(&event.Leaf{Kind: event.KindNotice, Session: 1}, []byte("N\x00\x00\x00\x0eMsecret\x00\x00")); err != nil {
+		t.Fatal(err)
+	}
+	f.settle()
+	w := f.ask(NewHandler(f.config), "/api/v1/search", f.secret[access.Auditor])
+	if body := w.Body.String(); w.Code != 200 || strings.Contains(body, "secret") || strings.Count(body, "\n") < 7 {
+		t.Errorf("search as auditor = %d\n%s", w.Code, body)
+	} else if !strings.Contains(body, `"error":{"sqlstate":"42501","message":""}`) {
+		t.Errorf("no code of the error in\n%s", body)
+	}
+	for i := range 10 {
+		w := f.ask(NewHandler(f.config), fmt.Sprintf("/api/v1/entry/%d", i), f.secret[access.Auditor])
+		if strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), `"salt"`) {
+			t.Errorf("entry %d as auditor = %s", i, w.Body)
+		}
+	}
+	if w := f.ask(NewHandler(f.config), "/api/v1/search?kind=notice", f.secret[access.Investigator]); !strings.Contains(w.Body.String(), `"request":`) {
+		t.Errorf("the entry of a read does not show the request: %s", w.Body)
+	}
+}
+
+// TestNothingUnrecorded holds that what cannot be recorded is not shown, and
+// that refused tokens are recorded, but not without bound.
+func TestNothingUnrecorded(t *testing.T) {
+	f := newFixture(t)
+	f.statement("SELECT 1", "")
+	f.settle()
+	h := NewHandler(f.config)
+	for range 50 {
+		if w := f.ask(h, "/api/v1/search", "pgn_wrong"); w.Code != 401 || w.Header().Get("WWW-Authenticate") != "Bearer" {
+			t.Fatalf("search with a wrong token = %d", w.Code)
+		}
+	}
+	if got := f.took(); len(got) < 1 || len(got) > 5 || got[0].What != "" || got[0].Client != "127.0.0.1:4711" {
+		t.Errorf("50 wrong tokens: recorded %v", got)
+	}
+	f.fail = errors.New("disk full")
+	if w := f.ask(h, "/api/v1/search", f.secret[access.Investigator]); w.Code != 503 || strings.Contains(w.Body.String(), "SELECT") {
+		t.Errorf("search that cannot be recorded = %d %s", w.Code, w.Body)
+	}
+	f.fail = nil
+	limited := 0
+	for range 3 * readsPerSecond {
+		if f.ask(h, "/api/v1/search?limit=1", f.secret[access.Auditor]).Code == 429 {
+			limited++
+		}
+	}
+	if limited == 0 {
+		t.Error("requests without bound, each an entry, are answered")
+	}
+}
+
+func TestOnlyInPrivate(t *testing.T) {
+	f := newFixture(t)
+	h := NewHandler(f.config)
+	for _, tt := range []struct {
+		remote string
+		tls    bool
+		code   int
+	}{{"127.0.0.1:1", false, 200}, {"[::1]:1", false, 200}, {"10.0.0.1:1", false, 403}, {"10.0.0.1:1", true, 200}, {"", false, 403}} {
+		target := "/api/v1/me"
+		if tt.tls {
+			target = "https://audit.example" + target
+		}
+		r := httptest.NewRequest("GET", target, nil)
+		r.RemoteAddr = tt.remote
+		r.Header.Set("Authorization", "Bearer "+f.secret[access.Operator])
+		w := httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != tt.code {
+			t.Errorf("from %q, TLS %t = %d, want %d", tt.remote, tt.tls, w.Code, tt.code)
+		}
+	}
+}
+
+func TestLogin(t *testing.T) {
+	f := newFixture(t)
+	tokens := f.config.Tokens()
+	f.config.Tokens = func() access.Tokens { return tokens }
+	h := NewHandler(f.config)
+	post := func(path, body, site string, cookies ...*http.Cookie) *httptest.ResponseRecorder {
+		r := httptest.NewRequest("POST", path, strings.NewReader(body))
+		r.RemoteAddr = "127.0.0.1:4711"
+		r.Header.Set("Sec-Fetch-Site", site)
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	me := func(c *http.Cookie, site string) int {
+		r := httptest.NewRequest("GET", "/api/v1/me", nil)
+		r.RemoteAddr = "127.0.0.1:4711"
+		r.Header.Set("Sec-Fetch-Site", site)
+		r.AddCookie(c)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w.Code
+	}
+	if w := post("/api/v1/login", `{"token":"pgn_wrong"}`, "same-origin"); w.Code != 401 || len(w.Result().Cookies()) > 0 {
+		t.Errorf("login with a wrong token = %d", w.Code)
+	}
+	if w := post("/api/v1/login", `token`, "same-origin"); w.Code != 400 {
+		t.Errorf("login without JSON = %d", w.Code)
+	}
+	secret := f.secret[access.Auditor]
+	if w := post("/api/v1/login", `{"token":"`+secret+`"}`, "cross-site"); w.Code != 403 {
+		t.Errorf("login from another site = %d", w.Code)
+	}
+	w := post("/api/v1/login", `{"token":"`+secret+`"}`, "same-origin")
+	if w.Code != 200 || w.Body.String() != `{"name":"auditor","role":"auditor"}`+"\n" || len(w.Result().Cookies()) != 1 {
+		t.Fatalf("login = %d %s", w.Code, w.Body)
+	}
+	c := w.Result().Cookies()[0]
+	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || strings.Contains(c.Value, secret) {
+		t.Errorf("cookie %v", c)
+	}
+	if code := me(c, "same-origin"); code != 200 {
+		t.Errorf("GET /me with the cookie = %d", code)
+	}
+	for _, site := range []string{"same-site", "cross-site"} {
+		if code := me(c, site); code != 403 {
+			t.Errorf("GET /me with the cookie, %s = %d, want 403", site, code)
+		}
+	}
+	// A token that was taken back ends its logins.
+	kept := tokens
+	tokens = nil
+	if code := me(c, "same-origin"); code != 401 {
+		t.Errorf("GET /me after the token was taken back = %d", code)
+	}
+	tokens = kept
+	if w := post("/api/v1/logout", "", "same-origin", c); w.Code != 204 {
+		t.Errorf("logout = %d", w.Code)
+	}
+	if code := me(c, "same-origin"); code != 401 {
+		t.Errorf("GET /me after logout = %d", code)
+	}
+}
+
+// TestTailResumes reads a stream, breaks it off and goes on behind the last id.
+func TestTailResumes(t *testing.T) {
+	f := newFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	srv := httptest.NewUnstartedServer(NewHandler(f.config))
+	srv.Start()
+	defer srv.Close()
+	var want, got []int64
+	for range 3 {
+		want = append(want, f.statement("SELECT 1", ""))
+	}
+	last := ""
+	open := func(query string) (*http.Response, *bufio.Scanner) {
+		r, err := http.NewRequestWithContext(ctx, "GET", srv.URL+"/api/v1/tail?"+query, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+f.secret[access.Investigator])
+		if last != "" {
+			r.Header.Set("Last-Event-ID", last)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+			t.Fatalf("tail = %v, %v", resp, err)
+		}
+		return resp, bufio.NewScanner(resp.Body)
+	}
+	read := func(lines *bufio.Scanner, n int) {
+		id := ""
+		for n > 0 && lines.Scan() {
+			if s, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
+				id = s
+			}
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				var s struct{ Index int64 }
+				if err := json.Unmarshal([]byte(data), &s); err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, s.Index)
+				last = id
+				n--
+			}
+		}
+		if n > 0 {
+			t.Fatalf("the stream ended early: %v", lines.Err())
+		}
+	}
+	resp, lines := open("kind=query&from=0")
+	read(lines, 3)
+	_ = resp.Body.Close()
+	for range 2 {
+		want = append(want, f.statement("SELECT 2", ""))
+	}
+	resp, lines = open("kind=query&from=0")
+	defer resp.Body.Close()
+	read(lines, 2)
+	want = append(want, f.statement("SELECT 3", ""))
+	read(lines, 1)
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got statements %v, want %v", got, want)
+	}
+	// With a limit it says that it has ended.
+	last = ""
+	resp, _ = open("from=0&limit=1")
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "event: end\ndata: {}\n\n") {
+		t.Errorf("tail with a limit = %q, %v", body, err)
+	}
+}
+
+// TestStreamHeartbeat holds that a stream without news writes comments, and
+// none after its end.
+func TestStreamHeartbeat(t *testing.T) {
+	w := httptest.NewRecorder()
+	s := newStream(w, "text/event-stream")
+	s.heartbeat(time.Millisecond)
+	for {
+		s.mu.Lock()
+		n := strings.Count(w.Body.String(), ": \n\n")
+		s.mu.Unlock()
+		if n >= 2 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.close()
+	size := w.Body.Len()
+	if err := s.write([]byte("x")); err == nil {
+		t.Error("write after close succeeds")
+	}
+	time.Sleep(5 * time.Millisecond)
+	if w.Body.Len() != size {
+		t.Error("something was written after close")
+	}
+}
+
+// TestSearchCutShort holds that an answer that cannot be finished is not
+// mistaken for a whole one.
+func TestSearchCutShort(t *testing.T) {
+	f := newFixture(t)
+	f.statement("SELECT 1", "")
+	f.settle()
+	h := &handler{Config: f.config, guardian: newGuardian(&f.config)}
+	h.Logger = slog.New(slog.DiscardHandler)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		out := newStream(w, "application/x-ndjson")
+		defer out.close()
+		_ = out.write([]byte("{}\n"))
+		_ = out.flush()
+		_ = h.ended(out, errors.New("entry 7 cannot be read"))
+	}))
+	defer srv.Close()
+	resp, err := http.Get(srv.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err == nil {
+		t.Errorf("the answer %q ends as if it were whole", body)
+	}
+}
