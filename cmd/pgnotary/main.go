@@ -76,6 +76,7 @@ under --exit-status, proof invalid); 2 could not do it.`,
 		newCheckCmd(),
 		newKeygenCmd(),
 		newTokenCmd(),
+		newWitnessCmd(),
 		newDoctorCmd(),
 		newVersionCmd(),
 	)

@@ -42,6 +42,7 @@ func layers() map[string][]string {
 		"verify":  {"event"}, // a second opinion: shares no reader with the rest
 		"access":  {},
 		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "tree", "wire"},
+		"witness": {"checkpoint", "durable", "tree"},
 		// Parts of the capture path that stand alone.
 		"proxyproto": {},
 		"redact":     {},

@@ -58,6 +58,10 @@ func (c Checkpoint) Text() string {
 	return c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n"
 }
 
+// ErrEmptyRoot is returned, besides ErrMalformed, for a checkpoint of size 0
+// whose root is not that of the empty tree.
+var ErrEmptyRoot = errors.New("size 0 with a root that is not that of the empty tree")
+
 // Sign returns the signed checkpoint of a log. The signer must carry the
 // origin's name: a key signs for one log only.
 func Sign(s Signer, origin string, size int64, root [32]byte) ([]byte, error) {
@@ -196,7 +200,7 @@ func (n *parsedNote) parseText() error {
 		return malformed("size or root not in canonical form")
 	}
 	if n.Size == 0 && n.Root != sha256.Sum256(nil) {
-		return malformed("size 0 with a root that is not that of the empty tree")
+		return fmt.Errorf("%w: %w", malformed("its tree is empty"), ErrEmptyRoot)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -8,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -49,38 +48,80 @@ func GenerateKey(rand io.Reader, origin string) (skey, vkey string, err error) {
 // NewSigner returns the signer of a private key as GenerateKey gave it; one
 // line feed may follow.
 func NewSigner(skey string) (Signer, error) {
-	if _, err := VKey(skey); err != nil {
+	k, priv, err := parsePrivate(skey)
+	if err != nil {
 		return nil, err
 	}
-	s, err := note.NewSigner(strings.TrimSuffix(skey, "\n"))
-	if err != nil {
-		return nil, fmt.Errorf("%w: private key", ErrKey)
-	}
-	return s, nil
+	return SignerOf(k.name, priv)
 }
 
-// VKey returns the verifier key that belongs to a private key.
+// SignerOf returns the signer of the log with that origin whose Ed25519 key is
+// priv. The key need not be in this process: priv may ask an agent. That is the
+// interface for keys kept elsewhere: Public returns the ed25519.PublicKey, and
+// Sign, called with the whole message and crypto.Hash(0), its signature, 64
+// bytes. It may be called concurrently and may take its time, but statements
+// may be waiting for it. A wrong signature is noticed and is an error.
+func SignerOf(origin string, priv crypto.Signer) (Signer, error) {
+	k, err := keyOf(origin, algEd25519, priv)
+	if err != nil {
+		return nil, err
+	}
+	return signer{k, priv}, nil
+}
+
+// signer implements note.Signer.
+type signer struct {
+	key  key
+	priv crypto.Signer
+}
+
+func (s signer) Name() string                    { return s.key.name }
+func (s signer) KeyHash() uint32                 { return s.key.id }
+func (s signer) Sign(msg []byte) ([]byte, error) { return sign(s.priv, msg) }
+
+// VKey returns the verifier key that belongs to a log's private key.
 func VKey(skey string) (string, error) {
+	k, _, err := parsePrivate(skey)
+	if err == nil && k.alg != algEd25519 {
+		err = fmt.Errorf("%w: it is the key of a witness, not of a log", ErrKey)
+	}
+	if err != nil {
+		return "", err
+	}
+	return k.String(), nil
+}
+
+// parsePrivate takes a private key apart; one line feed may follow it.
+func parsePrivate(skey string) (key, ed25519.PrivateKey, error) {
 	bad := fmt.Errorf("%w: not a private key as keygen writes it", ErrKey)
 	rest, ok := strings.CutPrefix(strings.TrimSuffix(skey, "\n"), "PRIVATE+KEY+")
 	name, rest, ok2 := strings.Cut(rest, "+")
 	id, b64, ok3 := strings.Cut(rest, "+")
 	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
-	if !ok || !ok2 || !ok3 || err != nil || !validName(name) || len(raw) != 1+ed25519.SeedSize || raw[0] != algEd25519 ||
-		strings.ContainsAny(b64, "\r\n") {
-		return "", bad
+	if !ok || !ok2 || !ok3 || err != nil || !validName(name) || len(raw) != 1+ed25519.SeedSize ||
+		raw[0] != algEd25519 && raw[0] != algCosignature || strings.ContainsAny(b64, "\r\n") {
+		return key{}, nil, bad
 	}
-	pub := ed25519.NewKeyFromSeed(raw[1:]).Public().(ed25519.PublicKey)
-	k := newKey(name, algEd25519, pub)
+	priv := ed25519.NewKeyFromSeed(raw[1:])
+	k := newKey(name, raw[0], priv.Public().(ed25519.PublicKey))
 	if fmt.Sprintf("%08x", k.id) != id {
-		return "", bad
+		return key{}, nil, bad
 	}
-	return k.String(), nil
+	return k, priv, nil
 }
 
 // Origin returns the name in a verifier key, which is its log's origin.
 func Origin(vkey string) (string, error) {
 	k, err := parseKey(vkey)
+	return k.name, err
+}
+
+// LogOrigin is Origin for the key of a log: that of a witness is an error.
+func LogOrigin(vkey string) (string, error) {
+	k, err := parseKey(vkey)
+	if err == nil && k.alg != algEd25519 {
+		err = fmt.Errorf("%w: %.300q is the key of a witness, not of a log", ErrKey, vkey)
+	}
 	return k.name, err
 }
 
@@ -128,16 +169,8 @@ func (k key) verify(text string, sig []byte) (time int64, ok bool) {
 	if k.alg == algEd25519 {
 		return 0, ed25519.Verify(k.pub, []byte(text), sig)
 	}
-	// c2sp.org/tlog-cosignature: the time, then the signature over both.
-	if len(sig) != 8+ed25519.SignatureSize {
-		return 0, false
-	}
-	t := binary.BigEndian.Uint64(sig)
-	if t > math.MaxInt64 {
-		return 0, false
-	}
-	msg := "cosignature/v1\ntime " + strconv.FormatUint(t, 10) + "\n" + text
-	return int64(t), ed25519.Verify(k.pub, []byte(msg), sig[8:])
+	t, sig, ok := timestamp(sig)
+	return int64(t), ok && ed25519.Verify(k.pub, cosigned(text, t), sig)
 }
 
 // validName reports whether s can name a key.

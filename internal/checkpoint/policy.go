@@ -31,6 +31,7 @@ type Policy struct {
 type policyKey struct {
 	key
 	label string // a witness's name in the policy
+	url   string // where it answers; empty if the policy does not say
 }
 
 // rule is a node of the quorum: one witness, or k of several members.
@@ -126,7 +127,7 @@ func (p *policyParser) line(s string) error {
 }
 
 // key adds a log or witness line: f is the key and perhaps a URL, which means
-// nothing to whoever only verifies.
+// nothing to whoever only verifies. It is not looked at here.
 func (p *policyParser) key(list *[]policyKey, alg byte, label string, f []string) error {
 	k, err := parseKey(f[0])
 	if err != nil {
@@ -146,7 +147,7 @@ func (p *policyParser) key(list *[]policyKey, alg byte, label string, f []string
 	if len(*list) >= maxPolicyLines {
 		return fmt.Errorf("more than %d keys", maxPolicyLines)
 	}
-	*list = append(*list, policyKey{k, label})
+	*list = append(*list, policyKey{k, label, strings.Join(f[1:], "")})
 	return nil
 }
 
@@ -258,6 +259,42 @@ func (p *Policy) Verify(signed []byte) (Verified, error) {
 		return v, fmt.Errorf("verify checkpoint: %w: %d of the policy's %d witnesses", ErrQuorum, len(seen), len(p.witnesses))
 	}
 	return v, nil
+}
+
+// A Witness is a line of the policy.
+type Witness struct {
+	Name string // in the policy
+	VKey string
+	URL  string // its submission prefix; empty if the policy does not say
+}
+
+// Witnesses returns the policy's witnesses, in the order of the file.
+func (p *Policy) Witnesses() []Witness {
+	var out []Witness
+	for _, w := range p.witnesses {
+		out = append(out, Witness{w.label, w.key.String(), w.url})
+	}
+	return out
+}
+
+// HasQuorum reports whether the policy asks for cosignatures at all.
+func (p *Policy) HasQuorum() bool { return p.quorum != nil }
+
+// ForLog returns the policy for one log: the same witnesses and quorum, and
+// only its keys. If the policy lists logs, these keys must be among them.
+func (p *Policy) ForLog(vkeys ...string) (*Policy, error) {
+	q := &Policy{witnesses: p.witnesses, quorum: p.quorum}
+	for _, v := range vkeys {
+		k, err := parseKey(v)
+		if err != nil {
+			return nil, err
+		}
+		if len(p.logs) > 0 && !slices.ContainsFunc(p.logs, func(l policyKey) bool { return l.key.String() == v }) {
+			return nil, fmt.Errorf("the policy does not list the key of this log: %s", v)
+		}
+		q.logs = append(q.logs, policyKey{key: k})
+	}
+	return q, nil
 }
 
 // VKeys returns the keys of the policy's logs, in the order of the file.
