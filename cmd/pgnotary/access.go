@@ -131,8 +131,9 @@ func readTokens(name string) (access.Tokens, error) {
 	return tokens, nil
 }
 
-// recordRead makes a look at entries an entry itself, and waits until it is durable.
-func (p *proxy) recordRead(ctx context.Context, r web.Read) error {
+// recordRead makes a look at entries an entry itself, and returns its index
+// when it is durable.
+func (p *proxy) recordRead(ctx context.Context, r web.Read) (int64, error) {
 	l := event.Leaf{Kind: event.KindNotice, Who: &event.Who{Client: r.Client}}
 	var value []byte
 	if r.What == "" {
@@ -147,20 +148,20 @@ func (p *proxy) recordRead(ctx context.Context, r web.Read) error {
 	}
 	index, err := p.ledger.Emit(&l, value)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	p.ledger.Want(index)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for p.ledger.Durable() <= index {
 		if err := p.ledger.Err(); err != nil {
-			return err
+			return 0, err
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-tick.C:
 		}
 	}
-	return nil
+	return index, nil
 }

@@ -58,6 +58,23 @@ func TestReadOverHTTP(t *testing.T) {
 	if code != 200 || !strings.Contains(body, `"statement":"SELECT 'needle'"`) {
 		t.Errorf("search = %d %s", code, body)
 	}
+	// What a search prints is the same, wherever it reads.
+	for _, args := range [][]string{{}, {"--json"}, {"--kind", "query,connect"}} {
+		args = append([]string{"search"}, args...)
+		code, onDisk, errs := pgnotary(t, append(args, "--data", dir)...)
+		if code != 0 || !strings.Contains(onDisk, "needle") {
+			t.Fatalf("%v = %d\n%s%s", args, code, onDisk, errs)
+		}
+		if code, out, errs := pgnotary(t, append(args, "--url", "http://"+p.http, "--token-file", name)...); code != 0 || out != onDisk {
+			t.Errorf("%v --url = %d %s\n%s\nwant\n%s", args, code, errs, out, onDisk)
+		}
+	}
+	for _, follow := range [][]string{{"--data", dir}, {"--url", "http://" + p.http, "--token-file", name}} {
+		args := append([]string{"tail", "--from", "0", "--limit", "1", "--text", "needle", "--json"}, follow...)
+		if code, out, errs := pgnotary(t, args...); code != 0 || !strings.Contains(out, `"statement":"SELECT 'needle'"`) {
+			t.Errorf("%v = %d %s\n%s", args, code, errs, out)
+		}
+	}
 	p.signal(syscall.SIGTERM)
 	if code := p.code(); code != 0 {
 		t.Errorf("serve ended with code %d\n%s", code, p.stderr())

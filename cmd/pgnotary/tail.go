@@ -1,61 +1,29 @@
 package main
 
-import (
-	"time"
-
-	"github.com/spf13/cobra"
-
-	"github.com/pgnotary/pgnotary/internal/query"
-)
+import "github.com/spf13/cobra"
 
 func newTailCmd() *cobra.Command {
-	var (
-		dir    string
-		asJSON bool
-		filter filterFlags
-	)
+	var what selection
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Follow the log and print statements as they are recorded",
 		Long: `Tail prints statements and events as they become durable in the log, from now on
 or from where --since or --from say, until Ctrl-C. Each is printed once: when it
 has ended, or in most of a second as it is then. With --sqlstate or
---min-duration it is printed when it has ended, whenever that is.`,
+--min-duration it is printed when it has ended, whenever that is.
+
+With --url it follows a running pgnotary serve, and takes the stream up again
+where it broke off. That needs a token; what its role may not see is left out.`,
 		Example: `  pgnotary tail --data ./pgnotary-data
   pgnotary tail --data ./pgnotary-data --since 5m --min-duration 1s
-  pgnotary tail --data ./pgnotary-data --json | jq -r .statement`,
+  pgnotary tail --data ./pgnotary-data --json | jq -r .statement
+  PGNOTARY_TOKEN=pgn_... pgnotary tail --url http://127.0.0.1:6433`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := filter.filter(time.Now())
-			if err != nil {
-				return err
-			}
-			log, err := query.Open(dir)
-			if err != nil {
-				return err
-			}
-			var from int64
-			if !filter.given("since") && !filter.given("from") {
-				if from, err = log.Size(); err != nil {
-					return err
-				}
-			}
-			w := cmd.OutOrStdout()
-			lines := newLinePrinter(w)
-			var buf []byte
-			return log.Tail(cmd.Context(), from, f, func(s *query.Statement) error {
-				if asJSON {
-					buf = append(s.AppendJSON(buf[:0]), '\n')
-				} else {
-					buf = append(buf[:0], lines.line(s)...)
-				}
-				_, err := w.Write(buf)
-				return err
-			})
+			_, err := what.run(cmd, true)
+			return err
 		},
 	}
-	addDataFlag(cmd, &dir)
-	filter.register(cmd)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
+	what.register(cmd)
 	return cmd
 }

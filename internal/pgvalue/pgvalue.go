@@ -82,6 +82,23 @@ func TypeName(oid uint32) string {
 	return strconv.FormatUint(uint64(oid), 10)
 }
 
+// TypeOID returns the OID of the type that TypeName gives this name.
+func TypeOID(name string) (oid uint32, ok bool) {
+	if oid, ok := oids()[name]; ok {
+		return oid, true
+	}
+	n, err := strconv.ParseUint(name, 10, 32)
+	return uint32(n), err == nil
+}
+
+var oids = sync.OnceValue(func() map[string]uint32 {
+	m := make(map[string]uint32)
+	for oid, t := range builtin() {
+		m[t.name] = oid
+	}
+	return m
+})
+
 type builtinType struct {
 	name  string
 	array bool

@@ -158,3 +158,14 @@ func BenchmarkText(b *testing.B) {
 		})
 	}
 }
+
+func TestTypeNames(t *testing.T) {
+	for oid := range uint32(10_100) {
+		if got, ok := TypeOID(TypeName(oid)); !ok || got != oid {
+			t.Errorf("TypeOID(%q) = %d, %t, want %d", TypeName(oid), got, ok, oid)
+		}
+	}
+	if oid, ok := TypeOID("no such type"); ok {
+		t.Errorf("TypeOID of an unknown name = %d", oid)
+	}
+}

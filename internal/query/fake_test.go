@@ -3,7 +3,6 @@ package query
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"iter"
@@ -87,9 +86,7 @@ func (l *fakeLog) search(t testing.TB, f Filter) []string {
 	out := []string{}
 	err := search(context.Background(), l, &f, f.From, int64(len(l.entries)), func(s *Statement) error {
 		b := s.AppendJSON(nil)
-		if !json.Valid(b) {
-			t.Errorf("not JSON: %s", b)
-		}
+		checkRead(t, b)
 		out = append(out, string(b))
 		return nil
 	})

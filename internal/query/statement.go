@@ -60,6 +60,7 @@ type Param struct {
 	Raw    []byte // as on the wire
 
 	charset *charset // of text in it
+	shown   *string  // of one that was read from JSON: what Text returned there
 }
 
 // Text returns the value as PostgreSQL would print it. ok is false for NULL.
@@ -67,6 +68,9 @@ type Param struct {
 func (p *Param) Text() (s string, ok bool) {
 	if p.Null {
 		return "", false
+	}
+	if p.shown != nil {
+		return *p.shown, true
 	}
 	return pgvalue.TextFrom(p.charset.text, p.OID, p.Format, p.Raw), true
 }

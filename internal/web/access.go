@@ -45,7 +45,7 @@ const (
 // A guardian knows who asks. Its methods may be called concurrently.
 type guardian struct {
 	tokens func() access.Tokens
-	record func(context.Context, Read) error
+	record func(context.Context, Read) (int64, error)
 	cookie string // its name; cookies do not tell ports apart, so it has the log's in it
 	now    func() time.Time
 
@@ -140,7 +140,7 @@ func (g *guardian) check(r *http.Request, hash [sha256.Size]byte) (access.Token,
 		return t, nil
 	}
 	if suppressed, ok := g.allow("", refusalsPerSecond); ok {
-		if err := g.record(r.Context(), Read{Client: r.RemoteAddr, Suppressed: suppressed}); err != nil {
+		if _, err := g.record(r.Context(), Read{Client: r.RemoteAddr, Suppressed: suppressed}); err != nil {
 			return access.Token{}, &refusal{http.StatusServiceUnavailable, "cannot record the refusal"}
 		}
 	}
@@ -232,8 +232,14 @@ func (h *handler) me(w http.ResponseWriter, r *http.Request) {
 // slots bounds how many requests of one kind are answered at once.
 type slots chan struct{}
 
+// A visit is one look at entries: whose, and at which index it is recorded itself.
+type visit struct {
+	access.Token
+	index int64
+}
+
 // reader is a handler for somebody who may read entries.
-type reader func(w http.ResponseWriter, r *http.Request, t access.Token) error
+type reader func(w http.ResponseWriter, r *http.Request, v visit) error
 
 // reading makes an HTTP handler of f: for tokens of at least this role, no more
 // at once than there are slots, and each request recorded before it is answered.
@@ -262,12 +268,13 @@ func (h *handler) reading(what string, least access.Role, free slots, f reader) 
 			h.refuse(w, &refusal{http.StatusServiceUnavailable, "too many requests at once"})
 			return
 		}
-		if err := h.Record(r.Context(), Read{What: what, Reader: t.Name, Role: t.Role, Client: r.RemoteAddr, Request: r.URL.RequestURI()}); err != nil {
+		index, err := h.Record(r.Context(), Read{What: what, Reader: t.Name, Role: t.Role, Client: r.RemoteAddr, Request: r.URL.RequestURI()})
+		if err != nil {
 			h.Logger.Error("cannot record a read", slog.Any("error", err))
 			h.refuse(w, &refusal{http.StatusServiceUnavailable, "nothing is shown that cannot be recorded"})
 			return
 		}
-		if err := f(w, r, t); err != nil {
+		if err := f(w, r, visit{t, index}); err != nil {
 			h.refuse(w, err)
 		}
 	}

@@ -29,25 +29,25 @@ func (h *handler) api(mux *http.ServeMux) {
 
 // filter returns what the parameters of a request select, if the token's owner
 // may ask that: an answer to a question about values tells of them.
-func filter(words url.Values, t access.Token) (query.Filter, error) {
+func filter(words url.Values, v visit) (query.Filter, error) {
 	f, err := query.ParseFilter(words, time.Now())
 	if err != nil {
 		return f, &refusal{http.StatusBadRequest, err.Error()}
 	}
-	if t.Role >= access.Investigator {
+	if v.Role >= access.Investigator {
 		return f, nil
 	}
 	for _, c := range query.Conditions() {
 		if c.Content && words.Get(c.Name) != "" {
-			return f, &refusal{http.StatusForbidden, c.Name + ": role investigator is needed, the token's is " + t.Role.String()}
+			return f, &refusal{http.StatusForbidden, c.Name + ": role investigator is needed, the token's is " + v.Role.String()}
 		}
 	}
 	return f, nil
 }
 
 // shown returns of s what somebody may see.
-func shown(s *query.Statement, t access.Token) *query.Statement {
-	if t.Role >= access.Investigator {
+func shown(s *query.Statement, v visit) *query.Statement {
+	if v.Role >= access.Investigator {
 		return s
 	}
 	return s.FactsOnly()
@@ -55,19 +55,22 @@ func shown(s *query.Statement, t access.Token) *query.Statement {
 
 // search answers with statements, one JSON object a line. If it has to stop
 // in the middle it cuts the connection, so nobody takes a part for the whole.
-func (h *handler) search(w http.ResponseWriter, r *http.Request, t access.Token) error {
-	f, err := filter(r.URL.Query(), t)
+func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error {
+	f, err := filter(r.URL.Query(), v)
 	if err != nil {
 		return err
 	}
 	if err := h.Entries.CatchUp(r.Context()); err != nil {
 		return err
 	}
+	if f.End == 0 || f.End > v.index { // what was there when it was asked, so not the asking
+		f.End = v.index
+	}
 	out := newStream(w, "application/x-ndjson")
 	defer out.close()
 	var buf []byte
 	err = h.Entries.Search(r.Context(), f, func(s *query.Statement) error {
-		buf = append(shown(s, t).AppendJSON(buf[:0]), '\n')
+		buf = append(shown(s, v).AppendJSON(buf[:0]), '\n')
 		return out.write(buf)
 	})
 	return h.ended(out, err)
@@ -89,9 +92,9 @@ func (h *handler) ended(out *stream, err error) error {
 
 // tail answers with statements as they come, as Server-Sent Events. The id of
 // each is the index up to which everything was sent.
-func (h *handler) tail(w http.ResponseWriter, r *http.Request, t access.Token) error {
+func (h *handler) tail(w http.ResponseWriter, r *http.Request, v visit) error {
 	words := r.URL.Query()
-	f, err := filter(words, t)
+	f, err := filter(words, v)
 	if err != nil {
 		return err
 	}
@@ -113,7 +116,7 @@ func (h *handler) tail(w http.ResponseWriter, r *http.Request, t access.Token) e
 			buf = append(strconv.AppendInt(append(buf, "id: "...), next-1, 10), '\n')
 		}
 		if s != nil {
-			buf = append(shown(s, t).AppendJSON(append(buf, "data: "...)), '\n')
+			buf = append(shown(s, v).AppendJSON(append(buf, "data: "...)), '\n')
 		}
 		return out.write(append(buf, '\n'))
 	})
@@ -150,7 +153,7 @@ func index(r *http.Request) (int64, error) {
 }
 
 // entry answers with the object of `show --json`.
-func (h *handler) entry(w http.ResponseWriter, r *http.Request, t access.Token) error {
+func (h *handler) entry(w http.ResponseWriter, r *http.Request, v visit) error {
 	i, err := index(r)
 	if err != nil {
 		return err
@@ -162,10 +165,10 @@ func (h *handler) entry(w http.ResponseWriter, r *http.Request, t access.Token) 
 	if err != nil {
 		return missing(err)
 	}
-	if t.Role < access.Investigator {
+	if v.Role < access.Investigator {
 		value = nil
 	}
-	answer(w, "application/json", append(query.AppendEntryJSON(nil, shown(s, t), &e, value), '\n'))
+	answer(w, "application/json", append(query.AppendEntryJSON(nil, shown(s, v), &e, value), '\n'))
 	return nil
 }
 
@@ -177,19 +180,19 @@ func missing(err error) error {
 }
 
 // proof answers with a proof file; with the parameter value=true the value is in it.
-func (h *handler) proof(w http.ResponseWriter, r *http.Request, t access.Token) error {
+func (h *handler) proof(w http.ResponseWriter, r *http.Request, v visit) error {
 	i, err := index(r)
 	if err != nil {
 		return err
 	}
 	withValue := false
-	if v := r.URL.Query().Get("value"); v != "" {
-		if withValue, err = strconv.ParseBool(v); err != nil {
+	if text := r.URL.Query().Get("value"); text != "" {
+		if withValue, err = strconv.ParseBool(text); err != nil {
 			return &refusal{http.StatusBadRequest, "value is true or false"}
 		}
 	}
-	if withValue && t.Role < access.Investigator {
-		return &refusal{http.StatusForbidden, "value: role investigator is needed, the token's is " + t.Role.String()}
+	if withValue && v.Role < access.Investigator {
+		return &refusal{http.StatusForbidden, "value: role investigator is needed, the token's is " + v.Role.String()}
 	}
 	if err := h.Entries.CatchUp(r.Context()); err != nil {
 		return err
@@ -211,7 +214,7 @@ func (h *handler) proof(w http.ResponseWriter, r *http.Request, t access.Token) 
 const sessionsSince = time.Hour
 
 // sessions answers with the sessions that entries since some time speak of.
-func (h *handler) sessions(w http.ResponseWriter, r *http.Request, _ access.Token) error {
+func (h *handler) sessions(w http.ResponseWriter, r *http.Request, _ visit) error {
 	words := r.URL.Query()
 	for name := range words {
 		if name != "since" && name != "limit" {

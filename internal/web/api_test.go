@@ -64,11 +64,11 @@ func newFixture(t *testing.T) *fixture {
 	f.config = testConfig(&fakeLog{size: 1})
 	f.config.Entries = view
 	f.config.Tokens = func() access.Tokens { return tokens }
-	f.config.Record = func(_ context.Context, r Read) error {
+	f.config.Record = func(_ context.Context, r Read) (int64, error) {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		f.reads = append(f.reads, r)
-		return f.fail
+		return 1 << 50, f.fail
 	}
 	f.config.Prove = func(_ context.Context, index int64, withValue bool) ([]byte, error) {
 		return fmt.Appendf(nil, "proof of %d, %t", index, withValue), nil

@@ -65,8 +65,9 @@ type Config struct {
 	Prove func(ctx context.Context, index int64, withValue bool) ([]byte, error)
 	// Tokens returns those that are accepted now.
 	Tokens func() access.Tokens
-	// Record makes a look at entries durable in the log before it returns nil.
-	Record func(context.Context, Read) error
+	// Record makes a look at entries an entry itself, which is durable when it
+	// returns its index.
+	Record func(context.Context, Read) (int64, error)
 	// Metrics answers /metrics.
 	Metrics http.Handler
 	// Loopback says that the server listens on a loopback address only. Then a

@@ -52,7 +52,7 @@ func testConfig(l Log) Config {
 		Status:  func() Status { return Status{Origin: "origin", Entries: 7} },
 		Metrics: NewMetrics("test", func() Numbers { return Numbers{} }),
 		Tokens:  func() access.Tokens { return nil },
-		Record:  func(context.Context, Read) error { return nil },
+		Record:  func(context.Context, Read) (int64, error) { return 1 << 50, nil },
 		Logger:  slog.New(slog.DiscardHandler),
 	}
 }
