@@ -45,7 +45,7 @@ func (a *httpAccess) tls() *tls.Config {
 func (p *proxy) openAccess(s *settings) error {
 	if s.HTTPTLSCert != "" {
 		p.web.certs = new(config.Certificates)
-		if err := p.web.certs.Load(s.HTTPTLSCert, s.HTTPTLSKey); err != nil {
+		if err := p.web.certs.Load(s.HTTPTLSCert, s.HTTPTLSKey, ""); err != nil {
 			return fmt.Errorf("http-tls-cert: %w", err)
 		}
 	}
@@ -71,7 +71,7 @@ func (p *proxy) reloadAccess(old, next *settings) error {
 		return err
 	}
 	if p.web.certs != nil {
-		if err := p.web.certs.Load(next.HTTPTLSCert, next.HTTPTLSKey); err != nil {
+		if err := p.web.certs.Load(next.HTTPTLSCert, next.HTTPTLSKey, ""); err != nil {
 			return fmt.Errorf("http-tls-cert: %w", err)
 		}
 	}

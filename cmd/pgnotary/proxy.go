@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +24,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/query"
 	"github.com/pgnotary/pgnotary/internal/relay"
 	"github.com/pgnotary/pgnotary/internal/session"
+	"github.com/pgnotary/pgnotary/internal/verifiers"
 	"github.com/pgnotary/pgnotary/internal/web"
 )
 
@@ -52,6 +55,8 @@ type proxy struct {
 	relay   *relay.Relay
 	http    net.Listener         // nil if it is off
 	certs   *config.Certificates // shown to clients, nil without TLS
+	users   *verifiers.File      // nil unless auth-file is set
+	asked   *verifiers.Function  // nil unless auth-user is set
 	web     httpAccess
 	commits commitStats
 
@@ -76,6 +81,10 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	if err := p.openLog(); err != nil {
 		return p, err
 	}
+	sources, err := s.ProxySources()
+	if err != nil {
+		return p, err
+	}
 	rc := relay.Config{
 		Listen:             s.Listen,
 		Upstream:           s.Upstream,
@@ -84,14 +93,19 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 		MaxSessions:        s.MaxSessions,
 		MaxUnauthenticated: s.MaxUnauthenticated,
 		LoginTimeout:       s.LoginTimeout.Duration,
+		ClientCert:         certPolicy(s.ClientCert),
+		ProxySources:       sources,
 		Logger:             logger,
 	}
 	if s.TLSCert != "" {
 		p.certs = new(config.Certificates)
-		if err := p.certs.Load(s.TLSCert, s.TLSKey); err != nil {
+		if err := p.certs.Load(s.TLSCert, s.TLSKey, s.ClientCA); err != nil {
 			return p, err
 		}
 		rc.TLS = p.certs.ServerConfig()
+	}
+	if err := p.openVerifiers(s, serverTLS, &rc); err != nil {
+		return p, err
 	}
 	if p.relay, err = relay.New(rc, recorder{p.ledger}); err != nil {
 		return p, fmt.Errorf("listen for clients: %w", err)
@@ -155,6 +169,9 @@ func (p *proxy) run(ctx context.Context) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 	p.announce()
+	p.checkCertificates()
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
 
 	for {
 		select {
@@ -172,6 +189,9 @@ func (p *proxy) run(ctx context.Context) error {
 			webDone = nil
 		case <-reload:
 			p.reload()
+			p.checkCertificates()
+		case <-hourly.C:
+			p.checkCertificates()
 		}
 	}
 }
@@ -193,6 +213,9 @@ func (p *proxy) drain(relayDone <-chan error) error {
 // close ends the log in order and closes what is open. The relay must have ended.
 func (p *proxy) close() error {
 	var err error
+	if p.asked != nil {
+		p.asked.Close()
+	}
 	if p.ledger != nil {
 		err = p.ledger.Close()
 	}
@@ -279,13 +302,30 @@ func (p *proxy) applyReload() (changed []string, err error) {
 		p.log.Warn("turning TLS on or off needs a restart")
 		next.TLSCert, next.TLSKey = old.TLSCert, old.TLSKey
 	}
+	if (old.ClientCA == "") != (next.ClientCA == "") {
+		p.log.Warn("asking clients for certificates, or no longer, needs a restart")
+		next.ClientCA = old.ClientCA
+	}
+	if (old.AuthFile == "") != (next.AuthFile == "") {
+		p.log.Warn("ending logins by SCRAM here, or no longer, needs a restart")
+		next.AuthFile = old.AuthFile
+	}
+	var users *verifiers.File
+	if p.users != nil {
+		if users, err = verifiers.OpenFile(next.AuthFile); err != nil {
+			return nil, err
+		}
+	}
 	if p.certs != nil {
-		if err := p.certs.Load(next.TLSCert, next.TLSKey); err != nil {
+		if err := p.certs.Load(next.TLSCert, next.TLSKey, next.ClientCA); err != nil {
 			return nil, err
 		}
 	}
 	if err := p.reloadAccess(old, next); err != nil {
 		return nil, err
+	}
+	if p.users != nil {
+		p.users.Replace(users)
 	}
 	changed, restart := old.Changed(&next.Config)
 	if len(restart) > 0 {
@@ -313,7 +353,52 @@ func (s *settings) facts() []event.Fact {
 		{Key: "upstream", Val: s.Upstream},
 		{Key: "upstream_tls", Val: s.UpstreamTLS},
 		{Key: "tls", Val: onOff(s.TLSCert != "")},
+		{Key: "client_cert", Val: s.clientCert()},
+		{Key: "verifiers", Val: s.verifiers()},
+		{Key: "proxy_protocol_from", Val: cmp.Or(s.ProxyProtocolFrom, "off")},
 	}
+}
+
+// verifiers says where verifiers come from.
+func (s *settings) verifiers() string {
+	switch {
+	case s.AuthFile != "":
+		return "file"
+	case s.AuthUser != "":
+		return "function"
+	}
+	return "off"
+}
+
+// openVerifiers sets rc up to end logins by SCRAM, if the settings say so.
+func (p *proxy) openVerifiers(s *settings, serverTLS *tls.Config, rc *relay.Config) (err error) {
+	switch {
+	case s.AuthFile != "":
+		if p.users, err = verifiers.OpenFile(s.AuthFile); err != nil {
+			return fmt.Errorf("auth-file: %w", err)
+		}
+		rc.Verifiers = p.users
+		p.log.Info("verifiers read", slog.Int("users", p.users.Users()))
+	case s.AuthUser != "":
+		if p.asked, err = verifiers.NewFunction(functionConfig(&s.Config, serverTLS)); err != nil {
+			return fmt.Errorf("auth-user: %w", err)
+		}
+		rc.Verifiers = p.asked
+	}
+	return nil
+}
+
+func functionConfig(c *config.Config, serverTLS *tls.Config) verifiers.FunctionConfig {
+	host, port := c.UpstreamHost()
+	return verifiers.FunctionConfig{Host: host, Port: port, TLS: serverTLS, User: c.AuthUser, Database: c.AuthDatabase, Passfile: c.AuthPassfile}
+}
+
+// clientCert says what client certificates are for.
+func (s *settings) clientCert() string {
+	if s.ClientCA == "" {
+		return "off"
+	}
+	return s.ClientCert
 }
 
 func onOff(on bool) string {
@@ -331,6 +416,16 @@ func relayMode(durability string) relay.Mode {
 		return relay.Async
 	}
 	return relay.BeforeForward
+}
+
+func certPolicy(text string) relay.CertPolicy {
+	switch text {
+	case config.CertVerifyCA:
+		return relay.CertVerifyCA
+	case config.CertVerifyFull:
+		return relay.CertVerifyFull
+	}
+	return relay.CertOptional
 }
 
 // recorder is the ledger as the relay sees it.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/pgnotary/pgnotary/internal/config"
+	"github.com/pgnotary/pgnotary/internal/verifiers"
 )
 
 func newServeCmd() *cobra.Command {
@@ -29,13 +30,16 @@ key that signs the log.
 Every flag is also a key of the configuration file (TOML); a flag beats the
 file. It is ready when GET /readyz on the HTTP address answers 200. SIGTERM
 stops accepting, lets sessions finish for --drain-timeout and leaves a clean,
-signed log. SIGHUP reads configuration and certificates again.
+signed log. SIGHUP reads configuration, certificates, authorities and verifiers
+again; sessions go on.
 
 If the log cannot be written, nothing more is forwarded: clients get an error,
 the process says why and exits with code 2.`,
 		Example: `  pgnotary serve --upstream db.internal:5432 --data /var/lib/pgnotary
   pgnotary serve --config /etc/pgnotary/pgnotary.toml --durability before-reply
-  pgnotary serve --config /etc/pgnotary/pgnotary.toml --check`,
+  pgnotary serve --config /etc/pgnotary/pgnotary.toml --check
+  pgnotary serve --upstream db.internal:5432 --upstream-tls verify-full \
+    --tls-cert proxy.crt --tls-key proxy.key --auth-user pgnotary_auth`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := loadSettings(file, cmd.Flags())
@@ -129,6 +133,10 @@ func checkSettings(w io.Writer, s *settings) error {
 	err := s.Validate()
 	if err == nil { // only settings that are right in themselves say which files to look at
 		err = s.Check()
+		if s.AuthFile != "" {
+			_, e := verifiers.OpenFile(s.AuthFile)
+			err = errors.Join(err, e)
+		}
 	}
 	return settingsError(err)
 }

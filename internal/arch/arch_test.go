@@ -29,7 +29,7 @@ func layers() map[string][]string {
 		"event":   {},
 		"wire":    {},
 		"session": {"event", "redact", "wire"},
-		"relay":   {"event", "redact", "session", "wire"},
+		"relay":   {"event", "proxyproto", "redact", "scram", "session", "wire"},
 		// The log: nothing of PostgreSQL, so neither wire nor session nor relay.
 		"durable":    {},
 		"tree":       {},
@@ -48,9 +48,10 @@ func layers() map[string][]string {
 		"redact":     {},
 		"scram":      {},
 		// The rest.
-		"config":   {},
-		"doctor":   {"config", "scram"},
-		"pgserver": {},
+		"config":    {"proxyproto"},
+		"doctor":    {"config", "proxyproto", "scram"},
+		"pgserver":  {},
+		"verifiers": {"scram"},
 	}
 }
 
@@ -62,7 +63,7 @@ func testPackages() []string {
 // thirdParty says which package may import a module from outside.
 func thirdParty() map[string][]string {
 	return map[string][]string{
-		"github.com/jackc/pgx/v5":             {"cmd/pgnotary", "internal/doctor", "internal/pgvalue"}, // clients; types for display
+		"github.com/jackc/pgx/v5":             {"cmd/pgnotary", "internal/doctor", "internal/pgvalue", "internal/verifiers"}, // clients; types for display
 		"github.com/pelletier/go-toml/v2":     {"internal/config"},
 		"github.com/prometheus/client_golang": {"internal/web"},
 		"github.com/spf13/cobra":              {"cmd/pgnotary"},

@@ -20,12 +20,15 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/pgnotary/pgnotary/internal/proxyproto"
 )
 
 // The durability modes: what has to be on disk before what.
@@ -42,6 +45,13 @@ const (
 	TLSRequire    = "require"
 	TLSVerifyCA   = "verify-ca"
 	TLSVerifyFull = "verify-full"
+)
+
+// What client certificates are for; the words are those of pg_hba.conf.
+const (
+	CertOptional   = "optional"    // recorded, if the client has one
+	CertVerifyCA   = "verify-ca"   // every client must have one
+	CertVerifyFull = "verify-full" // and its common name must be the user's
 )
 
 // HTTPOff as the HTTP address turns the HTTP server off.
@@ -72,10 +82,28 @@ type Config struct {
 	// TLSCert and TLSKey are PEM files; without them clients get no TLS.
 	TLSCert string `toml:"tls-cert"`
 	TLSKey  string `toml:"tls-key"`
+	// ClientCA is a PEM file with the authorities that sign client certificates; without it clients
+	// are not asked for one.
+	ClientCA string `toml:"client-ca"`
+	// ClientCert is CertOptional, CertVerifyCA or CertVerifyFull.
+	ClientCert string `toml:"client-cert"`
+	// ProxyProtocolFrom lists the addresses and networks of load balancers, separated by commas.
+	ProxyProtocolFrom string `toml:"proxy-protocol-from"`
 	// UpstreamTLS is TLSDisable, TLSRequire, TLSVerifyCA or TLSVerifyFull.
 	UpstreamTLS string `toml:"upstream-tls"`
 	// UpstreamCA is a PEM file with the authorities to trust instead of the system's.
 	UpstreamCA string `toml:"upstream-ca"`
+	// UpstreamCert and UpstreamKey are the PEM files of a certificate to show to the server.
+	UpstreamCert string `toml:"upstream-cert"`
+	UpstreamKey  string `toml:"upstream-key"`
+
+	// AuthFile has the SCRAM verifiers of users, and AuthUser may call the function that returns them,
+	// in AuthDatabase: logins by SCRAM are then ended by the proxy. AuthPassfile has AuthUser's password,
+	// as libpq's passfile.
+	AuthFile     string `toml:"auth-file"`
+	AuthUser     string `toml:"auth-user"`
+	AuthDatabase string `toml:"auth-database"`
+	AuthPassfile string `toml:"auth-passfile"`
 
 	// Origin is the log's name in its checkpoints. It matters only when the
 	// data directory is made; empty makes pgnotary/<hostname>/<random>.
@@ -107,7 +135,9 @@ func Default() Config {
 		Data:               "pgnotary-data",
 		Durability:         BeforeForward,
 		HTTP:               "127.0.0.1:6433",
+		ClientCert:         CertOptional,
 		UpstreamTLS:        TLSDisable,
+		AuthDatabase:       "postgres",
 		SegmentSize:        64 << 20,
 		SegmentAge:         Duration{24 * time.Hour},
 		MaxSessions:        1000,
@@ -148,8 +178,17 @@ func (c *Config) Fields() []Field {
 		{Key: "http-tokens", Usage: "file that says who may read entries over HTTP (default one token, made in the data directory)", Value: text(&c.HTTPTokens, "file"), Live: true, quoted: true},
 		{Key: "tls-cert", Usage: "certificate chain shown to clients, PEM", Value: text(&c.TLSCert, "file"), Live: true, quoted: true},
 		{Key: "tls-key", Usage: "private key of the certificate, PEM", Value: text(&c.TLSKey, "file"), Live: true, quoted: true},
+		{Key: "client-ca", Usage: "authorities of client certificates, PEM; asks clients for one", Value: text(&c.ClientCA, "file"), Live: true, quoted: true},
+		{Key: "client-cert", Usage: "optional, verify-ca or verify-full, as clientcert in pg_hba.conf", Value: text(&c.ClientCert, "mode"), quoted: true},
+		{Key: "proxy-protocol-from", Usage: "load balancers that send PROXY protocol v2: addresses and networks, with commas", Value: text(&c.ProxyProtocolFrom, "list"), quoted: true},
 		{Key: "upstream-tls", Usage: "disable, require, verify-ca or verify-full", Value: text(&c.UpstreamTLS, "mode"), quoted: true},
 		{Key: "upstream-ca", Usage: "authorities to trust for the server, PEM, instead of the system's", Value: text(&c.UpstreamCA, "file"), quoted: true},
+		{Key: "upstream-cert", Usage: "certificate chain to show to the server, PEM", Value: text(&c.UpstreamCert, "file"), quoted: true},
+		{Key: "upstream-key", Usage: "private key of upstream-cert, PEM", Value: text(&c.UpstreamKey, "file"), quoted: true},
+		{Key: "auth-file", Usage: "SCRAM verifiers of users, as PgBouncer's auth_file: binds each leg to its own certificate", Value: text(&c.AuthFile, "file"), Live: true, quoted: true},
+		{Key: "auth-user", Usage: "the same, but asks the server as this role; doctor prints how to set it up", Value: text(&c.AuthUser, "role"), quoted: true},
+		{Key: "auth-database", Usage: "database of the function that auth-user calls", Value: text(&c.AuthDatabase, "name"), quoted: true},
+		{Key: "auth-passfile", Usage: "password of auth-user, as libpq's passfile (default ~/.pgpass)", Value: text(&c.AuthPassfile, "file"), quoted: true},
 		{Key: "origin", Usage: "name of a new log in its checkpoints (default pgnotary/<hostname>/<random>)", Value: text(&c.Origin, "name"), quoted: true},
 		{Key: "segment-size", Usage: "start a new journal file after this many bytes", Value: &c.SegmentSize, quoted: true},
 		{Key: "segment-age", Usage: "start a new journal file after this time", Value: &c.SegmentAge, quoted: true},
@@ -241,6 +280,7 @@ func (c *Config) Validate() error {
 	}
 	p.oneOf("durability", c.Durability, BeforeForward, BeforeReply, Async)
 	p.oneOf("upstream-tls", c.UpstreamTLS, TLSDisable, TLSRequire, TLSVerifyCA, TLSVerifyFull)
+	p.oneOf("client-cert", c.ClientCert, CertOptional, CertVerifyCA, CertVerifyFull)
 	p.oneOf("log-format", c.LogFormat, "text", "json")
 	p.oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error")
 	if (c.TLSCert == "") != (c.TLSKey == "") {
@@ -248,6 +288,27 @@ func (c *Config) Validate() error {
 	}
 	if (c.HTTPTLSCert == "") != (c.HTTPTLSKey == "") {
 		p.addf("http-tls-cert", "and http-tls-key belong together: only one of them is set")
+	}
+	if c.ClientCA != "" && c.TLSCert == "" {
+		p.addf("client-ca", "is set, but tls-cert is not: clients show certificates only over TLS")
+	}
+	if c.ClientCert != CertOptional && c.ClientCA == "" {
+		p.addf("client-cert", "is %s, but client-ca does not say which certificates are good", c.ClientCert)
+	}
+	if _, err := c.ProxySources(); err != nil {
+		p.add("proxy-protocol-from", err)
+	}
+	if c.AuthFile != "" && c.AuthUser != "" {
+		p.addf("auth-file", "and auth-user are both set: verifiers come from one place")
+	}
+	if c.AuthPassfile != "" && c.AuthUser == "" {
+		p.addf("auth-passfile", "is set, but auth-user is not: it would not be used")
+	}
+	if (c.UpstreamCert == "") != (c.UpstreamKey == "") {
+		p.addf("upstream-cert", "and upstream-key belong together: only one of them is set")
+	}
+	if c.UpstreamCert != "" && c.UpstreamTLS == TLSDisable {
+		p.addf("upstream-cert", "is set, but upstream-tls is disable: the server would not see it")
 	}
 	if c.UpstreamTLS != TLSDisable && strings.HasPrefix(c.Upstream, "/") {
 		p.addf("upstream-tls", "must be disable: upstream is a Unix socket, and PostgreSQL speaks no TLS there")
@@ -288,6 +349,26 @@ func (c *Config) validateNumbers(p *problems) {
 	if c.MaxUnauthenticated < 1 {
 		p.addf("max-unauthenticated", "%d is less than 1", c.MaxUnauthenticated)
 	}
+}
+
+// UpstreamHost splits Upstream as libpq names a server: host and port, where a host that begins with
+// / is the directory of a socket.
+func (c *Config) UpstreamHost() (host, port string) {
+	if !strings.HasPrefix(c.Upstream, "/") {
+		host, port, _ = net.SplitHostPort(c.Upstream) // Validate has seen to it
+		return host, port
+	}
+	dir, file := path.Split(c.Upstream)
+	if port, ok := strings.CutPrefix(file, ".s.PGSQL."); ok {
+		return strings.TrimSuffix(dir, "/"), port
+	}
+	return c.Upstream, "5432"
+}
+
+// ProxySources returns ProxyProtocolFrom as networks.
+func (c *Config) ProxySources() (proxyproto.Sources, error) {
+	fields := strings.FieldsFunc(c.ProxyProtocolFrom, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	return proxyproto.ParseSources(fields)
 }
 
 // problems collects what is wrong, each with the key it is about.

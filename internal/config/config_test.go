@@ -145,6 +145,15 @@ func TestValidate(t *testing.T) {
 		{"mode", func(c *Config) { c.Durability = "fast" }, `durability is "fast", not one of before-forward, before-reply, async`},
 		{"verify-ca without CA", func(c *Config) { c.UpstreamTLS = TLSVerifyCA }, "upstream-ca must be set for upstream-tls verify-ca: any certificate of a public authority would do otherwise"},
 		{"CA without TLS", func(c *Config) { c.UpstreamCA = "f" }, "upstream-ca is set, but upstream-tls is disable: the server would not be checked"},
+		{"client authorities without TLS", func(c *Config) { c.ClientCA = "f" }, "client-ca is set, but tls-cert is not: clients show certificates only over TLS"},
+		{"client certificates without authorities", func(c *Config) { c.ClientCert = CertVerifyFull }, "client-cert is verify-full, but client-ca does not say which certificates are good"},
+		{"client certificate mode", func(c *Config) { c.ClientCert = "always" }, `client-cert is "always", not one of optional, verify-ca, verify-full` + "\nclient-cert is always, but client-ca does not say which certificates are good"},
+		{"load balancers", func(c *Config) { c.ProxyProtocolFrom = "10.0.0.0/8, fd00::5,192.0.2.7" }, ""},
+		{"load balancer by name", func(c *Config) { c.ProxyProtocolFrom = "lb.internal" }, `proxy-protocol-from: parse source "lb.internal": not an address or network`},
+		{"certificate for the server without TLS", func(c *Config) { c.UpstreamCert, c.UpstreamKey = "c", "k" }, "upstream-cert is set, but upstream-tls is disable: the server would not see it"},
+		{"certificate for the server without key", func(c *Config) { c.UpstreamCert, c.UpstreamTLS = "c", TLSRequire }, "upstream-cert and upstream-key belong together: only one of them is set"},
+		{"two places for verifiers", func(c *Config) { c.AuthFile, c.AuthUser = "f", "u" }, "auth-file and auth-user are both set: verifiers come from one place"},
+		{"password for nobody", func(c *Config) { c.AuthPassfile = "f" }, "auth-passfile is set, but auth-user is not: it would not be used"},
 		{"origin", func(c *Config) { c.Origin = "a b" }, `origin: "a b" has a character that a checkpoint cannot hold: ' '`},
 		{"numbers", func(c *Config) {
 			c.SegmentSize, c.SegmentAge, c.MaxSessions = 1, Duration{}, 0
@@ -163,6 +172,18 @@ func TestValidate(t *testing.T) {
 				t.Errorf("Validate() = %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestUpstreamHost(t *testing.T) {
+	for upstream, want := range map[string][2]string{
+		"db:5433": {"db", "5433"}, "[::1]:5432": {"::1", "5432"}, "/run/postgresql/.s.PGSQL.5433": {"/run/postgresql", "5433"}, "/run/postgresql": {"/run/postgresql", "5432"},
+	} {
+		c := Default()
+		c.Upstream = upstream
+		if host, port := c.UpstreamHost(); host != want[0] || port != want[1] {
+			t.Errorf("UpstreamHost of %s = %s, %s, want %s, %s", upstream, host, port, want[0], want[1])
+		}
 	}
 }
 

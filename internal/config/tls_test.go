@@ -37,7 +37,7 @@ func TestUpstreamTLS(t *testing.T) {
 	var certs Certificates
 	server := Default()
 	server.TLSCert, server.TLSKey = cert, key
-	if err := certs.Load(server.TLSCert, server.TLSKey); err != nil {
+	if err := certs.Load(server.TLSCert, server.TLSKey, ""); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -120,7 +120,7 @@ func TestCertificatesKeepTheOld(t *testing.T) {
 	if !certs.Expires().IsZero() {
 		t.Errorf("Expires before the first certificate = %s, want zero", certs.Expires())
 	}
-	if err := certs.Load(c.TLSCert, c.TLSKey); err != nil {
+	if err := certs.Load(c.TLSCert, c.TLSKey, ""); err != nil {
 		t.Fatal(err)
 	}
 	old, expires := certs.current.Load(), certs.Expires()
@@ -130,7 +130,7 @@ func TestCertificatesKeepTheOld(t *testing.T) {
 	if err := os.WriteFile(key, []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := certs.Load(c.TLSCert, c.TLSKey); err == nil {
+	if err := certs.Load(c.TLSCert, c.TLSKey, ""); err == nil {
 		t.Error("Load of a broken key = nil, want an error")
 	}
 	if certs.current.Load() != old {
@@ -162,4 +162,64 @@ func TestCheck(t *testing.T) {
 			t.Errorf("%s: Check() = %v, want success: %t", tt.name, err, tt.ok)
 		}
 	}
+}
+
+// TestClientCertificates holds that only certificates of the authorities in force pass, and that these can be replaced.
+func TestClientCertificates(t *testing.T) {
+	first, err := pgserver.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := pgserver.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, cert, key := pemFiles(t)
+	c := Default()
+	c.TLSCert, c.TLSKey, c.ClientCA = cert, key, filepath.Join(t.TempDir(), "clients.pem")
+	use := func(pem []byte) {
+		t.Helper()
+		if err := os.WriteFile(c.ClientCA, pem, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shows := func(pem, key []byte, err error) *tls.Config {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pair, err := tls.X509KeyPair(pem, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}} // 1.2: the client hears of a refusal
+	}
+	use(first.PEM())
+	var certs Certificates
+	if err := certs.Load(c.TLSCert, c.TLSKey, c.ClientCA); err != nil {
+		t.Fatal(err)
+	}
+	conf := certs.ServerConfig()
+	check := func(name string, client *tls.Config, ok bool) {
+		t.Helper()
+		if err := handshake(t, conf, client); (err == nil) != ok {
+			t.Errorf("%s: handshake = %v, want success: %t", name, err, ok)
+		}
+	}
+	ofFirst, ofSecond := shows(first.Client("a")), shows(second.Client("a"))
+	check("none", &tls.Config{InsecureSkipVerify: true}, true)
+	check("of the authority", ofFirst, true)
+	check("of another", ofSecond, false)
+	check("a server's", shows(first.Server()), false)
+	use(second.PEM())
+	if err := certs.Load(c.TLSCert, c.TLSKey, c.ClientCA); err != nil {
+		t.Fatal(err)
+	}
+	check("of the old authority", ofFirst, false)
+	check("of the new authority", ofSecond, true)
+	use([]byte("none"))
+	if err := certs.Load(c.TLSCert, c.TLSKey, c.ClientCA); err == nil {
+		t.Error("a file without certificates is loaded")
+	}
+	check("after a failure", ofSecond, true)
 }

@@ -48,12 +48,12 @@ func Examine(ctx context.Context, c *config.Config, admin string) (*Facts, error
 	}
 	secure, err := c.UpstreamTLSConfig()
 	if err != nil {
-		return nil, fmt.Errorf("read upstream-ca: %w", err)
+		return nil, err
 	}
 	f.probe(ctx, secure)
 	blind := "no credentials were given"
 	if admin != "" {
-		if err := f.ask(ctx, admin); err == nil {
+		if err := f.ask(ctx, c, admin); err == nil {
 			return f, nil
 		} else {
 			blind = err.Error()
@@ -193,10 +193,10 @@ const questionRoles = `SELECT json_build_object(
 FROM pg_catalog.pg_authid WHERE rolcanlogin`
 
 // ask reads what only the server itself can tell.
-func (f *Facts) ask(ctx context.Context, admin string) error {
+func (f *Facts) ask(ctx context.Context, c *config.Config, admin string) error {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conf, err := pgconn.ParseConfig(adminDSN(admin, f.Upstream))
+	conf, err := pgconn.ParseConfig(adminDSN(admin, c))
 	if err != nil {
 		return errors.New("--admin-dsn is not a connection string") // pgconn's text may hold the password
 	}
@@ -241,15 +241,11 @@ func query(ctx context.Context, conn *pgconn.PgConn, sql string, to any) error {
 
 // adminDSN adds the server's address to a connection string that is a list; what is in it
 // beats what is before it.
-func adminDSN(admin, upstream string) string {
+func adminDSN(admin string, c *config.Config) string {
 	if strings.Contains(admin, "://") {
 		return admin
 	}
-	host, port, err := net.SplitHostPort(upstream)
-	if err != nil { // the path of a socket: /run/postgresql/.s.PGSQL.5432
-		dir, file := upstream[:strings.LastIndexByte(upstream, '/')], upstream[strings.LastIndexByte(upstream, '/')+1:]
-		host, port = dir, strings.TrimPrefix(file, ".s.PGSQL.")
-	}
+	host, port := c.UpstreamHost()
 	return fmt.Sprintf("host=%s port=%s %s", quote(host), quote(port), admin)
 }
 

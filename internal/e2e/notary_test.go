@@ -185,6 +185,7 @@ type record struct {
 	Statement   string
 	Params      []param
 	Function    struct{ OID uint32 }
+	Facts       map[string]string
 	Outcome     *outcome
 }
 

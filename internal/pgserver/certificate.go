@@ -15,48 +15,84 @@ import (
 	"time"
 )
 
-// MakeCertificate returns, in PEM, a new authority's certificate and a server
-// certificate with its key for localhost and 127.0.0.1, both valid for a day.
-func MakeCertificate() (ca, cert, key []byte, err error) {
-	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("make key: %w", err)
-	}
-	ownKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("make key: %w", err)
-	}
-	now := time.Now()
-	authority := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "throwaway authority"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	server := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "localhost"},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-	}
-	if ca, err = signed(authority, authority, caKey.Public(), caKey); err != nil {
-		return nil, nil, nil, err
-	}
-	if cert, err = signed(server, authority, ownKey.Public(), caKey); err != nil {
-		return nil, nil, nil, err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(ownKey)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("encode key: %w", err)
-	}
-	return ca, cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+// An Authority signs throwaway certificates, valid for a day.
+type Authority struct {
+	cert *x509.Certificate
+	key  crypto.Signer
+	pem  []byte
 }
 
-func signed(c, parent *x509.Certificate, pub crypto.PublicKey, key crypto.Signer) ([]byte, error) {
-	der, err := x509.CreateCertificate(rand.Reader, c, parent, pub, key)
+// NewAuthority makes an authority with a new key.
+func NewAuthority() (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make key: %w", err)
+	}
+	a := &Authority{key: key}
+	a.cert = template("throwaway authority")
+	a.cert.IsCA, a.cert.BasicConstraintsValid, a.cert.KeyUsage = true, true, x509.KeyUsageCertSign
+	a.pem, err = a.sign(a.cert, key.Public())
+	return a, err
+}
+
+// PEM returns the authority's own certificate.
+func (a *Authority) PEM() []byte { return a.pem }
+
+// Server returns, in PEM, a certificate with its key for localhost and 127.0.0.1.
+func (a *Authority) Server() (cert, key []byte, err error) {
+	c := template("localhost")
+	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	c.DNSNames, c.IPAddresses = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	return a.issue(c)
+}
+
+// Client returns, in PEM, a certificate with its key for a client of that name.
+func (a *Authority) Client(name string) (cert, key []byte, err error) {
+	c := template(name)
+	c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return a.issue(c)
+}
+
+func template(name string) *x509.Certificate {
+	now := time.Now()
+	return &x509.Certificate{
+		SerialNumber: big.NewInt(now.UnixNano()), Subject: pkix.Name{CommonName: name},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
+	}
+}
+
+func (a *Authority) issue(c *x509.Certificate) (cert, key []byte, err error) {
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make key: %w", err)
+	}
+	if cert, err = a.sign(c, own.Public()); err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(own)
+	if err != nil {
+		return nil, nil, fmt.Errorf("encode key: %w", err)
+	}
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+func (a *Authority) sign(c *x509.Certificate, pub crypto.PublicKey) ([]byte, error) {
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, pub, a.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign certificate: %w", err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+}
+
+// MakeCertificate returns, in PEM, a new authority's certificate and a server
+// certificate with its key for localhost and 127.0.0.1.
+func MakeCertificate() (ca, cert, key []byte, err error) {
+	a, err := NewAuthority()
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	cert, key, err = a.Server()
+	return a.pem, cert, key, err
 }
 
 func (s *Server) makeCertificate() error {

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,23 @@ type upstream struct {
 	conn net.Conn // the socket
 	tls  *tls.Conn
 	raw  *rawConn // under tls
+}
+
+// leaf returns the certificate the server showed.
+func (u *upstream) leaf() *x509.Certificate { return u.tls.ConnectionState().PeerCertificates[0] }
+
+// ServerCertificate connects to the server and returns the certificate it shows, nil if it is
+// spoken to without TLS.
+func (r *Relay) ServerCertificate() (*x509.Certificate, error) {
+	up, err := r.dial()
+	if err != nil {
+		return nil, err
+	}
+	defer up.conn.Close()
+	if up.tls == nil {
+		return nil, nil
+	}
+	return up.leaf(), nil
 }
 
 // dial connects to the server and agrees on TLS if that is configured.

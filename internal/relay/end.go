@@ -118,12 +118,11 @@ func (p *pair) isViolation(err error) bool {
 func (p *pair) violated(err error, fromClient bool) {
 	var v *session.Violation
 	errors.As(err, &v)
-	p.relay.metrics.Violations.Add(1)
-	p.relay.log.Warn("protocol violation", "session_id", sessionID(p.id), "client", p.addr, "from_client", fromClient, "reason", v.Message)
+	why := p.relay.refused(v, p.id, p.addr, fromClient)
 	if p.sess.Boundary() {
 		p.push(&p.client, fatalOf(v), p.gate(BeforeReply), true)
 	}
-	p.closeSession("violation")
+	p.closeSession(why)
 	if fromClient {
 		p.severed = true // what came before the offence still runs
 		p.server.drop = true

@@ -3,11 +3,14 @@ package relay
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/pgnotary/pgnotary/internal/proxyproto"
 )
 
 // listen opens a TCP address, or a Unix socket for a name that begins with /
@@ -83,7 +86,7 @@ type starterSet struct {
 }
 
 // add registers s. If there are too many, the oldest connection that has not
-// sent a byte is returned, to be turned away; s itself if there is none other.
+// sent its first packet is returned, to be turned away; s itself if there is none other.
 func (t *starterSet) add(s *starter, tooMany bool) (evict *starter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,8 +105,8 @@ func (t *starterSet) add(s *starter, tooMany bool) (evict *starter) {
 	return evict
 }
 
-// spoke notes that the client sent something: it is not evicted any more. It
-// reports false if it was evicted already.
+// spoke notes that the client's first packet is there: it is not evicted any
+// more. It reports false if it was evicted already.
 func (t *starterSet) spoke(s *starter) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -119,7 +122,7 @@ func (t *starterSet) remove(s *starter) {
 	t.wg.Done()
 }
 
-// closeWaiting cuts connections that have not sent a byte.
+// closeWaiting cuts connections that have not sent their first packet.
 func (t *starterSet) closeWaiting() { t.close(func(s *starter) bool { return s.silent }) }
 
 // closeAll cuts every connection, those to the server included.
@@ -141,4 +144,40 @@ func (t *starterSet) close(which func(*starter) bool) {
 			}
 		}
 	}
+}
+
+// proxied reads what a load balancer says of the connection, if it comes from one. From there it
+// must be said: who could leave it out could be anybody.
+func (s *starter) proxied() error {
+	from, ok := s.conn.RemoteAddr().(*net.TCPAddr)
+	if !ok || !s.relay.cfg.ProxySources.Contains(from.AddrPort().Addr()) {
+		return nil
+	}
+	h, err := proxyproto.Read(s.conn)
+	switch {
+	case errors.Is(err, io.EOF): // a health check that looks for an open port
+		s.relay.metrics.Silent.Add(1)
+		return errSilent
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return s.readFailed(os.ErrDeadlineExceeded, nil)
+	case err != nil:
+		return s.violation(nil, err.Error(), true)
+	case h.Local:
+		return nil // the load balancer speaks for itself
+	}
+	s.facts = addFact(s.facts, "proxied_by", s.client)
+	switch {
+	case h.Source.IsValid():
+		s.client = h.Source.String()
+	case h.SourcePath != "":
+		s.client = "unix"
+	default:
+		s.client = "unknown"
+	}
+	if h.TLS.On {
+		s.facts = addFact(s.facts, "proxied_tls", h.TLS.Version)
+		s.facts = addFact(s.facts, "proxied_sni", h.Authority)
+		s.facts = addFact(s.facts, "proxied_tls_client", h.TLS.ClientCertCN)
+	}
+	return nil
 }

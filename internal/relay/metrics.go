@@ -15,11 +15,12 @@ const (
 	RefusedUpstream         // the server cannot be reached
 	RefusedRecording        // the connect entry could not be recorded
 	RefusedShutdown         // the proxy is ending
+	RefusedLogin            // a login that the proxy does not let through
 	refusalReasons   = iota
 )
 
 // RefusalNames are the labels of the reasons.
-var RefusalNames = [refusalReasons]string{"protocol", "tls", "limit", "timeout", "upstream", "recording", "shutdown"}
+var RefusalNames = [refusalReasons]string{"protocol", "tls", "limit", "timeout", "upstream", "recording", "shutdown", "login"}
 
 // Metrics counts what the relay does. All fields only grow, but for those
 // named Open and Unauthenticated. Read them at any time.

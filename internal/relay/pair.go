@@ -71,6 +71,7 @@ type pair struct {
 	connect  int64 // index of the connect entry
 	addr     string
 	first    []byte // start-up packet for the server
+	early    []byte // what was read of the server's answer to it
 	deadline int64  // of the login, or of the end; 0 for none
 	blob     session.Blob
 	endWhy   string // reason for Close, once known, while blob keeps it waiting
@@ -107,6 +108,10 @@ func (p *pair) begin() {
 	}
 	p.push(&p.server, p.first, p.gate(BeforeForward), true)
 	p.first = nil
+	if early := p.early; early != nil {
+		p.early = nil
+		p.fromServer(early)
+	}
 	p.goOn()
 }
 

@@ -64,6 +64,19 @@ func fatalOf(v *session.Violation) []byte {
 	return fatal(v.Code, strings.TrimPrefix(v.Message, "pgnotary: "), v.Hint)
 }
 
+// refused counts and tells that a session ends for v, and says why in the words of its disconnect entry.
+func (r *Relay) refused(v *session.Violation, id uint64, client string, fromClient bool) (why string) {
+	why, said := "violation", "protocol violation"
+	if v.OfLogin() {
+		why, said = "login_refused", "login refused"
+		r.metrics.Refused[RefusedLogin].Add(1)
+	} else {
+		r.metrics.Violations.Add(1)
+	}
+	r.log.Warn(said, "session_id", sessionID(id), "client", client, "from_client", fromClient, "reason", v.Message) //nolint:sloglint // one of two
+	return why
+}
+
 // recordViolation appends an entry about a refusal. id is zero where no
 // session came to be. at is up to 64 bytes at the place of the offence, nil
 // for none; suppressed is how many such entries were left out before.

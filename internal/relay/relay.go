@@ -30,6 +30,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgnotary/pgnotary/internal/proxyproto"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
 
@@ -62,8 +63,16 @@ type Config struct {
 	// directory, in which the socket of port 5432 is taken.
 	Upstream string
 	// TLS serves clients that ask for it; nil answers that there is none. A
-	// certificate is replaced at run time through its GetCertificate.
+	// certificate is replaced at run time through its GetCertificate, which must fill
+	// in Leaf, and client certificates are verified by its VerifyConnection.
 	TLS *tls.Config
+	// ClientCert says which client certificates are needed.
+	ClientCert CertPolicy
+	// Verifiers ends SCRAM logins here, with a login of its own at the server. nil relays them.
+	Verifiers Verifiers
+	// ProxySources are load balancers: each of their connections must begin with a
+	// PROXY protocol header, whose address is recorded as the client's.
+	ProxySources proxyproto.Sources
 	// UpstreamTLS is used towards the server; nil speaks in the clear.
 	UpstreamTLS *tls.Config
 	// Mode says what waits; the zero value is BeforeForward.
@@ -73,8 +82,8 @@ type Config struct {
 	// MaxSessions bounds the sessions open at once; 0 means 1000.
 	MaxSessions int
 	// MaxUnauthenticated bounds connections whose login is not complete; 0
-	// means 128. When it is reached the oldest connection that has not sent a
-	// byte makes room.
+	// means 128. When it is reached the oldest connection that has not sent its
+	// first packet makes room.
 	MaxUnauthenticated int
 	// FirstPacketTimeout and LoginTimeout run from the time of accepting;
 	// 0 means 10 s and 60 s. DialTimeout bounds connecting to the server; 0 means 10 s.
@@ -124,7 +133,7 @@ type Relay struct {
 	loops   []*loop
 	metrics Metrics
 	cancels cancelTable
-	limits  struct{ refusal, cancel limiter } // of entries a stranger can cause
+	limits  struct{ refusal, cancel, stale limiter } // of what a stranger can cause
 
 	commit  func(int64) bool      // the recorder's TryCommit; nil if it has none
 	durable atomic.Int64          // count of durable entries, as last heard
@@ -156,6 +165,7 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 	r.starters.open = map[*starter]struct{}{}
 	r.limits.refusal.perSecond = 100
 	r.limits.cancel.perSecond = 10
+	r.limits.stale.perSecond = 1
 	r.durable.Store(rec.Durable())
 	if c, ok := rec.(Committer); ok {
 		r.commit = c.TryCommit

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -26,13 +27,14 @@ type starter struct {
 	at     time.Time // of accepting
 	evict  *starter  // connection to turn away because there are too many
 
-	silent bool     // no byte came yet; guarded by starterSet.mu
+	silent bool     // the first packet is not there yet; guarded by starterSet.mu
 	other  net.Conn // a connection to the server; guarded by starterSet.mu
 
 	rw        net.Conn // conn, or TLS over it
 	uncounted bool     // no longer among the unauthenticated
 	tls       *tls.Conn
-	raw       *rawConn // under tls
+	raw       *rawConn          // under tls
+	peer      *x509.Certificate // of the client, verified; nil if it showed none
 	facts     []event.Fact
 }
 
@@ -93,7 +95,17 @@ func tooMany() *refusal {
 
 // serve negotiates and then does what the client asks for.
 func (s *starter) serve(handedOver *bool) error {
-	packet, request, err := s.negotiate()
+	err := s.proxied()
+	var packet []byte
+	var request wire.Request
+	if err == nil {
+		packet, request, err = s.negotiate()
+	}
+	if !s.relay.starters.spoke(s) {
+		f := tooMany() // whatever else went wrong
+		f.silent = s.raw != nil && s.tls == nil
+		return f
+	}
 	if err != nil {
 		return err
 	}
@@ -108,9 +120,9 @@ func (s *starter) serve(handedOver *bool) error {
 // one request for TLS and one for GSSAPI encryption come before.
 func (s *starter) negotiate() (packet []byte, request wire.Request, err error) {
 	var askedTLS, askedGSS bool
-	head := make([]byte, 8)
+	head := make([]byte, 4)
 	for first := true; ; first = false {
-		if err := s.readHead(head, first); err != nil {
+		if err := s.readHead(head); err != nil {
 			return nil, 0, err
 		}
 		if first && head[0] == 0x16 {
@@ -128,8 +140,8 @@ func (s *starter) negotiate() (packet []byte, request wire.Request, err error) {
 			return nil, 0, s.violation(head, "invalid length of start-up packet", false)
 		}
 		packet = append(make([]byte, 0, n), head...)[:n]
-		if _, err := io.ReadFull(s.rw, packet[8:]); err != nil {
-			return nil, 0, s.readFailed(err, packet[:8])
+		if n, err := io.ReadFull(s.rw, packet[len(head):]); err != nil {
+			return nil, 0, s.readFailed(err, packet[:len(head)+n])
 		}
 		request, code, err := wire.First(packet)
 		if err != nil {
@@ -147,12 +159,10 @@ func (s *starter) negotiate() (packet []byte, request wire.Request, err error) {
 	}
 }
 
-// readHead reads the eight bytes every first packet begins with.
-func (s *starter) readHead(head []byte, first bool) error {
+// readHead reads the length word every first packet begins with: no more, since
+// what is too short or too long to be a packet is to be refused at once.
+func (s *starter) readHead(head []byte) error {
 	n, err := io.ReadFull(s.rw, head)
-	if first && !s.relay.starters.spoke(s) {
-		return tooMany()
-	}
 	switch {
 	case err == nil:
 		return nil
@@ -226,6 +236,9 @@ func (s *starter) startTLS(pre []byte, direct bool) error {
 	}
 	s.tls, s.rw = c, c
 	s.facts = tlsFacts(s.facts, state)
+	if len(state.PeerCertificates) > 0 {
+		s.peer = state.PeerCertificates[0]
+	}
 	if direct {
 		s.facts = append(s.facts, event.Fact{Key: "tls_direct", Val: "true"})
 	}
@@ -301,6 +314,9 @@ func (s *starter) open(packet []byte, handedOver *bool) error {
 	if err != nil {
 		return s.startFailed(p, err)
 	}
+	if err := s.checkCertificate(p.sess); err != nil {
+		return s.startFailed(p, err)
+	}
 	p.first = append([]byte(nil), fwd...)
 	p.connect = p.sess.Last()
 	if r.cfg.Mode == BeforeForward && p.connect >= 0 {
@@ -314,7 +330,20 @@ func (s *starter) open(packet []byte, handedOver *bool) error {
 		s.tell(fatal("08006", "cannot reach the PostgreSQL server", "See the diagnostics of pgnotary for the cause."), drainTime)
 		return errSilent
 	}
+	switch {
+	case r.cfg.Verifiers != nil:
+		if err := s.endSCRAM(p, up); err != nil {
+			up.conn.Close()
+			return err
+		}
+	case up.tls != nil && s.raw != nil && !up.leaf().Equal(s.raw.shown):
+		p.sess.Unbindable(unbindableHint)
+	}
 	if err := s.handOver(p, up); err != nil {
+		if r.stopping.Load() { // it was cut
+			s.closeSession(p, "shutdown")
+			return errSilent
+		}
 		r.log.Error("cannot take over connection", "session_id", sessionID(p.id), "error", err)
 		s.closeSession(p, "internal_error")
 		return errSilent
@@ -357,9 +386,7 @@ func (s *starter) startFailed(p *pair, err error) error {
 		s.tell(recordingFailed(err), drainTime)
 		return errSilent
 	}
-	r.metrics.Refused[RefusedProtocol].Add(1)
-	r.metrics.Violations.Add(1)
-	s.closeSession(p, "violation")
+	s.closeSession(p, r.refused(v, p.id, s.client, true))
 	s.tell(fatalOf(v), drainTime)
 	return errSilent
 }

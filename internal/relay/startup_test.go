@@ -62,6 +62,7 @@ func TestFirstBytes(t *testing.T) {
 		{"length 7", []byte{0, 0, 0, 7, 0, 3, 0, 0}, "08P01", "invalid length of start-up packet"},
 		{"length negative", []byte{0x80, 0, 0, 0, 0, 3, 0, 0}, "08P01", "invalid length of start-up packet"},
 		{"length 10005", []byte{0, 0, 0x27, 0x15, 0, 3, 0, 0}, "08P01", "invalid length of start-up packet"},
+		{"length 5 and nothing more", []byte{0, 0, 0, 5}, "08P01", "invalid length of start-up packet"},
 		{"text", []byte("hello, world"), "08P01", "invalid length of start-up packet"},
 		{"protocol 1.0", packet(1<<16, startup30), "EFATAL:  pgnotary: protocol version 1.0 is not supported, only 3.0 to 3.2\n\x00", "protocol version 1.0 is not supported, only 3.0 to 3.2"},
 		{"protocol 2.0", packet(2<<16, startup30), "EFATAL:  pgnotary: protocol version 2.0 is not supported, only 3.0 to 3.2\n\x00", "protocol version 2.0 is not supported, only 3.0 to 3.2"},
@@ -195,29 +196,39 @@ func TestDirectTLS(t *testing.T) {
 	}
 }
 
-// TestCrowd fills the proxy with silent connections; a client still logs in.
+// TestCrowd fills the proxy with connections that are silent, or stop in the middle of a packet, of
+// the first packet behind a request for encryption, or of a TLS handshake; a client still logs in.
 func TestCrowd(t *testing.T) {
-	log := newMemLog(0)
-	g := start(t, Config{Upstream: fakeServer(t, login), MaxUnauthenticated: 64}, log)
-	for range 1000 {
-		c, err := net.Dial("tcp", g.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+	for name, ahead := range map[string][]byte{
+		"silent":           nil,
+		"half a packet":    packet(3<<16, startup30)[:20],
+		"behind a request": packet(codeGSS, ""),
+		"half a handshake": {0x16, 3, 1, 2, 0, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, Config{Upstream: fakeServer(t, login), TLS: testCertificate(t), MaxUnauthenticated: 64}, newMemLog(0))
+			for range 1000 {
+				c, err := net.Dial("tcp", g.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.Close()
+				c.Write(ahead)
+			}
+			c, err := net.Dial("tcp", g.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			c.SetDeadline(time.Now().Add(5 * time.Second))
+			c.Write(packet(3<<16, startup30))
+			got := make([]byte, len(login))
+			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, login) {
+				t.Fatalf("got %q, %v, want the login", got, err)
+			}
+			waitFor(t, "crowd turned away", func() bool {
+				return g.Metrics().Unauthenticated.Load() <= 64 && g.Metrics().Refused[RefusedLimit].Load() >= 900
+			})
+		})
 	}
-	c, err := net.Dial("tcp", g.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
-	c.Write(packet(3<<16, startup30))
-	got := make([]byte, len(login))
-	if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, login) {
-		t.Fatalf("got %q, %v, want the login", got, err)
-	}
-	waitFor(t, "crowd turned away", func() bool {
-		return g.Metrics().Unauthenticated.Load() <= 64 && g.Metrics().Refused[RefusedLimit].Load() >= 900
-	})
 }

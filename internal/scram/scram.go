@@ -1,19 +1,13 @@
 // Package scram holds both sides of a SCRAM-SHA-256 login that a proxy ends in
 // the middle (RFC 5802, RFC 7677, and PostgreSQL's reading of them): a Server
 // that checks a client against a verifier and recovers the client's key from
-// its proof, and a Client that logs in to the real server with that key.
-//
-//	client                     Server | Client                   upstream
-//	  n,,n=,r=C          ->    First  |
-//	  r=CS,s=salt,i=n    <-           | Start      p=...,,n=,r=P        ->
-//	  c=...,r=CS,p=proof ->    Final  | First      r=PU,s=salt,i=n      <-
-//	                                  |            c=...,r=PU,p=proof   ->
-//	  v=signature        <-  (held)   | Final      v=signature          <-
+// its proof, a Client that logs in to the real server with that key, and a Middle
+// that holds the two together, message by message.
 //
 // The two conversations have different nonces and, over TLS, are bound to
-// different certificates (tls-server-end-point, RFC 5929); they share the
-// verifier, so salt and iteration count must be the same on both. No password is
-// ever seen, nor can one be computed from what is kept.
+// different certificates (tls-server-end-point, RFC 5929); they share salt and
+// iteration count, which are the server's. No password is ever seen, nor can one be
+// computed from what is kept.
 //
 // The package does no I/O, takes randomness as an io.Reader, and bounds every
 // field a peer can choose. Its errors never repeat what a peer sent. Values are not

@@ -184,7 +184,7 @@ func TestDialogue(t *testing.T) {
 		{"unknown flag", v, good, 'x', a, a, ErrState},
 		{"wrong key", v, bad, FlagBound, a, a, ErrProof},
 		{"server without the verifier", v, forger, FlagBound, a, a, ErrSignature},
-		{"unknown user", Mock([]byte("secret"), "mallory", 4096), good, FlagNone, nil, nil, ErrProof},
+		{"unknown user", Nobody(v.Salt, 4096), good, FlagNone, nil, nil, ErrProof},
 	} {
 		got, err := dialogue(row.v, &row.keys, row.flag, row.offered, row.seen)
 		if !errors.Is(err, row.want) {
@@ -199,29 +199,16 @@ func TestDialogue(t *testing.T) {
 	}
 }
 
-// A mock verifier refuses even one who knows the secret and so the proof.
-func TestMock(t *testing.T) {
-	secret := []byte("secret of the proxy")
-	m := Mock(secret, "nobody", 4096)
-	if again := Mock(secret, "nobody", 4096); again.Encode() != m.Encode() {
-		t.Error("two mock verifiers of a user differ")
-	}
-	for name, other := range map[string]*Verifier{"user": Mock(secret, "nobody2", 4096), "secret": Mock([]byte("x"), "nobody", 4096)} {
-		if bytes.Equal(other.Salt, m.Salt) || other.StoredKey == m.StoredKey || other.ServerKey == m.ServerKey {
-			t.Errorf("mock verifiers of another %s are the same", name)
-		}
-	}
-	if len(m.Salt) != 16 || m.Iterations != 4096 || m.StoredKey == m.ServerKey {
-		t.Errorf("mock verifier %s does not look like a real one", m.Encode())
-	}
-	if n := Mock(secret, "nobody", -5).Iterations; n != 1 {
-		t.Errorf("mock with -5 iterations has %d", n)
-	}
+// Nobody's verifier refuses even a proof that would be good.
+func TestNobody(t *testing.T) {
 	v, keys := rfcVerifier(t)
 	doomed := *v
 	doomed.mock = true
 	if got, err := dialogue(&doomed, &keys, FlagNone, nil, nil); !errors.Is(err, ErrProof) || got != (Keys{}) {
-		t.Errorf("a mock verifier accepted a proof: %v", err)
+		t.Errorf("a verifier of nobody accepted a proof: %v", err)
+	}
+	if n := Nobody(v.Salt, 77); !bytes.Equal(n.Salt, v.Salt) || n.Iterations != 77 {
+		t.Errorf("Nobody = %s", n.Encode())
 	}
 }
 

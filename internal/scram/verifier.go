@@ -1,7 +1,6 @@
 package scram
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -73,23 +72,10 @@ func (v *Verifier) String() string { return Mechanism + " verifier" }
 // GoString is String.
 func (v *Verifier) GoString() string { return v.String() }
 
-// Mock returns the verifier of a user that does not exist, or has no usable
-// password: the same for the same secret and name, so that asking twice tells
-// nothing, and with the iteration count that real users have, so that the count tells nothing. Every
-// proof fails against it, after the same work. The secret should be 32 random bytes that
-// stay the same for as long as the real verifiers do.
-func Mock(secret []byte, user string, count int) *Verifier {
-	derive := func(label string) (out key) {
-		h := hmac.New(sha256.New, secret)
-		h.Write([]byte(label + "\x00" + user))
-		h.Sum(out[:0])
-		return out
-	}
-	salt := derive("salt")
-	return &Verifier{
-		Iterations: min(max(count, 1), MaxIterations), Salt: salt[:16],
-		StoredKey: derive("stored key"), ServerKey: derive("server key"), mock: true,
-	}
+// Nobody returns the verifier of a user without one, for the salt and count that the server
+// made up for him: every proof fails against it, after the same work.
+func Nobody(salt []byte, count int) *Verifier {
+	return &Verifier{Iterations: count, Salt: salt, mock: true}
 }
 
 // Erase overwrites the keys.

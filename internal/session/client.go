@@ -186,8 +186,7 @@ func (s *Session) fromClient(typ byte, in []byte, from, to int) error {
 	switch typ {
 	case 'p':
 		s.login.asked = false
-		s.mechanismChosen(body)
-		return nil
+		return s.saslBegun(body)
 	case 'Q', 'F', 'P', 'B', 'E':
 		if !r.joins(typ, body) {
 			if err := s.closeRun(in, from); err != nil {

@@ -24,6 +24,8 @@
 package session
 
 import (
+	"strings"
+
 	"github.com/pgnotary/pgnotary/internal/event"
 )
 
@@ -60,7 +62,7 @@ type Config struct {
 
 // A Violation says why a session must end: the relay sends a FATAL
 // ErrorResponse with it to the client and closes both connections. The
-// violation entry is already emitted.
+// entry about it is already emitted: violation, or auth of a login that is refused.
 type Violation struct {
 	Code    string // SQLSTATE
 	Message string
@@ -68,6 +70,9 @@ type Violation struct {
 }
 
 func (v *Violation) Error() string { return v.Message }
+
+// OfLogin reports that the peer kept to the protocol, but may not log in.
+func (v *Violation) OfLogin() bool { return strings.HasPrefix(v.Code, "28") }
 
 type phase uint8
 

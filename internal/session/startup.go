@@ -18,7 +18,9 @@ type login struct {
 	accepted  bool // AuthenticationOk came
 	method    string
 	mechanism string
-	key       []byte // body of BackendKeyData
+	facts     []event.Fact // more about the login, for the auth entry
+	unbound   string       // see Unbindable
+	key       []byte       // body of BackendKeyData
 
 	// A client newer than the proxy is answered with one
 	// NegotiateProtocolVersion, the server's and ours in one.
@@ -160,17 +162,56 @@ func (s *Session) authentication(body []byte) {
 	}
 }
 
-// mechanismChosen reads the mechanism a client chose from its
-// SASLInitialResponse; the rest of it is a secret.
-func (s *Session) mechanismChosen(body []byte) {
-	if s.login.method != "sasl" || s.login.mechanism != "" {
-		return
+// saslBegun reads the mechanism a client chose, and what it says of channel
+// binding, from its SASLInitialResponse; the rest of it is a secret.
+func (s *Session) saslBegun(body []byte) error {
+	lg := &s.login
+	if lg.method != "sasl" || lg.mechanism != "" {
+		return nil
 	}
-	name, _, ok := wire.CString(body)
-	if !ok || len(name) > 64 {
+	name, rest, ok := wire.CString(body)
+	if !ok || len(name) > maxFact {
 		name = []byte("unknown")
 	}
-	s.login.mechanism = string(name)
+	lg.mechanism = string(name)
+	if len(rest) < 6 || !bytes.HasPrefix(name, []byte("SCRAM-")) {
+		return nil
+	}
+	binding := "none"
+	switch flag, _, _ := bytes.Cut(rest[4:], []byte(",")); {
+	case string(flag) == "y":
+		binding = "not offered"
+	case bytes.HasPrefix(flag, []byte("p=")):
+		binding = string(flag[2:min(len(flag), maxFact)])
+	}
+	s.LoginFact("channel_binding", binding)
+	if binding != "none" && lg.unbound != "" {
+		return s.Refuse(s.now, "28000", "channel binding cannot work here: this connection and the server's have different certificates", lg.unbound)
+	}
+	return nil
+}
+
+// Unbindable has a SCRAM login refused, with this hint, if the client's message depends on the
+// certificate it sees: the server would take the proxy's for an attacker's.
+func (s *Session) Unbindable(hint string) { s.login.unbound = hint }
+
+// LoginFact adds a fact to the auth entry, if it is yet to come.
+func (s *Session) LoginFact(key, val string) {
+	s.login.facts = append(s.login.facts, event.Fact{Key: key, Val: val})
+}
+
+// User returns the name the client logs in with.
+func (s *Session) User() string { return s.who.User }
+
+// Refuse ends a login that the proxy does not let through. The error is a *Violation, or that of the log.
+func (s *Session) Refuse(now int64, code, message, hint string) error {
+	s.now = max(s.now, now)
+	s.LoginFact("reason", message)
+	if err := s.loginEnded("refused", []byte(code), nil); err != nil {
+		return err
+	}
+	s.phase = phaseDead
+	return &Violation{Code: code, Message: message, Hint: hint}
 }
 
 // loginEnded emits the auth entry. frame is the ErrorResponse of a failure.
@@ -190,6 +231,7 @@ func (s *Session) loginEnded(result string, sqlstate, frame []byte) error {
 	if lg.mechanism != "" {
 		l.Facts = append(l.Facts, event.Fact{Key: "mechanism", Val: lg.mechanism})
 	}
+	l.Facts = append(l.Facts, lg.facts...)
 	l.Facts = append(l.Facts, event.Fact{Key: "result", Val: result})
 	l.Facts = append(l.Facts, s.work.cur.facts...) // what the server told
 	_, err := s.emit(frame)

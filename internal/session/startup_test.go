@@ -120,6 +120,9 @@ func TestStartLargest(t *testing.T) {
 		pairs = append(pairs, fmt.Sprintf("_pq_.\x01%02d", i), "")
 	}
 	d := newDialogue(t)
+	for _, name := range []string{"tls", "tls_cipher", "tls_alpn", "sni", "tls_client", "tls_client_sha256", "tls_client_issuer", "proxied_by"} {
+		d.s.cfg.Facts = append(d.s.cfg.Facts, event.Fact{Key: name, Val: strings.Repeat("\x01", 128)})
+	}
 	d.start(startup(wire.Version30, pairs...))
 }
 
@@ -194,7 +197,19 @@ func TestLogin(t *testing.T) {
 			server(auth(10, "SCRAM-SHA-256", "")), client(msg('p', "SCRAM-SHA-256", 6, []byte(secret))),
 			server(auth(11, []byte(secret))), client(msg('p', []byte(secret))),
 			server(auth(12, []byte(secret)), auth(0), keyData(), ready('I')),
-		}, []string{`auth RRRRKZ method:sasl mechanism:SCRAM-SHA-256 result:ok`}},
+		}, []string{`auth RRRRKZ method:sasl mechanism:SCRAM-SHA-256 channel_binding:none result:ok`}},
+		{"SCRAM-PLUS", []step{
+			server(auth(10, "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "")), client(msg('p', "SCRAM-SHA-256-PLUS", 40, []byte("p=tls-server-end-point,,n=,r="+secret))),
+			server(auth(11, []byte(secret))), client(msg('p', []byte(secret))),
+			server(auth(12, []byte(secret)), auth(0), keyData(), ready('I')),
+		}, []string{`auth RRRRKZ method:sasl mechanism:SCRAM-SHA-256-PLUS channel_binding:tls-server-end-point result:ok`}},
+		{"OAUTHBEARER", []step{
+			server(auth(10, "OAUTHBEARER", "")), client(msg('p', "OAUTHBEARER", 30, []byte("y,,\x01auth=Bearer "+secret+"\x01\x01"))), rest,
+		}, []string{`auth RRSKZ method:sasl mechanism:OAUTHBEARER result:ok client_encoding:UTF8`}},
+		{"GSS, three rounds", []step{
+			server(auth(7)), client(password(secret)), server(auth(8, []byte(secret))), client(password(secret)), server(auth(8, []byte(secret))),
+			client(password(secret)), rest,
+		}, []string{`auth RRRRSKZ method:gss result:ok client_encoding:UTF8`}},
 		{
 			"wrong password",
 			[]step{server(auth(3)), client(password(secret)), server(problem("FATAL", "28P01"))},
@@ -255,6 +270,39 @@ func TestLogin(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestUnbindable has a client whose SCRAM message depends on the certificate it sees.
+func TestUnbindable(t *testing.T) {
+	for _, tt := range []struct {
+		mechanism, message string
+		refused            bool
+		want               string
+	}{
+		{"SCRAM-SHA-256-PLUS", "p=tls-server-end-point,,n=,r=x", true, "channel_binding:tls-server-end-point reason:channel binding cannot work here: this connection and the server's have different certificates result:refused"},
+		{"SCRAM-SHA-256", "y,,n=,r=x", true, "channel_binding:not offered reason:channel binding cannot work here: this connection and the server's have different certificates result:refused"},
+		{"SCRAM-SHA-256", "n,,n=,r=x", false, "channel_binding:none result:unfinished"},
+		{"SCRAM-SHA-256", ",", false, "result:unfinished"},
+		{"OAUTHBEARER", "y,,\x01auth=Bearer t\x01\x01", false, "result:unfinished"},
+	} {
+		d := newDialogue(t)
+		d.s.Unbindable("hint")
+		d.start(startup(wire.Version30, "user", "u"))
+		d.play(server(auth(10, "SCRAM-SHA-256-PLUS", "SCRAM-SHA-256", "")))
+		fwd, err := d.feed(true, msg('p', tt.mechanism, len(tt.message), []byte(tt.message)))
+		var v *Violation
+		if refused := errors.As(err, &v); refused != tt.refused || refused && (v.Code != "28000" || v.Hint != "hint" || !v.OfLogin() || len(fwd) > 0) {
+			t.Errorf("%s %q: forwarded %q, %v", tt.mechanism, tt.message, fwd, err)
+		}
+		if err := d.s.Close(d.clock, "done"); err != nil {
+			t.Fatal(err)
+		}
+		code := ""
+		if tt.refused {
+			code = "28000 "
+		}
+		d.want(1, "auth R "+code+"method:sasl mechanism:"+tt.mechanism+" "+tt.want, "disconnect reason:done")
 	}
 }
 
