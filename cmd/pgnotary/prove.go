@@ -76,13 +76,15 @@ func proveSoon(ctx context.Context, log *query.Log, index int64, withValue bool)
 		return nil, err
 	}
 	for until := time.Now().Add(proveFor); ; {
-		proof, err := prove(log, index, withValue)
-		if !errors.Is(err, errUnsigned) || time.Now().After(until) {
+		// Rather an older checkpoint that witnesses cosigned than one they may
+		// not have seen yet; but if they are gone, that is what there is.
+		proof, err := prove(log, log.Witnessed, index, withValue)
+		if !errors.Is(err, errUnsigned) {
 			return proof, err
 		}
 		live, liveErr := log.Live()
-		if liveErr != nil || !live {
-			return nil, err
+		if liveErr != nil || !live || time.Now().After(until) {
+			return prove(log, log.Checkpoint, index, withValue)
 		}
 		select {
 		case <-ctx.Done():
@@ -92,10 +94,10 @@ func proveSoon(ctx context.Context, log *query.Log, index int64, withValue bool)
 	}
 }
 
-// prove returns the proof of an entry against the log's current checkpoint. It
-// is checked before it is handed out, so a damaged log makes no bad proofs.
-func prove(log *query.Log, index int64, withValue bool) ([]byte, error) {
-	signed, err := log.Checkpoint()
+// prove returns the proof of an entry against a checkpoint of the log. It is
+// checked before it is handed out, so a damaged log makes no bad proofs.
+func prove(log *query.Log, newest func() ([]byte, error), index int64, withValue bool) ([]byte, error) {
+	signed, err := newest()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, withHint(errors.New("the log has no signed checkpoint yet"), "it gets one as soon as pgnotary serve runs")
 	} else if err != nil {

@@ -60,6 +60,8 @@ type proxy struct {
 	web     httpAccess
 	commits commitStats
 
+	witnesses *witnesses // nil without a policy
+
 	sessions atomic.Pointer[atomic.Int64] // the relay's count, once there is a relay
 	stopping atomic.Bool                  // draining, or recording failed: not ready
 }
@@ -76,6 +78,9 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	}()
 	serverTLS, err := s.UpstreamTLSConfig()
 	if err != nil {
+		return p, err
+	}
+	if p.witnesses, err = newWitnesses(s, logger); err != nil {
 		return p, err
 	}
 	if err := p.openLog(); err != nil {
@@ -107,7 +112,11 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	if err := p.openVerifiers(s, serverTLS, &rc); err != nil {
 		return p, err
 	}
-	if p.relay, err = relay.New(rc, recorder{p.ledger}); err != nil {
+	var rec relay.Recorder = recorder{p.ledger}
+	if p.witnesses != nil && p.witnesses.sync {
+		rec = witnessedRecorder{recorder{p.ledger}}
+	}
+	if p.relay, err = relay.New(rc, rec); err != nil {
 		return p, fmt.Errorf("listen for clients: %w", err)
 	}
 	p.sessions.Store(&p.relay.Metrics().SessionsOpen)
@@ -125,7 +134,7 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 // openLog opens or makes the log and says where it is.
 func (p *proxy) openLog() (err error) {
 	s := p.settings.Load()
-	p.ledger, err = ledger.Open(ledger.Config{
+	cfg := ledger.Config{
 		Dir:         s.Data,
 		Origin:      s.Origin,
 		SegmentSize: int64(s.SegmentSize),
@@ -136,9 +145,15 @@ func (p *proxy) openLog() (err error) {
 		Sessions:    p.openSessions,
 		Observer:    &p.commits,
 		Logger:      p.log,
-	})
-	if err != nil {
+	}
+	if p.witnesses != nil {
+		cfg.Witness = p.witnesses
+	}
+	if p.ledger, err = ledger.Open(cfg); err != nil {
 		return err
+	}
+	if p.witnesses != nil {
+		p.witnesses.attach(p.ledger)
 	}
 	if p.view, err = query.Open(s.Data); err != nil {
 		return fmt.Errorf("open log for reading: %w", err)
@@ -353,6 +368,7 @@ func (s *settings) facts() []event.Fact {
 		{Key: "upstream", Val: s.Upstream},
 		{Key: "upstream_tls", Val: s.UpstreamTLS},
 		{Key: "tls", Val: onOff(s.TLSCert != "")},
+		{Key: "witness_mode", Val: s.witnessMode()},
 		{Key: "client_cert", Val: s.clientCert()},
 		{Key: "verifiers", Val: s.verifiers()},
 		{Key: "proxy_protocol_from", Val: cmp.Or(s.ProxyProtocolFrom, "off")},

@@ -20,8 +20,12 @@ import (
 
 // handler answers HTTP requests about the proxy.
 func (p *proxy) handler() http.Handler {
+	var log web.Log = p.view
+	if p.witnesses != nil && p.witnesses.policy.HasQuorum() {
+		log = servedLog{p.view}
+	}
 	return web.NewHandler(web.Config{
-		Log:     p.view,
+		Log:     log,
 		Entries: p.view,
 		Prove: func(ctx context.Context, index int64, withValue bool) ([]byte, error) {
 			return proveSoon(ctx, p.view, index, withValue)
@@ -43,6 +47,9 @@ func (p *proxy) ready() error {
 	}
 	if p.stopping.Load() {
 		return errors.New("stopping")
+	}
+	if p.witnesses != nil && p.witnesses.sync && !p.witnesses.feeder.Quorum.Load() {
+		return errors.New("too few witnesses cosigned the last checkpoint, and statements wait for them")
 	}
 	return nil
 }
@@ -99,6 +106,12 @@ func (p *proxy) numbers() web.Numbers {
 		n.Hold.Counts = append(n.Hold.Counts, count(&m.HoldTimes[i]))
 	}
 	n.CheckpointSize, _, n.CheckpointTime = p.checkpoint()
+	if p.witnesses != nil {
+		n.Witnessed = p.ledger.Witnessed()
+		n.Cosignatures = count(&p.witnesses.feeder.Cosignatures)
+		n.CosignFailures = count(&p.witnesses.feeder.Failures)
+		n.WitnessAlarms = count(&p.witnesses.feeder.Alarms)
+	}
 	if p.certs != nil {
 		n.CertificateExpires = p.certs.Expires()
 	}

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +21,8 @@ func newVerifyCmd() *cobra.Command {
 	var (
 		dir, url, policyFile string
 		checkpoints          []string
-		asJSON               bool
+		asJSON, online       bool
+		fresh                time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "verify",
@@ -33,21 +36,38 @@ With --url it fetches the log over HTTP as any stranger can, without values.
 
 With --checkpoint the log must be a continuation of a checkpoint kept from earlier; with
 --policy its checkpoint must be signed by a log, and cosigned by the witnesses, of a policy
-file (c2sp.org/tlog-policy). Without either, the key is taken from the log itself: then
+file (c2sp.org/tlog-policy). An old state that was put back is still well signed: with --fresh
+enough witnesses must have cosigned the checkpoint, as the latest they knew, that short a time ago;
+with --online the witnesses are asked for the latest they cosigned, which must all be prefixes of
+this log, so that a log that is behind, and one that showed others another history, are found out.
+Without --checkpoint and --policy, the key is taken from the log itself: then
 a log that was rewritten whole, with the key at hand, is not found out.
 
 Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 		Example: `  pgnotary verify --data ./pgnotary-data
   pgnotary verify --data ./pgnotary-data --policy log.policy --checkpoint last-week.checkpoint --json
+  pgnotary verify --data ./pgnotary-data --policy log.policy --fresh 5m --online
   pgnotary verify --url http://127.0.0.1:6433 --policy log.policy`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if url != "" && cmd.Flags().Changed("data") {
 				return withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
 			}
-			opt, err := verifyOptions(policyFile, checkpoints)
+			if (online || fresh != 0) && policyFile == "" {
+				return withHint(errors.New("--online and --fresh need --policy: it says which witnesses to believe"), "see %s --help", cmd.CommandPath())
+			}
+			opt, policy, err := verifyOptions(policyFile, checkpoints)
 			if err != nil {
 				return err
+			}
+			opt.Fresh = fresh
+			said := new(seen)
+			if online {
+				// Before the log itself is read: it may grow meanwhile, they may not be ahead.
+				if said, err = askAbout(cmd.Context(), policy, dir, url); err != nil {
+					return err
+				}
+				opt.Checkpoints = append(opt.Checkpoints, said.checkpoints...)
 			}
 			progress := progressLine(cmd.ErrOrStderr())
 			opt.Progress = progress.show
@@ -61,6 +81,7 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 			if err != nil {
 				return err
 			}
+			said.add(r)
 			if err := printResult(cmd.OutOrStdout(), r, asJSON); err != nil {
 				return err
 			}
@@ -75,33 +96,56 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 	f.StringVar(&url, "url", "", "address `URL` of a running pgnotary, without /log/")
 	f.StringArrayVar(&checkpoints, "checkpoint", nil, "signed checkpoint `FILE` the log must continue; may be given again")
 	f.StringVar(&policyFile, "policy", "", "policy `FILE` that says which logs and witnesses to trust")
+	f.BoolVar(&online, "online", false, "ask the witnesses of the policy for the latest checkpoint they cosigned")
+	f.DurationVar(&fresh, "fresh", 0, "longest `TIME` since a quorum of witnesses cosigned the checkpoint, such as 5m")
 	f.BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
+// askAbout asks the witnesses about the log that is to be verified.
+func askAbout(ctx context.Context, policy *checkpoint.Policy, dir, url string) (*seen, error) {
+	var signed []byte
+	var err error
+	if url == "" {
+		signed, err = readFile(filepath.Join(dir, "checkpoint"), checkpoint.MaxBytes)
+	} else {
+		signed, err = verify.Checkpoint(ctx, url)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return askWitnesses(ctx, policy, signed)
+}
+
 // verifyOptions reads the files that the flags name.
-func verifyOptions(policyFile string, checkpoints []string) (verify.Options, error) {
+func verifyOptions(policyFile string, checkpoints []string) (verify.Options, *checkpoint.Policy, error) {
 	var opt verify.Options
 	for _, name := range checkpoints {
 		b, err := readFile(name, checkpoint.MaxBytes)
 		if err != nil {
-			return opt, err
+			return opt, nil, err
 		}
 		opt.Checkpoints = append(opt.Checkpoints, verify.File{Name: name, Data: b})
 	}
 	if policyFile == "" {
-		return opt, nil
+		return opt, nil, nil
 	}
 	p, err := readPolicy(policyFile)
 	if err != nil {
-		return opt, err
+		return opt, nil, err
 	}
 	opt.VKeys = p.VKeys()
-	opt.Trust = func(signed []byte) error {
-		_, err := p.Verify(signed)
-		return err
+	opt.Trust = func(signed []byte) (time.Time, error) {
+		v, err := p.Verify(signed)
+		if errors.Is(err, checkpoint.ErrQuorum) {
+			return time.Time{}, fmt.Errorf("%w: %w", verify.ErrUnwitnessed, err)
+		}
+		if at := p.WitnessedAt(&v); err == nil && at > 0 {
+			return time.Unix(at, 0), nil
+		}
+		return time.Time{}, err
 	}
-	return opt, nil
+	return opt, p, nil
 }
 
 // readPolicy reads a policy file.

@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -280,6 +281,15 @@ func (p *Policy) Witnesses() []Witness {
 // HasQuorum reports whether the policy asks for cosignatures at all.
 func (p *Policy) HasQuorum() bool { return p.quorum != nil }
 
+// Fulfilled reports whether witnesses with these names in the policy are a quorum.
+func (p *Policy) Fulfilled(names []string) bool {
+	seen := map[int]bool{}
+	for i, w := range p.witnesses {
+		seen[i] = slices.Contains(names, w.label)
+	}
+	return p.quorum == nil || p.quorum.holds(seen)
+}
+
 // ForLog returns the policy for one log: the same witnesses and quorum, and
 // only its keys. If the policy lists logs, these keys must be among them.
 func (p *Policy) ForLog(vkeys ...string) (*Policy, error) {
@@ -295,6 +305,25 @@ func (p *Policy) ForLog(vkeys ...string) (*Policy, error) {
 		q.logs = append(q.logs, policyKey{key: k})
 	}
 	return q, nil
+}
+
+// WitnessedAt returns the latest time, in Unix seconds, for which the
+// cosignatures of that time or later fulfil the quorum: that long ago, the checkpoint
+// was the latest that enough witnesses knew. It is 0 without a quorum.
+func (p *Policy) WitnessedAt(v *Verified) int64 {
+	if p.quorum == nil {
+		return 0
+	}
+	order := slices.Clone(v.Cosignatures)
+	slices.SortFunc(order, func(a, b Cosignature) int { return cmp.Compare(b.Time, a.Time) })
+	seen := map[int]bool{}
+	for _, c := range order {
+		seen[slices.IndexFunc(p.witnesses, func(w policyKey) bool { return w.label == c.Witness })] = true
+		if p.quorum.holds(seen) {
+			return c.Time
+		}
+	}
+	return 0
 }
 
 // VKeys returns the keys of the policy's logs, in the order of the file.

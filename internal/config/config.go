@@ -38,6 +38,19 @@ const (
 	Async         = "async"          // nothing waits; the loss after a crash is bounded
 )
 
+// What waits for the witnesses of the policy.
+const (
+	WitnessAsync = "async" // nothing: checkpoints are cosigned as they come
+	WitnessSync  = "sync"  // what waits for the disk waits for a cosigned checkpoint, too
+)
+
+// What a start does if too few witnesses answer to know that the log is in its
+// newest state.
+const (
+	UnreachableRefuse = "refuse"
+	UnreachableStart  = "start"
+)
+
 // How the proxy speaks TLS to the upstream server; the meanings are those of
 // libpq's sslmode.
 const (
@@ -112,6 +125,14 @@ type Config struct {
 	SegmentSize Size     `toml:"segment-size"`
 	SegmentAge  Duration `toml:"segment-age"`
 
+	// Policy is a tlog-policy file: the witnesses that cosign the checkpoints,
+	// where they are, and how many are enough. Empty: none.
+	Policy string `toml:"policy"`
+	// WitnessMode is WitnessAsync or WitnessSync.
+	WitnessMode string `toml:"witness-mode"`
+	// WitnessUnreachable is UnreachableRefuse or UnreachableStart.
+	WitnessUnreachable string `toml:"witness-unreachable"`
+
 	// MaxSessions is the number of client connections served at once.
 	MaxSessions int `toml:"max-sessions"`
 	// MaxUnauthenticated is how many of them may be before their login is complete.
@@ -140,6 +161,8 @@ func Default() Config {
 		AuthDatabase:       "postgres",
 		SegmentSize:        64 << 20,
 		SegmentAge:         Duration{24 * time.Hour},
+		WitnessMode:        WitnessAsync,
+		WitnessUnreachable: UnreachableRefuse,
 		MaxSessions:        1000,
 		MaxUnauthenticated: 128,
 		LoginTimeout:       Duration{60 * time.Second},
@@ -192,6 +215,9 @@ func (c *Config) Fields() []Field {
 		{Key: "origin", Usage: "name of a new log in its checkpoints (default pgnotary/<hostname>/<random>)", Value: text(&c.Origin, "name"), quoted: true},
 		{Key: "segment-size", Usage: "start a new journal file after this many bytes", Value: &c.SegmentSize, quoted: true},
 		{Key: "segment-age", Usage: "start a new journal file after this time", Value: &c.SegmentAge, quoted: true},
+		{Key: "policy", Usage: "file (c2sp.org/tlog-policy) with the witnesses that are to cosign the log, and their URLs", Value: text(&c.Policy, "file"), quoted: true},
+		{Key: "witness-mode", Usage: "async, or sync: what waits for the disk waits for a quorum of witnesses, too", Value: text(&c.WitnessMode, "mode"), quoted: true},
+		{Key: "witness-unreachable", Usage: "what a start does if too few witnesses answer: refuse or start", Value: text(&c.WitnessUnreachable, "answer"), quoted: true},
 		{Key: "max-sessions", Usage: "client connections served at once", Value: (*count)(&c.MaxSessions)},
 		{Key: "max-unauthenticated", Usage: "client connections that may be before the end of their login", Value: (*count)(&c.MaxUnauthenticated)},
 		{Key: "login-timeout", Usage: "longest time a login may take", Value: &c.LoginTimeout, quoted: true},
@@ -279,6 +305,14 @@ func (c *Config) Validate() error {
 		p.addf("data", "must name a directory")
 	}
 	p.oneOf("durability", c.Durability, BeforeForward, BeforeReply, Async)
+	p.oneOf("witness-mode", c.WitnessMode, WitnessAsync, WitnessSync)
+	p.oneOf("witness-unreachable", c.WitnessUnreachable, UnreachableRefuse, UnreachableStart)
+	if c.WitnessMode == WitnessSync && c.Policy == "" {
+		p.addf("policy", "must be set for witness-mode sync: it says which witnesses to wait for")
+	}
+	if c.WitnessMode == WitnessSync && c.Durability == Async {
+		p.addf("witness-mode", "is sync, but durability is async: nothing would wait")
+	}
 	p.oneOf("upstream-tls", c.UpstreamTLS, TLSDisable, TLSRequire, TLSVerifyCA, TLSVerifyFull)
 	p.oneOf("client-cert", c.ClientCert, CertOptional, CertVerifyCA, CertVerifyFull)
 	p.oneOf("log-format", c.LogFormat, "text", "json")

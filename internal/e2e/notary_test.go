@@ -186,7 +186,6 @@ type record struct {
 	Params      []param
 	Function    struct{ OID uint32 }
 	Facts       map[string]string
-	Malformed   bool
 	Outcome     *outcome
 }
 

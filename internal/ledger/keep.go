@@ -40,13 +40,14 @@ func (l *Ledger) keep() {
 	}
 }
 
-// sign signs a checkpoint over what is durable, if that grew. Only one
-// goroutine calls it at a time.
+// sign signs a checkpoint over what is durable, if that grew.
 func (l *Ledger) sign() error {
+	l.ck.Lock()
+	defer l.ck.Unlock()
 	l.pub.Lock()
 	size, root := l.pub.size, l.pub.root
 	l.pub.Unlock()
-	if size <= l.signed {
+	if size <= l.ck.size {
 		return nil
 	}
 	signed, err := checkpoint.Sign(l.signer, l.info.Origin, size, root)
@@ -58,7 +59,8 @@ func (l *Ledger) sign() error {
 	if err := durable.WriteFile(l.cfg.FS, l.path("checkpoint"), signed, 0o600); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	l.signed = size
+	l.ck.size, l.ck.signed = size, signed
+	l.askWitness()
 	return nil
 }
 
@@ -104,6 +106,7 @@ func (l *Ledger) Close() error {
 func (l *Ledger) close() error {
 	close(l.stopKeep)
 	<-l.keepDone
+	<-l.witnessDone
 	stop := event.Leaf{Kind: event.KindStop, Time: l.cfg.Now()}
 	l.mu.Lock()
 	_, err := l.appendLocked(stop.Append(nil), nil) // the last one: from here on it is closed
@@ -119,6 +122,9 @@ func (l *Ledger) close() error {
 	// behind the last batch say that the file was not trimmed.
 	if err == nil {
 		err = l.sign()
+	}
+	if err == nil {
+		err = l.finishWitness()
 	}
 	// If we die behind this: nothing is missing. After an error the file is
 	// not trimmed, so that the next start recovers the log and says so.

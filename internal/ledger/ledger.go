@@ -14,7 +14,7 @@
 // It knows nothing of PostgreSQL: leaves and values are bytes, but for its own
 // entries (start, stop, heartbeat, recover).
 //
-// Files, all in Config.Dir: LOCK, log.json, key, checkpoint, journal/, blob/, tile/.
+// Files, all in Config.Dir: LOCK, log.json, key, checkpoint, witnessed, journal/, blob/, tile/.
 package ledger
 
 import (
@@ -55,6 +55,7 @@ type Config struct {
 	StartFacts []event.Fact // further facts of the start entry
 	Sessions   func() int   // number of sessions now, for the heartbeat entry
 	Observer   Observer     // told of each commit
+	Witness    Witness      // has checkpoints cosigned; nil for none
 
 	FS     durable.FS   // default durable.OS
 	Now    func() int64 // Unix nanoseconds; default the system's clock
@@ -109,7 +110,17 @@ type Ledger struct {
 		size int64
 		root tree.Hash
 	}
-	signed    int64         // size of the last checkpoint; the keeper's own
+	ck struct { // the last checkpoint, as it is in its file; held while that is replaced
+		sync.Mutex
+		size   int64
+		signed []byte
+	}
+	witnessed     atomic.Int64
+	wantWitnessed atomic.Int64  // entries with a smaller index are wanted witnessed now
+	askNow        chan struct{} // one token: there may be something to cosign
+	witnessSubs   []func(witnessed int64, err error)
+	witnessDone   chan struct{}
+
 	stopKeep  chan struct{} // ends the keeper
 	keepDone  chan struct{}
 	closeOnce sync.Once

@@ -32,6 +32,7 @@ func Open(cfg Config) (*Ledger, error) {
 	l := &Ledger{
 		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		stopKeep: make(chan struct{}), keepDone: make(chan struct{}),
+		askNow: make(chan struct{}, 1), witnessDone: make(chan struct{}),
 	}
 	l.lazy = time.AfterFunc(time.Hour, l.tick)
 	l.lazy.Stop()
@@ -50,6 +51,11 @@ func Open(cfg Config) (*Ledger, error) {
 	}
 	go l.run()
 	go l.keep()
+	if cfg.Witness != nil {
+		go l.witness()
+	} else {
+		close(l.witnessDone)
+	}
 	return l, nil
 }
 
@@ -104,7 +110,6 @@ func (l *Ledger) open() error {
 	if err := l.finishTiles(); err != nil {
 		return err
 	}
-	l.signed = signed.Size
 	l.next = l.tree.Size()
 	l.durable.Store(l.next)
 	l.pub.size, l.pub.root = l.next, l.tree.Root()
@@ -127,6 +132,7 @@ func (l *Ledger) lastCheckpoint() (checkpoint.Checkpoint, error) {
 	if err != nil {
 		return c, fmt.Errorf("%s has been altered: %w", name, err)
 	}
+	l.ck.size, l.ck.signed = c.Size, b
 	return c, nil
 }
 
@@ -139,6 +145,9 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 	}
 	st, err := journal.Recover(opt, signed.Size)
 	if errors.Is(err, journal.ErrEmpty) && signed.Size == 0 {
+		if err := l.startWitness(); err != nil {
+			return nil, err
+		}
 		if l.w, err = journal.Create(opt, l.cfg.Now()); err != nil {
 			return nil, err
 		}
@@ -158,6 +167,9 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 	if st.RootAt != signed.Root {
 		return nil, fmt.Errorf("%w: entries were changed: at %d entries the root is %x, and %x was signed; %s",
 			ErrRolledBack, signed.Size, st.RootAt, signed.Root, whatToDo)
+	}
+	if err := l.startWitness(); err != nil {
+		return nil, err
 	}
 	if l.w, err = st.Resume(); err != nil {
 		return nil, err

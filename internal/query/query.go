@@ -14,6 +14,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -122,6 +123,25 @@ func (l *Log) Checkpoint() ([]byte, error) {
 		return nil, fmt.Errorf("read checkpoint: %w", err)
 	}
 	return b, nil
+}
+
+// Witnessed returns the latest checkpoint that enough witnesses cosigned, or
+// the latest of all if it has as many cosignatures or no witness was ever asked.
+func (l *Log) Witnessed() ([]byte, error) {
+	latest, err := l.Checkpoint()
+	if err != nil {
+		return nil, err
+	}
+	witnessed, err := os.ReadFile(filepath.Join(l.dir, "witnessed"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return latest, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("read witnessed checkpoint: %w", err)
+	}
+	if bytes.Count(latest, []byte("\n")) >= bytes.Count(witnessed, []byte("\n")) {
+		return latest, nil
+	}
+	return witnessed, nil
 }
 
 // Entry returns one entry, which stays valid. For an index that may not be

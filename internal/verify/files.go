@@ -17,6 +17,7 @@ type listing struct {
 	journalBytes int64
 	blobs        map[[16]byte]bool // whether an entry refers to it
 	tiles        map[string]bool   // path below the data directory: whether the entries filled it
+	evidence     []string          // of alarms about witnesses
 	leftover     []string          // left from a crash
 	unknown      []string
 	lastTiles    []string // missing tiles that the last journal file filled
@@ -54,7 +55,9 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 	switch {
 	case !d.Type().IsRegular():
 		l.unknown = append(l.unknown, rel)
-	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint":
+	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint" || rel == "witnessed":
+	case top == "evidence" && len(name) == 64 && strings.Trim(name, "0123456789abcdef") == "":
+		l.evidence = append(l.evidence, rel)
 	case strings.HasSuffix(rel, ".tmp"):
 		l.leftover = append(l.leftover, rel)
 	case top == "journal" && journalName(name):

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/ledger"
@@ -181,7 +182,7 @@ func TestNoOutcome(t *testing.T) {
 	f := forged{entries: goodEntries(t)}
 	f.entries[3].Kind = event.KindNotice
 	f.entries[3].Of = 0
-	r := run(t, f.write(t), Options{Trust: func([]byte) error { return nil }})
+	r := run(t, f.write(t), Options{Trust: func([]byte) (time.Time, error) { return time.Time{}, nil }})
 	if !r.OK || len(r.Notes) != 1 || r.Notes[0] != "entry 2: its session ended and it has no outcome" {
 		t.Errorf("findings %+v, notes %q", r.Findings, r.Notes)
 	}
@@ -189,7 +190,7 @@ func TestNoOutcome(t *testing.T) {
 	f.entries[4].Kind, f.entries[4].Of = event.KindCopy, event.Ref(2)
 	f.entries[5].End = event.EndDiscarded
 	f.entries[6].Parse = 0
-	if r := run(t, f.write(t), Options{Trust: func([]byte) error { return nil }}); !r.OK || len(r.Notes) != 0 {
+	if r := run(t, f.write(t), Options{Trust: func([]byte) (time.Time, error) { return time.Time{}, nil }}); !r.OK || len(r.Notes) != 0 {
 		t.Errorf("findings %+v, notes %q", r.Findings, r.Notes)
 	}
 }

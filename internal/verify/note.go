@@ -18,15 +18,21 @@ import (
 // maxSmall bounds log.json, checkpoints and the like, in bytes.
 const maxSmall = 64 << 10
 
+// maxEvidence bounds a file of evidence: two checkpoints in JSON.
+const maxEvidence = 16 * maxSmall
+
 // readSmall reads a file that must be small.
-func readSmall(name string) ([]byte, error) {
+func readSmall(name string) ([]byte, error) { return readUpTo(name, maxSmall) }
+
+// readUpTo reads a file of up to limit bytes.
+func readUpTo(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	// One byte more than any valid one: the parsers refuse that.
-	return io.ReadAll(io.LimitReader(f, maxSmall+1))
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }
 
 // logFile is log.json.

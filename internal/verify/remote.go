@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,11 +34,10 @@ type remote struct {
 // checkpoint; values are not served and so not checked. Without keys in the
 // options, it believes the log what its key is, and says so in a note.
 func URL(ctx context.Context, base string, opt Options) (*Result, error) {
-	u, err := url.Parse(base)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("verify: %q is not the URL of a log", base)
+	r, err := newRemote(base)
+	if err != nil {
+		return nil, err
 	}
-	r := &remote{base: strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/log") + "/log/", client: &http.Client{Timeout: fetchTimeout}}
 	c := &check{opt: opt, files: &listing{}}
 	c.Findings, c.Notes = []Finding{}, []string{}
 	if err := c.remote(ctx, r); err != nil {
@@ -46,8 +46,62 @@ func URL(ctx context.Context, base string, opt Options) (*Result, error) {
 	return c.result(), nil
 }
 
+func newRemote(base string) (*remote, error) {
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("verify: %q is not the URL of a log", base)
+	}
+	return &remote{base: strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/log") + "/log/", client: &http.Client{Timeout: fetchTimeout}}, nil
+}
+
+// Checkpoint fetches the checkpoint that the log at base serves, unchecked.
+func Checkpoint(ctx context.Context, base string) ([]byte, error) {
+	r, err := newRemote(base)
+	if err != nil {
+		return nil, err
+	}
+	return r.get(ctx, "checkpoint", maxSmall)
+}
+
+// catchUp bounds the wait for a checkpoint as large as one that was given: a
+// log serves one only when enough witnesses cosigned it, and the first of
+// them have it a moment earlier.
+const catchUp = 5 * time.Second
+
+// checkpoint fetches the checkpoint, again and again while it is behind.
+func (c *check) checkpoint(ctx context.Context, r *remote) (signed []byte, err error) {
+	var want int64
+	for _, f := range c.opt.Checkpoints {
+		want = max(want, sizeOf(f.Data))
+	}
+	for until := time.Now().Add(catchUp); ; {
+		signed, err = r.get(ctx, "checkpoint", maxSmall)
+		if err != nil || sizeOf(signed) >= want || time.Now().After(until) {
+			return signed, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// sizeOf returns the size in a checkpoint that was not checked, or 0.
+func sizeOf(signed []byte) int64 {
+	lines := strings.SplitN(string(signed), "\n", 3)
+	if len(lines) < 3 {
+		return 0
+	}
+	n, err := strconv.ParseInt(lines[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func (c *check) remote(ctx context.Context, r *remote) error {
-	signed, err := r.get(ctx, "checkpoint", maxSmall)
+	signed, err := c.checkpoint(ctx, r)
 	if err != nil {
 		return err
 	}
@@ -56,7 +110,7 @@ func (c *check) remote(ctx context.Context, r *remote) error {
 	}
 	c.log.origin, _, _ = strings.Cut(c.log.vkey, "+")
 	c.Origin = c.log.origin
-	c.checkpoints("/log/checkpoint", signed)
+	c.checkpoints("/log/checkpoint", signed, nil)
 	if c.signed.size < 0 {
 		return nil
 	}

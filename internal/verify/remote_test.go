@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -93,7 +94,7 @@ func TestURL(t *testing.T) {
 	for _, n := range []int{10, 255, 256, 257, 3000} {
 		s := serve(t, manyGood(t, n))
 		for name, opt := range map[string]Options{
-			"with a key":    {VKeys: []string{s.vkey}, Trust: func([]byte) error { return nil }},
+			"with a key":    {VKeys: []string{s.vkey}, Trust: func([]byte) (time.Time, error) { return time.Time{}, nil }},
 			"without":       {},
 			"earlier":       {Checkpoints: []File{{"kept", s.checkpoint}}},
 			"several keys":  {VKeys: []string{otherKey(t), s.vkey}},
@@ -138,7 +139,7 @@ func TestURLFindings(t *testing.T) {
 		{"smaller checkpoint than kept", func(s *served) {}, Options{Checkpoints: []File{{"kept", sign(t, 301, hash{})}}}, "kept: is of size 301"},
 		{"another checkpoint than kept", func(s *served) {}, Options{Checkpoints: []File{{"kept", sign(t, 299, hash{})}}}, "kept: its root at size 299"},
 		{"key", func(s *served) {}, Options{VKeys: []string{otherKey(t)}}, "/log/checkpoint: is not signed"},
-		{"policy", func(s *served) {}, Options{Trust: func([]byte) error { return checkpoint.ErrQuorum }}, "does not satisfy the policy"},
+		{"policy", func(s *served) {}, Options{Trust: func([]byte) (time.Time, error) { return time.Time{}, checkpoint.ErrQuorum }}, "does not satisfy the policy"},
 		{"order", func(s *served) {
 			e := manyGood(t, 300)
 			e[3].Of = event.Ref(1)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/ledger"
@@ -407,7 +408,7 @@ func TestForeign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trust := func(b []byte) error { _, err := policy.Verify(b); return err }
+	trust := func(b []byte) (time.Time, error) { _, err := policy.Verify(b); return time.Time{}, err }
 	wantFinding(t, run(t, theirs, Options{Trust: trust}), "checkpoint: does not satisfy the policy")
 }
 

@@ -33,6 +33,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"time"
 )
 
 // Options says what else to check, and how. The zero value is valid.
@@ -43,13 +44,24 @@ type Options struct {
 	// VKeys are keys of logs that are trusted, for URL: without any, the log is
 	// asked for its own.
 	VKeys []string
-	// Trust, if set, is asked whether a signed checkpoint satisfies a policy.
-	Trust func(signed []byte) error
+	// Trust, if set, is asked whether a signed checkpoint satisfies a policy, and
+	// at what time enough witnesses said that they knew no larger one; zero
+	// if it asks for none. An error that wraps ErrUnwitnessed means that only
+	// cosignatures are missing.
+	Trust func(signed []byte) (witnessed time.Time, err error)
+	// Fresh, if set, is how long ago that time may be.
+	Fresh time.Duration
+	// Now is the present, for Fresh; nil means time.Now.
+	Now func() time.Time
 	// Progress, if set, is called now and then with bytes read and bytes in all.
 	Progress func(done, total int64)
 	// Workers is the number of goroutines that hash; 0 means one for each CPU.
 	Workers int
 }
+
+// ErrUnwitnessed says that a checkpoint is signed by its log, but not
+// cosigned by enough witnesses.
+var ErrUnwitnessed = errors.New("too few witnesses cosigned it")
 
 // A File is a small file that was read before.
 type File struct {
@@ -132,12 +144,17 @@ func (c *check) run(ctx context.Context) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	c.checkpoints("checkpoint", signed)
+	witnessed, err := readSmall(filepath.Join(c.dir, "witnessed"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	files, err := list(c.dir)
 	if err != nil {
 		return err
 	}
 	c.files = files
+	c.checkpoints("checkpoint", signed, witnessed)
+	c.evidence()
 	c.order = newOrder(c)
 	c.tree.full = c.checkTile
 	if err := c.readJournal(ctx); err != nil {
@@ -200,9 +217,10 @@ func (c *check) readLogFile() error {
 	return nil
 }
 
-// checkpoints opens the log's signed checkpoint, nil if there is none, and
-// those given by the user, and puts their roots on the list of roots to compare.
-func (c *check) checkpoints(name string, signed []byte) {
+// checkpoints opens the log's signed checkpoint and the latest one that
+// witnesses cosigned, nil if there is none, and those given by the user, and
+// puts their roots on the list of roots to compare.
+func (c *check) checkpoints(name string, signed, witnessed []byte) {
 	c.signed.size = -1
 	if signed == nil {
 		c.find(name, "is missing: no signature vouches for the entries")
@@ -210,10 +228,18 @@ func (c *check) checkpoints(name string, signed []byte) {
 		c.signed = n
 		c.Size, c.Root = n.size, base64.StdEncoding.EncodeToString(n.root[:])
 	}
-	if c.opt.Trust != nil && signed != nil {
-		if err := c.opt.Trust(signed); err != nil {
-			c.find(name, "does not satisfy the policy: %v", err)
+	older := signedNote{size: -1}
+	if witnessed != nil {
+		n, ok := c.openCheckpoint("witnessed", witnessed)
+		if ok && n.size > c.signed.size {
+			c.find("witnessed", "is of size %d, but the log's own checkpoint only of %d: the log was put back to an earlier state", n.size, c.signed.size)
 		}
+		if ok {
+			older = n
+		}
+	}
+	if c.opt.Trust != nil && signed != nil {
+		c.trust(name, signed, witnessed, older)
 	}
 	for _, f := range c.opt.Checkpoints {
 		n, ok := c.openCheckpoint(f.Name, f.Data)
@@ -221,7 +247,40 @@ func (c *check) checkpoints(name string, signed []byte) {
 			c.find(f.Name, "is of size %d, but the log's own checkpoint only of %d: entries are lost, or it was rolled back", n.size, c.signed.size)
 		}
 	}
+	c.sortWanted()
+}
+
+func (c *check) sortWanted() {
 	slices.SortStableFunc(c.wanted, func(a, b wanted) int { return cmp.Compare(a.size, b.size) })
+}
+
+// trust holds the log's checkpoint to the policy, or else the one that was
+// cosigned last: new ones are without cosignatures for a moment.
+func (c *check) trust(name string, signed, witnessed []byte, older signedNote) {
+	at, err := c.opt.Trust(signed)
+	if errors.Is(err, ErrUnwitnessed) && older.size >= 0 {
+		if olderAt, olderErr := c.opt.Trust(witnessed); olderErr == nil {
+			at, err = olderAt, nil
+			c.note("%d entries from %d on are signed, but not yet cosigned by enough witnesses", c.signed.size-older.size, older.size)
+		}
+	}
+	if err != nil {
+		c.find(name, "does not satisfy the policy: %v", err)
+		return
+	}
+	if c.opt.Fresh <= 0 {
+		return
+	}
+	now := time.Now
+	if c.opt.Now != nil {
+		now = c.opt.Now
+	}
+	if age := now().Sub(at); at.IsZero() {
+		c.find(name, "nothing says how old it is: the policy asks for no witnesses")
+	} else if age > c.opt.Fresh {
+		c.find(name, "is stale: enough witnesses knew it as the latest %s ago, at %s, and at most %s is allowed; the log may have been put back, or cut off from its witnesses",
+			age.Truncate(time.Second), at.UTC().Format(time.RFC3339), c.opt.Fresh)
+	}
 }
 
 func (c *check) openCheckpoint(name string, b []byte) (signedNote, bool) {

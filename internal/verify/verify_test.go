@@ -2,12 +2,13 @@ package verify
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 func TestSoundLog(t *testing.T) {
-	r := run(t, smallLog(t), Options{Trust: func([]byte) error { return nil }})
+	r := run(t, smallLog(t), Options{Trust: func([]byte) (time.Time, error) { return time.Time{}, nil }})
 	if !r.OK || len(r.Notes) > 0 {
 		t.Fatalf("result %+v, want ok and no notes", r)
 	}

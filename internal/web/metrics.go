@@ -28,6 +28,10 @@ type Numbers struct {
 	LogBytes           uint64            // written to journal files
 	CheckpointSize     int64
 	CheckpointTime     time.Time // zero before the first
+	Witnessed          int64     // entries that enough witnesses cosigned
+	Cosignatures       uint64    // received from witnesses
+	CosignFailures     uint64    // requests to witnesses that brought none
+	WitnessAlarms      uint64    // times a witness began to disagree with the log
 	Commit             Histogram // seconds of write and sync of a batch
 	BatchEntries       Histogram // entries of a batch
 	CertificateExpires time.Time // zero without TLS
@@ -110,6 +114,10 @@ func newCollector(numbers func() Numbers) *collector {
 	c.counter("pgnotary_log_written_bytes_total", "Bytes written to journal files.", func(n *Numbers) float64 { return float64(n.LogBytes) })
 	c.gauge("pgnotary_checkpoint_entries", "Entries covered by the latest signed checkpoint.", func(n *Numbers) float64 { return float64(n.CheckpointSize) })
 	c.gauge("pgnotary_checkpoint_timestamp_seconds", "When the latest checkpoint was signed, Unix time; 0 before the first.", func(n *Numbers) float64 { return unix(n.CheckpointTime) })
+	c.gauge("pgnotary_witnessed_entries", "Entries covered by the latest checkpoint that enough witnesses cosigned; 0 without witnesses.", func(n *Numbers) float64 { return float64(n.Witnessed) })
+	c.counter("pgnotary_cosignatures_total", "Cosignatures received from witnesses.", func(n *Numbers) float64 { return float64(n.Cosignatures) })
+	c.counter("pgnotary_cosignature_failures_total", "Requests to witnesses that brought no cosignature.", func(n *Numbers) float64 { return float64(n.CosignFailures) })
+	c.counter("pgnotary_witness_alarms_total", "Times a witness began to disagree with the log: fork or rollback.", func(n *Numbers) float64 { return float64(n.WitnessAlarms) })
 	c.gauge("pgnotary_certificate_expiry_timestamp_seconds", "When the certificate shown to clients expires, Unix time; 0 without TLS.", func(n *Numbers) float64 { return unix(n.CertificateExpires) })
 	c.histogram("pgnotary_hold_seconds", "Time bytes were held back until their record was durable.", func(n *Numbers) Histogram { return n.Hold })
 	c.histogram("pgnotary_commit_seconds", "Time to write and sync a batch of entries.", func(n *Numbers) Histogram { return n.Commit })

@@ -1,0 +1,199 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/durable"
+)
+
+// A Witness has others cosign the log's checkpoints. It belongs to one ledger,
+// which calls one method at a time.
+type Witness interface {
+	// Start is given the last checkpoint of a log that is being opened, before
+	// anything new is recorded. An error refuses the start.
+	Start(ctx context.Context, signed []byte) error
+	// Cosign returns a checkpoint with the cosignatures there are by the time
+	// it returns, and whether these are enough. It returns soon after ctx ends.
+	Cosign(ctx context.Context, signed []byte) (cosigned []byte, enough bool)
+}
+
+// cosignTimeout bounds the wait for witnesses for one checkpoint.
+const cosignTimeout = 10 * time.Second
+
+// retryPause is the pause before witnesses are asked again when there were
+// too few and something waits for them.
+const retryPause = 200 * time.Millisecond
+
+// Witnessed returns the number of entries that enough witnesses have
+// cosigned: those with a smaller index. Without a Witness it is 0.
+func (l *Ledger) Witnessed() int64 { return l.witnessed.Load() }
+
+// SubscribeWitnessed is Subscribe for Witnessed: f is called when the witnessed
+// size grew, and once with the error that ended recording.
+func (l *Ledger) SubscribeWitnessed(f func(witnessed int64, err error)) {
+	l.mu.Lock()
+	l.witnessSubs = append(l.witnessSubs[:len(l.witnessSubs):len(l.witnessSubs)], f)
+	l.mu.Unlock()
+}
+
+// WantWitnessed is Want, and then asks that witnesses cosign the entry at
+// index as soon as it is durable. Entries nobody wants witnessed are so with the
+// next checkpoint.
+func (l *Ledger) WantWitnessed(index int64) {
+	for {
+		w := l.wantWitnessed.Load()
+		if index < w || l.wantWitnessed.CompareAndSwap(w, index+1) {
+			break
+		}
+	}
+	if index < l.durable.Load() {
+		l.askWitness()
+		return
+	}
+	l.Want(index)
+}
+
+// askWitness wakes the goroutine below. The channel has room for one token.
+func (l *Ledger) askWitness() {
+	select {
+	case l.askNow <- struct{}{}:
+	default:
+	}
+}
+
+// committed is told of each commit, if there is a Witness.
+func (l *Ledger) committed(durable int64, err error) {
+	if err != nil {
+		l.tellWitnessed(err)
+		return
+	}
+	if want := l.wantWitnessed.Load(); want > l.witnessed.Load() && durable > l.witnessed.Load() {
+		l.askWitness()
+	}
+}
+
+func (l *Ledger) tellWitnessed(err error) {
+	l.mu.Lock()
+	subs := l.witnessSubs
+	l.mu.Unlock()
+	for _, f := range subs {
+		f(l.witnessed.Load(), err)
+	}
+}
+
+// witness is the goroutine that has checkpoints cosigned, until Close. One
+// checkpoint is on its way at any time; what was signed meanwhile is
+// skipped but for the newest.
+func (l *Ledger) witness() {
+	defer close(l.witnessDone)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		<-l.stopKeep
+		cancel()
+	}()
+	for {
+		select {
+		case <-l.stopKeep:
+			return
+		case <-l.askNow:
+		}
+		if l.Err() != nil {
+			continue
+		}
+		err := l.sign() // if somebody waits, not only once a second
+		enough := true
+		if err == nil {
+			enough, err = l.cosign(ctx)
+		}
+		if err != nil {
+			l.fail(err)
+			l.tellWitnessed(l.Err())
+			return
+		}
+		if !enough && l.wantWitnessed.Load() > l.witnessed.Load() {
+			select {
+			case <-l.stopKeep:
+				return
+			case <-time.After(retryPause):
+				l.askWitness()
+			}
+		}
+	}
+}
+
+// cosign has the newest checkpoint cosigned and keeps what came of it.
+func (l *Ledger) cosign(ctx context.Context) (enough bool, err error) {
+	l.ck.Lock()
+	signed, size := l.ck.signed, l.ck.size
+	l.ck.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, cosignTimeout)
+	defer cancel()
+	cosigned, enough := l.cfg.Witness.Cosign(ctx, signed)
+	if bytes.Equal(cosigned, signed) {
+		return enough, nil // nothing was added; another policy may ask for nothing
+	}
+	// If we die in here: the checkpoint is there without cosignatures, or with
+	// them. Those of the checkpoint before are in the other file.
+	l.ck.Lock()
+	if l.ck.size == size {
+		l.ck.signed = cosigned
+		err = durable.WriteFile(l.cfg.FS, l.path("checkpoint"), cosigned, 0o600)
+	}
+	l.ck.Unlock()
+	if err == nil && enough {
+		err = durable.WriteFile(l.cfg.FS, l.path("witnessed"), cosigned, 0o600)
+	}
+	if err != nil {
+		return false, fmt.Errorf("write cosigned checkpoint: %w", err)
+	}
+	// Now it is true: say so. Statements are let go by what this says.
+	if enough && size > l.witnessed.Load() {
+		l.witnessed.Store(size)
+		l.tellWitnessed(nil)
+	}
+	return enough, nil
+}
+
+// startWitness asks the witnesses about the log as it was left. It is called
+// before the journal is made ready, so that a refusal changes no file.
+func (l *Ledger) startWitness() error {
+	if l.cfg.Witness == nil {
+		return nil
+	}
+	b, err := durable.ReadFile(l.cfg.FS, l.path("witnessed"), checkpoint.MaxBytes)
+	if err == nil {
+		c, err := checkpoint.Open(b, l.info.VKey)
+		if err != nil {
+			return fmt.Errorf("%s has been altered: %w", l.path("witnessed"), err)
+		}
+		l.witnessed.Store(c.Size)
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the witnessed checkpoint: %w", err)
+	}
+	if err := l.cfg.Witness.Start(context.Background(), l.ck.signed); err != nil {
+		return fmt.Errorf("ask the witnesses: %w", err)
+	}
+	l.subs = append(l.subs, l.committed)
+	return nil
+}
+
+// finishWitness has the last checkpoint cosigned, as far as the witnesses
+// answer. It is called when the goroutine above has ended.
+func (l *Ledger) finishWitness() error {
+	if l.cfg.Witness == nil {
+		return nil
+	}
+	enough, err := l.cosign(context.Background())
+	if err == nil && !enough {
+		l.cfg.Logger.Warn("too few witnesses cosigned the last checkpoint", slog.Int64("size", l.ck.size))
+	}
+	return err
+}
