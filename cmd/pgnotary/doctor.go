@@ -22,15 +22,17 @@ func newDoctorCmd() *cobra.Command {
 		Short: "Tell which logins will work through the proxy, and why not",
 		Long: `Look at the server as the proxy with these settings would, and tell which logins
 will work through it, which not and why, whether clients can go around the
-proxy, and which lines pg_hba.conf should begin with.
+proxy, which lines pg_hba.conf should begin with, and the SQL of the function
+for verifiers where that would help.
 
 Reading pg_hba.conf needs a role that may, such as a superuser: give its
 connection string with --admin-dsn; host and port are those of the server if
 left out, the password may come from PGPASSWORD or ~/.pgpass. Nothing is
-changed, and no password or verifier is read. Run it on the proxy's machine.
+changed, and no password or verifier is shown. Run it on the proxy's machine.
 
 Exit code 1 means that logins fail, or that the record can be evaded.`,
 		Example: `  pgnotary doctor --config /etc/pgnotary/pgnotary.toml --admin-dsn "user=postgres dbname=postgres"
+  pgnotary doctor --config /etc/pgnotary/pgnotary.toml --auth-user pgnotary_auth
   pgnotary doctor --upstream db.internal:5432 --upstream-tls require --json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -396,17 +396,12 @@ func (p *proxy) openVerifiers(s *settings, serverTLS *tls.Config, rc *relay.Conf
 		rc.Verifiers = p.users
 		p.log.Info("verifiers read", slog.Int("users", p.users.Users()))
 	case s.AuthUser != "":
-		if p.asked, err = verifiers.NewFunction(functionConfig(&s.Config, serverTLS)); err != nil {
+		if p.asked, err = verifiers.NewFunction(verifiers.ConfigOf(&s.Config, serverTLS)); err != nil {
 			return fmt.Errorf("auth-user: %w", err)
 		}
 		rc.Verifiers = p.asked
 	}
 	return nil
-}
-
-func functionConfig(c *config.Config, serverTLS *tls.Config) verifiers.FunctionConfig {
-	host, port := c.UpstreamHost()
-	return verifiers.FunctionConfig{Host: host, Port: port, TLS: serverTLS, User: c.AuthUser, Database: c.AuthDatabase, Passfile: c.AuthPassfile}
 }
 
 // clientCert says what client certificates are for.

@@ -451,7 +451,7 @@ func (p *process) certificate() []byte {
 // stops, and that one that does not end is cut.
 func TestServeDrainTimeout(t *testing.T) {
 	pg := pgtest.Start(t, pgserver.Options{})
-	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", t.TempDir(), "--drain-timeout", "2s")
+	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", t.TempDir(), "--drain-timeout", "6s")
 	running := p.mustConnect()
 	result := make(chan error, 1)
 	go func() {

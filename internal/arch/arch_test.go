@@ -49,9 +49,9 @@ func layers() map[string][]string {
 		"scram":      {},
 		// The rest.
 		"config":    {"proxyproto"},
-		"doctor":    {"config", "proxyproto", "scram"},
+		"doctor":    {"config", "proxyproto", "scram", "verifiers"},
 		"pgserver":  {},
-		"verifiers": {"scram"},
+		"verifiers": {"config", "proxyproto", "scram"},
 	}
 }
 

@@ -110,7 +110,9 @@ func (r *Report) lines(f *Facts) {
 		a := f.Client.Unmap()
 		at = netip.PrefixFrom(a, a.BitLen()).String()
 	}
-	works := slices.ContainsFunc(r.Logins, func(l Login) bool { return l.Result != Fails && l.Method == "scram-sha-256" && !l.Perhaps })
+	works := slices.ContainsFunc(r.Logins, func(l Login) bool {
+		return (l.Result != Fails || f.BadVerifiers != "") && l.Method == "scram-sha-256" && !l.Perhaps
+	})
 	if works && !r.mend {
 		return
 	}

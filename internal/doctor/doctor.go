@@ -5,13 +5,16 @@
 // both, and, given credentials, reads the server's version, settings and pg_hba.conf. Diagnose judges them
 // and does no I/O. What it says of logins was measured with libpq; see logins.go.
 //
-// It changes nothing on the server, and reads no password or verifier, only how many roles have which
-// kind. It sees the pg_hba.conf that is in the file, loaded or not, and knows nothing of firewalls.
+// It changes nothing on the server, and looks at no password or verifier, only how many roles have which
+// kind, and whether the proxy could read verifiers. It sees the pg_hba.conf that is in the file, loaded or not, and knows nothing of firewalls.
 package doctor
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/pgnotary/pgnotary/internal/verifiers"
 )
 
 // A Leg is how a connection is made.
@@ -54,6 +57,16 @@ type Facts struct {
 	OffersTLS  bool         `json:"offers_tls"`
 	ServerCert *Certificate `json:"server_certificate,omitempty"`
 	ProxyCert  *Certificate `json:"proxy_certificate,omitempty"` // shown to clients; nil: they get no TLS
+	// Verifiers says where the proxy takes SCRAM verifiers from, "file" or "function", and is empty if
+	// logins pass through. Users is how many are in the file, BadVerifiers why they cannot be read.
+	Verifiers    string `json:"verifiers,omitempty"`
+	Users        int    `json:"verifier_users,omitempty"`
+	BadVerifiers string `json:"bad_verifiers,omitempty"`
+	AuthUser     string `json:"auth_user,omitempty"`
+	// ClientCert is optional, verify-ca or verify-full, and empty if the proxy asks clients for no
+	// certificate; UpstreamCert says that the proxy shows one to the server.
+	ClientCert   string `json:"client_cert,omitempty"`
+	UpstreamCert bool   `json:"upstream_cert,omitempty"`
 	// BadCertificate says why the server's certificate does not pass the proxy's check.
 	BadCertificate string `json:"bad_certificate,omitempty"`
 
@@ -94,6 +107,8 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	// Add are the lines pg_hba.conf should begin with; empty if it is as it should be.
 	Add []string `json:"add"`
+	// SQL sets up the function that hands out verifiers, where that would help; else it is empty.
+	SQL string `json:"sql,omitempty"`
 
 	mend bool // pg_hba.conf has something that the lines mend
 }
@@ -107,6 +122,7 @@ func Diagnose(f *Facts) *Report {
 	r := &Report{Facts: f, Logins: []Login{}, Findings: []Finding{}, Add: []string{}}
 	r.server(f)
 	r.certificates(f)
+	r.verifiers(f)
 	if f.Blind == nil {
 		reached := r.logins(f)
 		r.trust(f, reached)
@@ -119,6 +135,19 @@ func Diagnose(f *Facts) *Report {
 		r.OK = r.OK && x.Level != Error
 	}
 	return r
+}
+
+// verifiers judges the place that verifiers come from.
+func (r *Report) verifiers(f *Facts) {
+	switch {
+	case f.BadVerifiers != "" && f.Verifiers == "function":
+		r.find(Error, 0, "the proxy cannot ask the server for verifiers: "+f.BadVerifiers, "run the SQL below in auth-database as a superuser, and give the role a password and auth-passfile")
+		r.SQL = verifiers.SetupFor(f.AuthUser)
+	case f.BadVerifiers != "":
+		r.find(Error, 0, "the proxy cannot "+f.BadVerifiers, "correct auth-file")
+	case f.Verifiers == "file" && f.Roles != nil && f.Users < f.Roles.SCRAM:
+		r.find(Warning, 0, fmt.Sprintf("auth-file has verifiers of %d users, the server of %d roles: the others cannot log in", f.Users, f.Roles.SCRAM), "write the file anew, or set auth-user instead, which cannot get out of date")
+	}
 }
 
 func (r *Report) server(f *Facts) {

@@ -133,6 +133,10 @@ func TestDiagnose(t *testing.T) {
 		{"certificate expires", func(f *Facts) { f.Now = now.AddDate(1, 0, -20) }, []string{good}, true, []string{"warning: the server's certificate expires on 2027-11-22", "note: every"}, 0},
 		{"MD5", func(f *Facts) { f.Encrypts, f.Roles = "md5", &Roles{MD5: 2} }, []string{good}, false, []string{"error: no login", "note: every", "warning: password_encryption is md5", "warning: roles with an MD5 password: 2"}, 4},
 		{"old server", func(f *Facts) { f.Version, f.Major = "12.22", 12 }, []string{good}, true, []string{"warning: PostgreSQL 12.22 is older", "note: every"}, 0},
+		{"other certificate, verifiers", func(f *Facts) { f.ServerCert, f.Verifiers = certB, "function" }, []string{good}, true, []string{"note: every process"}, 0},
+		{"function cannot be asked", func(f *Facts) { f.ServerCert, f.Verifiers, f.BadVerifiers = certB, "function", "42883" }, []string{good}, false, []string{"error: the proxy cannot ask the server for verifiers: 42883", "error: no login through", "note: every process"}, 0},
+		{"file cannot be read", func(f *Facts) { f.Verifiers, f.BadVerifiers = "file", "read verifiers x" }, []string{good}, false, []string{"error: the proxy cannot read verifiers x", "error: no login through", "note: every process"}, 0},
+		{"users missing in the file", func(f *Facts) { f.Verifiers, f.Users = "file", 2 }, []string{good}, true, []string{"warning: auth-file has verifiers of 2 users, the server of 3 roles", "note: every process"}, 0},
 		{"no TLS there", func(f *Facts) { f.OffersTLS, f.Unreachable, f.ServerCert = false, "it does not offer TLS", nil }, []string{good}, false, []string{"error: the proxy cannot reach the server: it does not offer TLS", "error: no login", "note: every"}, 0},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -177,6 +181,23 @@ func TestMethods(t *testing.T) {
 		}
 		if got.String() != want {
 			t.Errorf("%s: %s, want %s", line, &got, want)
+		}
+	}
+	for line, want := range map[string]string{ // with verifiers, client certificates, and one for the server
+		"cert": "depends depends fails", "scram-sha-256 clientcert=verify-ca": "works works works", "scram-sha-256": "works works works", "md5": "works works works",
+	} {
+		f := facts("hostssl all all 10.0.0.5/32 " + line)
+		f.ServerCert, f.Verifiers, f.ClientCert, f.UpstreamCert = certB, "file", "verify-full", true
+		var got []string
+		for _, l := range Diagnose(f).Logins {
+			if l.Client == TLS {
+				got = append(got, string(l.Result))
+			} else if l.Result != Fails {
+				t.Errorf("%s: %s without TLS, where a client certificate is needed", line, l.Result)
+			}
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("with verifiers, %s: %s, want %s", line, got, want)
 		}
 	}
 	f := facts("hostssl all all 10.0.0.5/32 scram-sha-256")
@@ -240,5 +261,11 @@ func TestPrint(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(want), got.String()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	f = facts("hostssl all all 10.0.0.5/32 scram-sha-256")
+	f.ServerCert = certB
+	got.Reset()
+	if err := Diagnose(f).Print(&got); err != nil || !strings.Contains(got.String(), "\n  CREATE FUNCTION pgnotary.verifier(who text)") {
+		t.Errorf("where verifiers would help the report is (%v)\n%s", err, &got)
 	}
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/config"
 	"github.com/pgnotary/pgnotary/internal/scram"
+	"github.com/pgnotary/pgnotary/internal/verifiers"
 )
 
 // dialTimeout bounds each connection attempt.
@@ -51,6 +52,11 @@ func Examine(ctx context.Context, c *config.Config, admin string) (*Facts, error
 		return nil, err
 	}
 	f.probe(ctx, secure)
+	f.tryVerifiers(ctx, c, secure)
+	f.UpstreamCert = c.UpstreamCert != ""
+	if c.ClientCA != "" {
+		f.ClientCert = c.ClientCert
+	}
 	blind := "no credentials were given"
 	if admin != "" {
 		if err := f.ask(ctx, c, admin); err == nil {
@@ -61,6 +67,31 @@ func Examine(ctx context.Context, c *config.Config, admin string) (*Facts, error
 	}
 	f.Blind = &blind
 	return f, nil
+}
+
+// tryVerifiers reads the file, or asks the function, as the proxy does; of a user that will not be there.
+func (f *Facts) tryVerifiers(ctx context.Context, c *config.Config, secure *tls.Config) {
+	switch {
+	case c.AuthFile != "":
+		f.Verifiers = "file"
+		if file, err := verifiers.OpenFile(c.AuthFile); err != nil {
+			f.BadVerifiers = err.Error()
+		} else {
+			f.Users = file.Users()
+		}
+	case c.AuthUser != "":
+		f.Verifiers, f.AuthUser = "function", c.AuthUser
+		ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+		defer cancel()
+		function, err := verifiers.NewFunction(verifiers.ConfigOf(c, secure))
+		if err == nil {
+			defer function.Close()
+			_, err = function.Verifier(ctx, "pgnotary doctor")
+		}
+		if err != nil {
+			f.BadVerifiers = err.Error()
+		}
+	}
 }
 
 func certificate(der []byte) (*Certificate, error) {

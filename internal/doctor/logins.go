@@ -3,6 +3,9 @@ package doctor
 import (
 	"slices"
 	"strings"
+
+	"github.com/pgnotary/pgnotary/internal/config"
+	"github.com/pgnotary/pgnotary/internal/verifiers"
 )
 
 // A Result says how a login ends.
@@ -58,7 +61,7 @@ func (r *Report) logins(f *Facts) (reached []Rule) {
 			replication = replication || rule.replication() && slices.Contains(rule.Users, "all")
 		}
 		reached = append(reached, rule)
-		for _, verifier := range verifiers(f, rule.Method) {
+		for _, verifier := range passwordKinds(f, rule.Method) {
 			for _, client := range f.clientLegs() {
 				for _, b := range []Binding{Disable, Prefer, Require} {
 					result, why := f.judge(&rule, verifier, client, b)
@@ -80,8 +83,9 @@ func (r *Report) logins(f *Facts) (reached []Rule) {
 
 // remedy says what makes SCRAM work.
 func (r *Report) remedy(f *Facts) string {
-	if f.ServerLeg == TLS && !f.sameCert() && slices.ContainsFunc(r.Logins, func(l Login) bool { return l.scram() }) {
-		return "give the proxy the server's certificate and key as tls-cert and tls-key, or put it on the server's machine and connect by Unix socket, or let clients set channel_binding=disable"
+	if f.ServerLeg == TLS && !f.sameCert() && f.Verifiers == "" && slices.ContainsFunc(r.Logins, func(l Login) bool { return l.scram() }) {
+		r.SQL = verifiers.SetupFor("pgnotary_auth")
+		return "set auth-user = \"pgnotary_auth\" after running the SQL below as a superuser, or give the proxy the server's certificate and key as tls-cert and tls-key, or put it on the server's machine and connect by Unix socket, or let clients set channel_binding=disable"
 	}
 	return ""
 }
@@ -90,9 +94,9 @@ func (l *Login) scram() bool {
 	return l.Method == "scram-sha-256" && l.Verifier != "md5" || l.Verifier == "scram"
 }
 
-// verifiers lists the kinds of passwords that make a difference for a method: PostgreSQL asks by
+// passwordKinds lists the kinds of passwords that make a difference for a method: PostgreSQL asks by
 // SCRAM under method md5 if the role's password is kept so.
-func verifiers(f *Facts, method string) []string {
+func passwordKinds(f *Facts, method string) []string {
 	if method != "md5" && method != "scram-sha-256" {
 		return []string{""}
 	}
@@ -114,10 +118,13 @@ func (f *Facts) clientLegs() []Leg {
 	return []Leg{TLS, Plain}
 }
 
-// judge says how a login ends. The proxy passes every byte of it through.
+// judge says how a login ends.
 func (f *Facts) judge(r *Rule, verifier string, client Leg, b Binding) (Result, string) {
-	if slices.ContainsFunc(r.Options, func(o string) bool { return strings.HasPrefix(o, "clientcert=") }) {
-		return Fails, "the server asks the proxy for a client certificate; the client's cannot pass through"
+	if client == Plain && f.ClientCert != "" && f.ClientCert != config.CertOptional {
+		return Fails, "the proxy asks for a client certificate, which needs TLS"
+	}
+	if slices.ContainsFunc(r.Options, func(o string) bool { return strings.HasPrefix(o, "clientcert=") }) && !f.UpstreamCert {
+		return Fails, "the server asks the proxy for a client certificate; the client's cannot pass through, and upstream-cert is not set"
 	}
 	if b == Require && client == Plain {
 		return Fails, "there is no channel to bind to without TLS"
@@ -149,7 +156,10 @@ func (f *Facts) judge(r *Rule, verifier string, client Leg, b Binding) (Result, 
 	case "peer", "ident":
 		return Fails, "it would be the proxy's own operating system user who logs in"
 	case "cert":
-		return Fails, "the client's certificate cannot pass through"
+		if f.UpstreamCert {
+			return Depends, "map= and pg_ident.conf must take the proxy's certificate for every user; set client-cert = \"verify-full\""
+		}
+		return Fails, "the client's certificate cannot pass through, and upstream-cert is not set"
 	case "gss", "sspi":
 		return Depends, "the server's keytab must hold the host name by which clients reach the proxy; gssencmode=require fails"
 	case "oauth":
@@ -171,7 +181,21 @@ func (f *Facts) judge(r *Rule, verifier string, client Leg, b Binding) (Result, 
 //	TLS     plain/Unix                works    works   fails
 //	plain   TLS                       fails    fails   fails
 //	plain   plain/Unix                works    works   fails
+//
+// With verifiers the proxy speaks for each side to the other, and all of it works but what one leg
+// alone cannot do.
 func (f *Facts) judgeSCRAM(client Leg, b Binding) (Result, string) {
+	switch {
+	case f.Verifiers == "":
+	case f.BadVerifiers != "":
+		return Fails, "the proxy has no verifiers"
+	case b == Require && !f.ProxyCert.Binding:
+		return Fails, "the signature of the certificate (" + f.ProxyCert.Signature + ") has no hash to bind to"
+	case client == TLS && b != Disable && f.ProxyCert.Binding:
+		return Works, "each leg bound to its own certificate"
+	default:
+		return Works, ""
+	}
 	bound := f.ServerLeg == TLS
 	switch {
 	case !bound && b == Require:

@@ -23,6 +23,13 @@ func (r *Report) Print(w io.Writer) error {
 			fmt.Fprintf(&b, "  %s\n", line)
 		}
 	}
+	if r.SQL != "" {
+		b.WriteString("\na superuser sets up the function for verifiers with\n")
+		for line := range strings.Lines(r.SQL) {
+			b.WriteString("  " + line)
+		}
+		b.WriteString("\n")
+	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -46,6 +53,15 @@ func (r *Report) printFacts(b *strings.Builder) {
 			same = "the same"
 		}
 		fmt.Fprintf(t, "\tthe two certificates are %s\n", same)
+	}
+	switch {
+	case f.Verifiers == "file" && f.BadVerifiers == "":
+		fmt.Fprintf(t, "\tends logins by SCRAM, with verifiers of %d users from a file\n", f.Users)
+	case f.Verifiers != "":
+		fmt.Fprintf(t, "\tends logins by SCRAM, with verifiers from a %s\n", f.Verifiers)
+	}
+	if f.ClientCert != "" {
+		fmt.Fprintf(t, "\tasks clients for a certificate: %s\n", f.ClientCert)
 	}
 	t.Flush() // into memory
 }

@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -126,6 +128,7 @@ func TestChannelBinding(t *testing.T) {
 					t.Errorf("%s, MD5: psql says %q", options, got)
 				}
 			}
+			checkDoctor(t, n, s, map[string]string{"tls disable": tt.disable, "tls prefer": tt.prefer, "tls require": tt.require, "plain prefer": tt.plain})
 			if strings.HasPrefix(tt.name, "C") != strings.Contains(n.stderr(), "channel binding will fail") {
 				t.Errorf("standard error about channel binding:\n%s", n.stderr())
 			}
@@ -135,6 +138,40 @@ func TestChannelBinding(t *testing.T) {
 				t.Error("standard error has a secret")
 			}
 		})
+	}
+}
+
+// checkDoctor holds the doctor to what psql met: by client's leg and channel_binding, the user or an error.
+func checkDoctor(t *testing.T, n *notary, s *pgserver.Server, met map[string]string) {
+	t.Helper()
+	args := append([]string{"doctor", "--json", "--admin-dsn", "host=127.0.0.1 port=" + port(s.Addr()) + " user=postgres dbname=postgres sslmode=disable"}, n.args[1:]...)
+	out, err := exec.CommandContext(t.Context(), program, args...).Output() // its exit code tells of bypasses too
+	var report struct {
+		Logins []struct {
+			Users          []string
+			Method         string
+			Verifier       string
+			Client         string
+			ChannelBinding string `json:"channel_binding"`
+			Result         string
+		}
+	}
+	if e := json.Unmarshal(out, &report); e != nil {
+		t.Fatalf("doctor: %v, %v: %s", err, e, out)
+	}
+	compared := 0
+	for _, l := range report.Logins {
+		want, ok := met[l.Client+" "+l.ChannelBinding]
+		if !ok || l.Method != "scram-sha-256" || l.Verifier != "scram" || l.Users[0] != "all" {
+			continue
+		}
+		compared++
+		if (l.Result == "works") != (want == "l_scram") {
+			t.Errorf("doctor says of %s %s: %s, psql met %q", l.Client, l.ChannelBinding, l.Result, want)
+		}
+	}
+	if compared != len(met) {
+		t.Errorf("doctor judged %d of %d logins:\n%s", compared, len(met), out)
 	}
 }
 

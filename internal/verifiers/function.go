@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pgnotary/pgnotary/internal/config"
 	"github.com/pgnotary/pgnotary/internal/scram"
 )
 
@@ -52,6 +53,12 @@ type FunctionConfig struct {
 	User       string
 	Database   string
 	Passfile   string // as libpq's; empty means its default
+}
+
+// ConfigOf takes from a proxy's settings where to ask; secure is its TLS towards the server.
+func ConfigOf(c *config.Config, secure *tls.Config) FunctionConfig {
+	host, port := c.UpstreamHost()
+	return FunctionConfig{Host: host, Port: port, TLS: secure, User: c.AuthUser, Database: c.AuthDatabase, Passfile: c.AuthPassfile}
 }
 
 // NewFunction connects when it is asked first.
