@@ -139,6 +139,7 @@ func (p *proxy) openLog() (err error) {
 		Origin:      s.Origin,
 		SegmentSize: int64(s.SegmentSize),
 		SegmentAge:  s.SegmentAge.Duration,
+		Immutable:   s.Immutable,
 		Lazy:        lazyCommit,
 		Version:     version(),
 		StartFacts:  s.facts(),
@@ -183,6 +184,9 @@ func (p *proxy) run(ctx context.Context) error {
 	reload := make(chan os.Signal, 1) // more signals before it is read mean the same
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
+	rotate := make(chan os.Signal, 1) // likewise
+	signal.Notify(rotate, syscall.SIGUSR1)
+	defer signal.Stop(rotate)
 	p.announce()
 	p.checkCertificates()
 	hourly := time.NewTicker(time.Hour)
@@ -207,6 +211,10 @@ func (p *proxy) run(ctx context.Context) error {
 			p.checkCertificates()
 		case <-hourly.C:
 			p.checkCertificates()
+		case <-rotate:
+			if err := p.ledger.Rotate(); err != nil {
+				p.log.Error("no new journal file", slog.Any("error", err))
+			}
 		}
 	}
 }

@@ -32,6 +32,7 @@ file. It is ready when GET /readyz on the HTTP address answers 200. SIGTERM
 stops accepting, lets sessions finish for --drain-timeout and leaves a clean,
 signed log. SIGHUP reads configuration, certificates, authorities and verifiers
 again; sessions go on.
+SIGUSR1 ends the journal file, so that what was recorded so far is sealed.
 
 If the log cannot be written, nothing more is forwarded: clients get an error,
 the process says why and exits with code 2.`,

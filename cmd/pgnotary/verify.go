@@ -20,6 +20,7 @@ import (
 func newVerifyCmd() *cobra.Command {
 	var (
 		dir, url, policyFile string
+		trusted              string
 		checkpoints          []string
 		asJSON, online       bool
 		fresh                time.Duration
@@ -34,6 +35,9 @@ It never writes. Private keys and the lock are not looked at.
 
 With --url it fetches the log over HTTP as any stranger can, without values.
 
+With --trusted, a checkpoint kept from an earlier run that found all in order, what it covers is
+not read again: the cost is that of what is new.
+
 With --checkpoint the log must be a continuation of a checkpoint kept from earlier; with
 --policy its checkpoint must be signed by a log, and cosigned by the witnesses, of a policy
 file (c2sp.org/tlog-policy). An old state that was put back is still well signed: with --fresh
@@ -47,6 +51,7 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 		Example: `  pgnotary verify --data ./pgnotary-data
   pgnotary verify --data ./pgnotary-data --policy log.policy --checkpoint last-week.checkpoint --json
   pgnotary verify --data ./pgnotary-data --policy log.policy --fresh 5m --online
+  pgnotary verify --data ./pgnotary-data --trusted yesterday.checkpoint
   pgnotary verify --url http://127.0.0.1:6433 --policy log.policy`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -68,6 +73,16 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 					return err
 				}
 				opt.Checkpoints = append(opt.Checkpoints, said.checkpoints...)
+			}
+			if trusted != "" {
+				if url != "" {
+					return withHint(errors.New("--trusted needs --data"), "see %s --help", cmd.CommandPath())
+				}
+				b, err := readFile(trusted, checkpoint.MaxBytes)
+				if err != nil {
+					return err
+				}
+				opt.Trusted = &verify.File{Name: trusted, Data: b}
 			}
 			progress := progressLine(cmd.ErrOrStderr())
 			opt.Progress = progress.show
@@ -95,6 +110,7 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 	f := cmd.Flags()
 	f.StringVar(&url, "url", "", "address `URL` of a running pgnotary, without /log/")
 	f.StringArrayVar(&checkpoints, "checkpoint", nil, "signed checkpoint `FILE` the log must continue; may be given again")
+	f.StringVar(&trusted, "trusted", "", "signed checkpoint `FILE` known to be right: check only what is new since")
 	f.StringVar(&policyFile, "policy", "", "policy `FILE` that says which logs and witnesses to trust")
 	f.BoolVar(&online, "online", false, "ask the witnesses of the policy for the latest checkpoint they cosigned")
 	f.DurationVar(&fresh, "fresh", 0, "longest `TIME` since a quorum of witnesses cosigned the checkpoint, such as 5m")

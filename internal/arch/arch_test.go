@@ -35,13 +35,14 @@ func layers() map[string][]string {
 		"tree":       {},
 		"checkpoint": {"durable", "tree"},
 		"journal":    {"durable", "tree"},
-		"ledger":     {"checkpoint", "durable", "event", "journal", "tree"},
+		"segment":    {"durable", "event", "journal", "tree"},
+		"ledger":     {"checkpoint", "durable", "event", "journal", "segment", "tree"},
 		// The readers: never the ledger.
 		"pgvalue": {},
-		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "tree", "wire"},
+		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "segment", "tree", "wire"},
 		"verify":  {"event"}, // a second opinion: shares no reader with the rest
 		"access":  {},
-		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "tree", "wire"},
+		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "tree", "wire"},
 		"witness": {"checkpoint", "durable", "tree"},
 		// Parts of the capture path that stand alone.
 		"proxyproto": {},
@@ -64,6 +65,7 @@ func testPackages() []string {
 func thirdParty() map[string][]string {
 	return map[string][]string{
 		"github.com/jackc/pgx/v5":             {"cmd/pgnotary", "internal/doctor", "internal/pgvalue", "internal/verifiers"}, // clients; types for display
+		"github.com/klauspost/compress/zstd":  {"internal/segment", "internal/verify"},
 		"github.com/pelletier/go-toml/v2":     {"internal/config"},
 		"github.com/prometheus/client_golang": {"internal/web"},
 		"github.com/spf13/cobra":              {"cmd/pgnotary"},

@@ -124,6 +124,9 @@ type Config struct {
 	// SegmentSize and SegmentAge say when a journal file is full.
 	SegmentSize Size     `toml:"segment-size"`
 	SegmentAge  Duration `toml:"segment-age"`
+	// Immutable asks for the immutable flag (chattr +i) on sealed files; it
+	// needs the right CAP_LINUX_IMMUTABLE.
+	Immutable bool `toml:"immutable"`
 
 	// Policy is a tlog-policy file: the witnesses that cosign the checkpoints,
 	// where they are, and how many are enough. Empty: none.
@@ -163,6 +166,7 @@ func Default() Config {
 		SegmentAge:         Duration{24 * time.Hour},
 		WitnessMode:        WitnessAsync,
 		WitnessUnreachable: UnreachableRefuse,
+		Immutable:          true,
 		MaxSessions:        1000,
 		MaxUnauthenticated: 128,
 		LoginTimeout:       Duration{60 * time.Second},
@@ -218,6 +222,7 @@ func (c *Config) Fields() []Field {
 		{Key: "policy", Usage: "file (c2sp.org/tlog-policy) with the witnesses that are to cosign the log, and their URLs", Value: text(&c.Policy, "file"), quoted: true},
 		{Key: "witness-mode", Usage: "async, or sync: what waits for the disk waits for a quorum of witnesses, too", Value: text(&c.WitnessMode, "mode"), quoted: true},
 		{Key: "witness-unreachable", Usage: "what a start does if too few witnesses answer: refuse or start", Value: text(&c.WitnessUnreachable, "answer"), quoted: true},
+		{Key: "immutable", Usage: "make sealed files immutable (chattr +i) where that is possible", Value: (*flag)(&c.Immutable)},
 		{Key: "max-sessions", Usage: "client connections served at once", Value: (*count)(&c.MaxSessions)},
 		{Key: "max-unauthenticated", Usage: "client connections that may be before the end of their login", Value: (*count)(&c.MaxUnauthenticated)},
 		{Key: "login-timeout", Usage: "longest time a login may take", Value: &c.LoginTimeout, quoted: true},

@@ -135,3 +135,19 @@ func (c *count) Set(s string) error {
 	*c = count(n)
 	return nil
 }
+
+// A flag is a setting that is on or off, in TOML and on the command line true or false.
+type flag bool
+
+func (f *flag) String() string { return strconv.FormatBool(bool(*f)) }
+
+func (f *flag) Set(text string) error {
+	switch text {
+	case "true", "false":
+		*f = text == "true"
+		return nil
+	}
+	return fmt.Errorf("%q is neither true nor false", text)
+}
+
+func (f *flag) Type() string { return "bool" }

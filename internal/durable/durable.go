@@ -56,6 +56,12 @@ type FS interface {
 	Rename(oldname, newname string) error
 	// Remove removes a file.
 	Remove(name string) error
+	// Protect makes a file read-only, and immutable where the file system and
+	// the rights of the process allow it and immutable asks for it.
+	Protect(name string, immutable bool) error
+	// Unprotect makes it possible to replace or remove a file that was
+	// protected. A file that does not exist is no error.
+	Unprotect(name string) error
 	// List returns the names in a directory, sorted.
 	List(dir string) ([]string, error)
 	// SyncDir makes the names in a directory durable.

@@ -27,6 +27,24 @@ func (osFS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, p
 func (osFS) Rename(oldname, newname string) error      { return os.Rename(oldname, newname) }
 func (osFS) Remove(name string) error                  { return os.Remove(name) }
 
+func (osFS) Protect(name string, immutable bool) error {
+	if err := os.Chmod(name, 0o444); err != nil {
+		return err
+	}
+	if immutable {
+		setImmutable(name, true)
+	}
+	return nil
+}
+
+func (osFS) Unprotect(name string) error {
+	setImmutable(name, false)
+	if err := os.Chmod(name, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 func (osFS) List(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -35,3 +35,22 @@ func (f osFile) Writeback(off, n int64) {
 	_ = unix.SyncFileRange(f.fd, off, n, unix.SYNC_FILE_RANGE_WRITE) // only a hint
 	runtime.KeepAlive(f.File)
 }
+
+// immutableFlag is FS_IMMUTABLE_FL of linux/fs.h.
+const immutableFlag = 0x10
+
+// setImmutable sets or clears the flag of chattr +i. Most file systems have
+// it, and few processes the right to (CAP_LINUX_IMMUTABLE): where it does not
+// work, nothing happens.
+func setImmutable(name string, on bool) {
+	f, err := os.Open(name)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetInt(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil || (flags&immutableFlag != 0) == on {
+		return
+	}
+	_ = unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags^immutableFlag)
+}

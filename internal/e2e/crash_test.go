@@ -32,7 +32,7 @@ func TestKill(t *testing.T) {
 			if _, err := s.Psql(t.Context(), "postgres", "CREATE TABLE crash (id bigint PRIMARY KEY, at timestamptz DEFAULT clock_timestamp())"); err != nil {
 				t.Fatal(err)
 			}
-			n := start(t, s.Addr(), "--durability", mode)
+			n := start(t, s.Addr(), "--durability", mode, "--segment-size", "128KiB", "--immutable=false")
 			k := &killer{mode: mode, server: s, notary: n, recorded: map[int64]bool{}}
 			for round := range *kills {
 				k.round(t, round)

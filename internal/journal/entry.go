@@ -28,6 +28,27 @@ type Entry struct {
 	HasValue bool     // inline or in a blob
 	Blob     *BlobRef // nil unless the value is in a blob
 	Salt     [32]byte // of the value
+	Gone     Gone     // why a value that the entry has had is not there
+}
+
+// Gone says why the value of an entry is not there.
+type Gone uint8
+
+// Values in a journal file are always there; those of a segment may go.
+const (
+	NotGone Gone = iota
+	Erased       // alone; an entry of kind erase says so
+	Expired      // with all others of its segment; an entry of kind prune says so
+)
+
+func (g Gone) String() string {
+	switch g {
+	case Erased:
+		return "erased"
+	case Expired:
+		return "expired"
+	}
+	return "there"
 }
 
 // A BlobRef names the blob that holds a value.

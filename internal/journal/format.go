@@ -72,17 +72,53 @@ func (h *FileHeader) Append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, h.PrevCRC)
 	dst = append(dst, h.Root[:]...)
 	dst = append(dst, h.LogID[:]...)
-	dst = append(dst, byte(len(h.Tiles)))
-	for _, tile := range h.Tiles {
+	dst = AppendTiles(dst, h.Tiles)
+	h.Len = len(dst) - start + 4
+	binary.LittleEndian.PutUint32(dst[start+8:], uint32(h.Len))
+	h.CRC = checksum(dst[start:])
+	return binary.LittleEndian.AppendUint32(dst, h.CRC)
+}
+
+// AppendTiles appends incomplete tiles, level 1 first, as headers hold them: how
+// many levels, and for each the number of its hashes and these.
+func AppendTiles(dst []byte, tiles [][]tree.Hash) []byte {
+	dst = append(dst, byte(len(tiles)))
+	for _, tile := range tiles {
 		dst = binary.LittleEndian.AppendUint16(dst, uint16(len(tile)))
 		for i := range tile {
 			dst = append(dst, tile[i][:]...)
 		}
 	}
-	h.Len = len(dst) - start + 4
-	binary.LittleEndian.PutUint32(dst[start+8:], uint32(h.Len))
-	h.CRC = checksum(dst[start:])
-	return binary.LittleEndian.AppendUint32(dst, h.CRC)
+	return dst
+}
+
+// ParseTiles decodes what AppendTiles writes, all of b, for a tree of size
+// leaves: each tile has the length that goes with it.
+func ParseTiles(b []byte, size int64) (tiles [][]tree.Hash, err error) {
+	if len(b) == 0 {
+		return nil, errors.New("tiles are cut short")
+	}
+	levels := int(b[0])
+	if levels > maxLevels || levels > 0 && size>>(8*levels)%tree.Width == 0 {
+		return nil, fmt.Errorf("%d tile levels", levels)
+	}
+	b = b[1:]
+	for l := 1; l <= levels; l++ {
+		want := int(size >> (8 * l) % tree.Width)
+		if len(b) < 2+32*want || int(binary.LittleEndian.Uint16(b)) != want {
+			return nil, fmt.Errorf("tile of level %d", l)
+		}
+		b = b[2:]
+		tile := make([]tree.Hash, want)
+		for i := range tile {
+			tile[i], b = tree.Hash(b[:32]), b[32:]
+		}
+		tiles = append(tiles, tile)
+	}
+	if len(b) != 0 {
+		return nil, fmt.Errorf("%d bytes left", len(b))
+	}
+	return tiles, nil
 }
 
 var errHeader = errors.New("bad file header")
@@ -115,26 +151,9 @@ func ParseFileHeader(b []byte) (*FileHeader, error) {
 	if h.First < 0 || h.First%tree.Width != 0 {
 		return nil, fmt.Errorf("%w: first index %d", errHeader, h.First)
 	}
-	levels := int(b[104])
-	if levels > maxLevels || levels > 0 && h.First>>(8*levels)%tree.Width == 0 {
-		return nil, fmt.Errorf("%w: %d tile levels", errHeader, levels)
-	}
-	pos := fileHeaderFixed
-	for l := 1; l <= levels; l++ {
-		want := int(h.First >> (8 * l) % tree.Width)
-		if len(b)-4-pos < 2+32*want || int(binary.LittleEndian.Uint16(b[pos:])) != want {
-			return nil, fmt.Errorf("%w: tile of level %d", errHeader, l)
-		}
-		pos += 2
-		tile := make([]tree.Hash, want)
-		for i := range tile {
-			tile[i] = tree.Hash(b[pos:])
-			pos += 32
-		}
-		h.Tiles = append(h.Tiles, tile)
-	}
-	if pos != len(b)-4 {
-		return nil, fmt.Errorf("%w: %d bytes left", errHeader, len(b)-4-pos)
+	var err error
+	if h.Tiles, err = ParseTiles(b[fileHeaderFixed-1:n-4], h.First); err != nil {
+		return nil, fmt.Errorf("%w: %w", errHeader, err)
 	}
 	t, err := tree.Restore(h.First, h.Tiles)
 	if err != nil {

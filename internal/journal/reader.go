@@ -374,6 +374,9 @@ func (r *Reader) endOfFile(s *scanner, index int64) error {
 	if i := r.fileOf(index); i >= 0 && r.files[i].first == index && index > s.head.First {
 		return nil
 	}
+	if len(r.files) > 0 && index < r.files[0].first {
+		return fmt.Errorf("entry %d is no longer in the journal: %w", index, fs.ErrNotExist)
+	}
 	return s.damaged("the batch is bad or missing")
 }
 
@@ -384,7 +387,7 @@ func (r *Reader) seek(index int64) (s *scanner, bundle int64, err error) {
 	defer r.mu.Unlock()
 	i := r.fileOf(index)
 	if i < 0 {
-		return nil, 0, fmt.Errorf("entry %d is before the first of the journal", index)
+		return nil, 0, fmt.Errorf("entry %d is no longer in the journal: %w", index, fs.ErrNotExist)
 	}
 	x := r.files[i]
 	if s, err = r.open(x); err != nil {

@@ -13,10 +13,16 @@ import (
 
 // A State is what Recover found: where the log ends and how it got there.
 type State struct {
-	Tree *tree.Builder // over all entries
-	Seed [SeedLen]byte // of the last bundle, if it is incomplete
+	Files []int64       // first index of each file, ascending
+	First *FileHeader   // of the first of them; whether it continues what was sealed is for the caller to see
+	Tree  *tree.Builder // over all entries
+	Seed  [SeedLen]byte // of the last bundle, if it is incomplete
 
-	// Clean is set if the last writer stopped in order. Otherwise Cut is the
+	// LastLeaf is that of the last entry; nil if the last file has none.
+	LastLeaf []byte
+
+	// Clean is set if the last file ends at its last batch: its writer stopped
+	// in order, or died between ending it and beginning the next. Otherwise Cut is the
 	// number of bytes behind the last valid batch that will be cut off, and Why
 	// says what they are.
 	Clean bool
@@ -25,7 +31,7 @@ type State struct {
 
 	// RootAt is the root of the tree at the size asked for.
 	RootAt    tree.Hash
-	HasRootAt bool // false if the log is shorter
+	HasRootAt bool // false if the log is shorter, or the size is before the first file
 
 	opt  Options
 	head *FileHeader // of the last file
@@ -48,11 +54,11 @@ func Recover(opt Options, at int64) (*State, error) {
 	if len(files) == 0 {
 		return nil, ErrEmpty
 	}
-	if files[0] != 0 {
-		return nil, &DamagedError{filepath.Join(opt.Dir, FileName(0)), 0, 0, "the file is missing"}
-	}
 	last := len(files) - 1
-	st := &State{opt: opt}
+	st := &State{opt: opt, Files: files}
+	if st.First, err = ReadFileHeader(opt.FS, opt.Dir, files[0]); err != nil {
+		return nil, err
+	}
 	s, err := openScanner(opt.FS, opt.Dir, files[last])
 	if err != nil {
 		return nil, err
@@ -69,13 +75,14 @@ func Recover(opt Options, at int64) (*State, error) {
 	if err := st.replay(s, at); err != nil {
 		return nil, err
 	}
+	st.LastLeaf = s.last
 	if st.Cut, st.Why, err = s.tail(); err != nil {
 		return nil, err
 	}
 	// Space prepared ahead is there as long as a writer lives.
 	st.Clean = s.at.off == s.size
 	st.head, st.at = s.head, s.at
-	if at >= 0 && at < st.head.First {
+	if at >= files[0] && at < st.head.First {
 		if err := st.rootBefore(files, at); err != nil {
 			return nil, err
 		}

@@ -59,6 +59,7 @@ type scanner struct {
 	win    []byte // header-sized reads go through this window on the file
 	winOff int64
 	body   []byte
+	last   []byte // leaf of the last entry that replay saw
 }
 
 // window is the size of a scanner's window: with small batches it saves most
@@ -183,7 +184,7 @@ func (s *scanner) replay(t *tree.Builder, seed *[SeedLen]byte, each func()) erro
 		if t.Root() != h.Root {
 			return s.damaged("the tree over the leaves has another root than the batch states")
 		}
-		*seed = c.Seed
+		*seed, s.last = c.Seed, append(s.last[:0], c.Leaf()...)
 		s.at = s.at.after(&h)
 	}
 }

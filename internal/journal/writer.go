@@ -176,6 +176,9 @@ func align(n int64) int64 { return (n + durable.Block - 1) &^ (durable.Block - 1
 // Next returns the index of the entry that comes next.
 func (w *Writer) Next() int64 { return w.at.index }
 
+// First returns the index that the file is named by.
+func (w *Writer) First() int64 { return w.head.First }
+
 // Offset returns the length of the file so far, in bytes, without zeros ahead.
 func (w *Writer) Offset() int64 { return w.at.off }
 

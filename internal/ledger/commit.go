@@ -138,6 +138,13 @@ func (l *Ledger) commit(b *batch) error {
 		// 1. A journal file ends at a multiple of 256 entries. If this one is
 		// due, end it here, or end the batch at that boundary.
 		// If we die here: see rotate; no entry of b was promised to anybody.
+		if cut := l.cut.Load(); first == cut && first > l.w.First() {
+			if err := l.rotate(now); err != nil {
+				return err
+			}
+		} else if first < cut {
+			n = int(min(int64(n), cut-first))
+		}
 		if l.w.Due(now) {
 			if in := first % tree.Width; in != 0 {
 				n = min(n, int(tree.Width-in))
@@ -250,5 +257,6 @@ func (l *Ledger) rotate(now int64) error {
 	if err := l.w.Rotate(l.tree, now); err != nil {
 		return fmt.Errorf("begin a journal file: %w", err)
 	}
+	l.sealer.add(l.w.First())
 	return nil
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -49,7 +50,7 @@ func (a *acked) check(t testing.TB, entries []entry) {
 }
 
 // life is a log's life with every kind of durable step in it: foundation,
-// commits, a rotation, blobs, checkpoints, an orderly stop and another start.
+// commits, a rotation, blobs, checkpoints, sealing, an orderly stop and another start.
 func life(fsys durable.FS, a *acked) error {
 	for round := range 2 {
 		cfg := quiet(fsys, "/d")
@@ -83,6 +84,9 @@ func life(fsys durable.FS, a *acked) error {
 					return errors.Join(err, l.Close())
 				}
 				a.add(index, value)
+				if err := errors.Join(l.sign(), l.sealer.sealAll(context.Background())); err != nil {
+					return errors.Join(err, l.Close())
+				}
 			}
 		}
 		if err := l.Close(); err != nil {
@@ -140,8 +144,13 @@ func testFaultAtEveryStep(t *testing.T, direct bool) {
 			if err != nil {
 				t.Fatalf("fault at %s: Open = %v", hit, err)
 			}
+			if err := l.sealer.sealAll(t.Context()); err != nil {
+				t.Fatalf("fault at %s: sealing = %v", hit, err)
+			}
 			mustClose(t, l)
-			a.check(t, checkLog(t, after, "/d"))
+			entries := checkLog(t, after, "/d")
+			a.check(t, entries)
+			checkLives(t, entries)
 		}
 	}
 	t.Logf("%d steps, each broken in 3 ways", total)
@@ -176,7 +185,11 @@ func TestCrashAtEveryStep(t *testing.T) {
 		}
 		cfg := quiet(s, "/d")
 		cfg.SegmentSize = 4 << 10
-		mustClose(t, mustOpen(t, cfg))
+		l := mustOpen(t, cfg)
+		if err := l.sealer.sealAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		mustClose(t, l)
 		a.check(t, checkLog(t, s, "/d"))
 	}
 }
@@ -185,7 +198,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 func runSessions(t *testing.T, s *faultfs.FS, a *acked) {
 	t.Helper()
 	cfg := quiet(s, "/d")
-	cfg.SegmentSize, cfg.CheckpointEvery, cfg.Lazy = 4<<10, 100*time.Microsecond, time.Millisecond
+	cfg.SegmentSize, cfg.CheckpointEvery, cfg.Lazy, cfg.byHand = 4<<10, 100*time.Microsecond, time.Millisecond, false
 	l, err := Open(cfg)
 	if err != nil {
 		if !errors.Is(err, faultfs.ErrCrashed) {
@@ -277,6 +290,16 @@ func TestModel(t *testing.T) {
 				n := l.next
 				l.mu.Unlock()
 				if err := waitFor(l, n); err != nil {
+					rt.Fatal(err)
+				}
+			},
+			"rotate": func(rt *rapid.T) {
+				if err := l.Rotate(); err != nil {
+					rt.Fatal(err)
+				}
+			},
+			"seal": func(rt *rapid.T) {
+				if err := errors.Join(l.sign(), l.sealer.sealAll(t.Context())); err != nil {
 					rt.Fatal(err)
 				}
 			},

@@ -95,7 +95,7 @@ func (l *Ledger) identify() (digest string, err error) {
 // found makes key and log.json of a new log and returns the latter. A key
 // that is there already, from keygen or from a start that died here, is used.
 func (l *Ledger) found() (info []byte, err error) {
-	for _, name := range []string{"journal", "blob"} {
+	for _, name := range []string{"journal", "segment", "blob"} {
 		if names, err := l.cfg.FS.List(l.path(name)); err != nil || len(names) > 0 {
 			return nil, errors.Join(fmt.Errorf("%s has a log without a log.json: put the file back", l.cfg.Dir), err)
 		}

@@ -61,6 +61,8 @@ func (l *Ledger) sign() error {
 	}
 	l.ck.size, l.ck.signed = size, signed
 	l.askWitness()
+	l.signed.Store(size)
+	l.sealer.poke()
 	return nil
 }
 
@@ -105,6 +107,7 @@ func (l *Ledger) Close() error {
 
 func (l *Ledger) close() error {
 	close(l.stopKeep)
+	l.sealer.stop()
 	<-l.keepDone
 	<-l.witnessDone
 	stop := event.Leaf{Kind: event.KindStop, Time: l.cfg.Now()}

@@ -4,6 +4,7 @@
 //	Append ─▶ pending batch ─▶ committer: seed, commitments, tree, root ─▶ one write, one fdatasync
 //	                                                  │                             │
 //	                                     once a second: checkpoint ◀── publish, tell subscribers
+//	                                                  └─▶ sealer: complete journal files become segments
 //
 // What it promises: an entry below Durable is on the disk and stays; a
 // checkpoint is only ever signed over such entries, and never over fewer or
@@ -14,7 +15,7 @@
 // It knows nothing of PostgreSQL: leaves and values are bytes, but for its own
 // entries (start, stop, heartbeat, recover).
 //
-// Files, all in Config.Dir: LOCK, log.json, key, checkpoint, witnessed, journal/, blob/, tile/.
+// Files, all in Config.Dir: LOCK, log.json, key, checkpoint, witnessed, journal/, segment/, blob/, tile/.
 package ledger
 
 import (
@@ -47,6 +48,7 @@ type Config struct {
 
 	SegmentSize     int64         // a journal file ends after this many bytes; default 64 MiB
 	SegmentAge      time.Duration // or this time; default 24 h
+	Immutable       bool          // sealed files get the immutable flag where that is possible
 	Lazy            time.Duration // entries nobody wants are committed after this time; default 10 ms
 	CheckpointEvery time.Duration // a checkpoint is signed this often if the log grew; default 1 s
 	HeartbeatEvery  time.Duration // a heartbeat entry is made this often; default 60 s
@@ -61,6 +63,8 @@ type Config struct {
 	Now    func() int64 // Unix nanoseconds; default the system's clock
 	Rand   io.Reader    // default crypto/rand
 	Logger *slog.Logger // default: discarded
+
+	byHand bool // nothing is sealed by itself; for tests
 
 	room int64 // journal.Options.Room; tests on slow file systems want little
 }
@@ -121,6 +125,9 @@ type Ledger struct {
 	witnessSubs   []func(witnessed int64, err error)
 	witnessDone   chan struct{}
 
+	signed    atomic.Int64 // ck.size, for who does not want to wait
+	cut       atomic.Int64 // a journal file is to end here; see Rotate
+	sealer    sealer
 	stopKeep  chan struct{} // ends the keeper
 	keepDone  chan struct{}
 	closeOnce sync.Once

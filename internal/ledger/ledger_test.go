@@ -16,6 +16,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
@@ -23,7 +24,7 @@ import (
 func quiet(fsys durable.FS, dir string) Config {
 	return Config{
 		Dir: dir, FS: fsys, Origin: "test.example/log", Version: "test",
-		Lazy: time.Hour, CheckpointEvery: time.Hour, HeartbeatEvery: time.Hour, room: 8 << 10,
+		Lazy: time.Hour, CheckpointEvery: time.Hour, HeartbeatEvery: time.Hour, room: 8 << 10, byHand: true,
 	}
 }
 
@@ -88,7 +89,7 @@ type entry struct {
 // against the checkpoint and the tiles.
 func checkLog(t testing.TB, fsys durable.FS, dir string) []entry {
 	t.Helper()
-	r, err := journal.OpenReaderFS(fsys, dir)
+	r, err := segment.OpenReaderFS(fsys, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +153,19 @@ func checkLog(t testing.TB, fsys durable.FS, dir string) []entry {
 		t.Fatalf("%d entries, want %d", len(out), size)
 	}
 	return out
+}
+
+// checkLives makes sure that before each start but the first there is a stop or a recover entry.
+func checkLives(t testing.TB, entries []entry) {
+	t.Helper()
+	for i, e := range entries {
+		if i == 0 || e.leaf.Kind != event.KindStart {
+			continue
+		}
+		if k := entries[i-1].leaf.Kind; k != event.KindStop && k != event.KindRecover {
+			t.Fatalf("entry %d is a start behind a %s", i, k)
+		}
+	}
 }
 
 func kinds(entries []entry) string {

@@ -16,6 +16,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/segment"
 )
 
 // ErrRolledBack is in the error of Open if the log is not the one its own
@@ -56,6 +57,7 @@ func Open(cfg Config) (*Ledger, error) {
 	} else {
 		close(l.witnessDone)
 	}
+	go l.sealer.run()
 	return l, nil
 }
 
@@ -87,7 +89,7 @@ func setDefault[T int64 | time.Duration](p *T, v T) {
 
 // open does what Open promises, under the lock.
 func (l *Ledger) open() error {
-	for _, name := range []string{"journal", "blob", "tile"} {
+	for _, name := range []string{"journal", "segment", "blob", "tile"} {
 		if err := durable.MkdirAll(l.cfg.FS, l.path(name), 0o700); err != nil {
 			return err
 		}
@@ -110,6 +112,7 @@ func (l *Ledger) open() error {
 	if err := l.finishTiles(); err != nil {
 		return err
 	}
+	l.signed.Store(signed.Size)
 	l.next = l.tree.Size()
 	l.durable.Store(l.next)
 	l.pub.size, l.pub.root = l.next, l.tree.Root()
@@ -143,6 +146,10 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		FS: l.cfg.FS, Dir: l.path("journal"), LogID: sha256.Sum256([]byte(l.info.Origin)),
 		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull, Room: l.cfg.room,
 	}
+	l.sealer.init(l)
+	if err := segment.RemoveLeftovers(l.cfg.FS, l.cfg.Dir); err != nil {
+		return nil, err
+	}
 	st, err := journal.Recover(opt, signed.Size)
 	if errors.Is(err, journal.ErrEmpty) && signed.Size == 0 {
 		if err := l.startWitness(); err != nil {
@@ -152,7 +159,8 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 			return nil, err
 		}
 		l.tree = journal.NewTree(opt)
-		return nil, nil
+		l.sealer.add(0)
+		return nil, l.noSegments()
 	}
 	if errors.Is(err, journal.ErrEmpty) {
 		return nil, fmt.Errorf("%w: it is over %d entries, and the journal is gone: put it back", ErrRolledBack, signed.Size)
@@ -160,9 +168,16 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 	if err != nil {
 		return nil, err
 	}
+	if err := l.checkSealed(st); err != nil {
+		return nil, err
+	}
 	const whatToDo = "this is not what a crash leaves; put the journal back as it was, or keep both as evidence and begin a new log elsewhere"
 	if size := st.Tree.Size(); size < signed.Size {
 		return nil, fmt.Errorf("%w: entries were lost: it is over %d, the journal has %d; %s", ErrRolledBack, signed.Size, size, whatToDo)
+	}
+	if !st.HasRootAt {
+		return nil, fmt.Errorf("%w: it is over %d entries, but was newer when entries up to %d were sealed: put it back",
+			ErrRolledBack, signed.Size, st.Files[0])
 	}
 	if st.RootAt != signed.Root {
 		return nil, fmt.Errorf("%w: entries were changed: at %d entries the root is %x, and %x was signed; %s",
@@ -175,6 +190,9 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		return nil, err
 	}
 	l.tree, l.cursor.Seed = st.Tree, st.Seed
+	for _, first := range st.Files[1:] {
+		l.sealer.add(first)
+	}
 	return st, nil
 }
 
@@ -194,11 +212,17 @@ func (l *Ledger) removeBlobLeftovers() error {
 	return nil
 }
 
+// stopped reports whether the last writer stopped in order.
+func stopped(st *journal.State) bool {
+	last, err := event.Parse(st.LastLeaf)
+	return st.Clean && err == nil && last.Kind == event.KindStop
+}
+
 // begin records the start, and what it found if the last writer did not stop
 // in order, and signs it.
 func (l *Ledger) begin(st *journal.State, digest string) error {
 	size := l.next
-	if st != nil && !st.Clean && size > 0 {
+	if st != nil && size > 0 && !stopped(st) {
 		why := st.Why
 		if why == "" {
 			why = "the process did not stop in order"

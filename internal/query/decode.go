@@ -2,7 +2,9 @@ package query
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -15,6 +17,8 @@ type source interface {
 	Entries(from, to int64) iter.Seq2[journal.Entry, error]
 	// Entry returns one entry; it stays valid.
 	Entry(index int64) (journal.Entry, error)
+	// Copy returns one entry from what is kept for those that go back to it.
+	Copy(index int64) (journal.Entry, error)
 	// Blob returns the content of a blob.
 	Blob(ref *journal.BlobRef) ([]byte, error)
 }
@@ -106,6 +110,14 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 	r := d.old[i]
 	if r == nil {
 		e, err := d.src.Entry(i)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && e.Gone == journal.Expired {
+			if c, cerr := d.src.Copy(i); cerr == nil {
+				e, err = c, nil
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return new(ref), nil // pruned
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read entry %d, which others refer to: %w", i, err)
 		}

@@ -73,6 +73,10 @@ func (l *fakeLog) Entry(i int64) (journal.Entry, error) {
 	return l.entries[i], nil
 }
 
+func (l *fakeLog) Copy(index int64) (journal.Entry, error) {
+	return journal.Entry{}, fs.ErrNotExist
+}
+
 func (l *fakeLog) Blob(ref *journal.BlobRef) ([]byte, error) {
 	if b, ok := l.blobs[ref.ID]; ok {
 		return b, nil

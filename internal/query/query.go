@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
@@ -39,7 +40,7 @@ type Entry = journal.Entry
 // It keeps no file open between calls.
 type Log struct {
 	dir    string
-	reader *journal.Reader
+	reader *segment.Reader
 	info   struct {
 		Format  int       `json:"format"`
 		Origin  string    `json:"origin"`
@@ -69,7 +70,7 @@ func Open(dir string) (*Log, error) {
 	if l.info.Format != formatVersion {
 		return nil, fmt.Errorf("open log: %s has format %d, this program reads %d", dir, l.info.Format, formatVersion)
 	}
-	if l.reader, err = journal.OpenReader(dir); err != nil {
+	if l.reader, err = segment.OpenReader(dir); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return l, nil
@@ -158,13 +159,17 @@ func (l *Log) Entry(index int64) (Entry, error) {
 // iteration ends after an error.
 func (l *Log) Entries(from, to int64) iter.Seq2[Entry, error] { return l.reader.Entries(from, to) }
 
+// Copy returns an entry that others go back to from what segments keep of it,
+// when the entry itself or its value is no longer there.
+func (l *Log) Copy(index int64) (Entry, error) { return l.reader.Copy(index) }
+
 // Value returns an entry's value, wherever it is kept; nil if it has none.
 func (l *Log) Value(e *Entry) ([]byte, error) {
 	switch {
 	case e.Blob != nil:
 		return l.Blob(e.Blob)
-	case e.HasValue && e.Value == nil:
-		return nil, fmt.Errorf("value of entry %d: %w", e.Index, fs.ErrNotExist)
+	case e.Gone != journal.NotGone:
+		return nil, fmt.Errorf("value of entry %d: it was %s: %w", e.Index, e.Gone, fs.ErrNotExist)
 	}
 	return e.Value, nil
 }
@@ -307,7 +312,7 @@ func (l *Log) bundle(n int64, width int, f func(leaf []byte)) error {
 		return fmt.Errorf("bundle %d of width %d: %w", n, width, fs.ErrNotExist)
 	}
 	from, got := n*tree.Width, 0
-	for e, err := range l.reader.Entries(from, from+int64(width)) {
+	for e, err := range l.reader.Leaves(from, from+int64(width)) {
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/pgnotary/pgnotary/internal/event"
 )
 
@@ -18,6 +20,9 @@ const (
 	valueNone   = 0
 	valueInline = 1
 	valueBlob   = 2
+	valueErased = 3
+	// valueExpired stands for the values of a segment without a value file.
+	valueExpired = 4
 )
 
 // entry is an entry on its way through the check.
@@ -27,6 +32,7 @@ type entry struct {
 	form   byte
 	value  []byte   // inline
 	salt   [32]byte // the blob's, or the seed of the bundle the entry is in
+	salted bool     // salt is that of the inline value itself
 	blob   [16]byte
 	length int64 // of the blob
 
@@ -59,9 +65,15 @@ type worker struct {
 	blobs string // directory
 	buf   []byte // for reading them
 	leaf  event.Leaf
+	zstd  *zstd.Decoder
+	row   [tileWidth]hash
 }
 
 func (w *worker) chunk(c *chunk) {
+	if len(c.frames) > 0 {
+		w.sealed(c)
+		return
+	}
 	for i := range c.entries {
 		w.entry(&c.entries[i])
 	}
@@ -75,6 +87,9 @@ func (w *worker) entry(e *entry) {
 		return
 	}
 	e.leafFacts = factsOf(l)
+	if e.form == valueExpired && !l.HasValue {
+		e.form = valueNone
+	}
 	if l.HasValue != (e.form != valueNone) {
 		e.flaws = append(e.flaws, flaw{"value", "the leaf commits to a value and there is none, or the other way round"})
 		return
@@ -86,9 +101,14 @@ func (w *worker) entry(e *entry) {
 			e.flaws = append(e.flaws, flaw{"value", fmt.Sprintf("the leaf says %d bytes and there is no value", l.Size)})
 		}
 		return
+	case valueErased, valueExpired:
+		return
 	case valueInline:
 		e.length = int64(len(e.value))
-		salt := saltOf(&e.salt, e.index)
+		salt := e.salt
+		if !e.salted {
+			salt = saltOf(&e.salt, e.index)
+		}
 		got = commitment(&salt, e.value)
 	case valueBlob:
 		var err error

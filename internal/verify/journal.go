@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -55,15 +56,36 @@ type chunk struct {
 	buf     []byte
 	batches []batch
 	entries []entry
-	read    int64         // bytes of all journal files read with this chunk
+	read    int64         // bytes of all files read with this chunk
 	done    chan struct{} // gets a token when the worker is through
+
+	// Of a segment's chunk, whole bundles; buf holds their frames, those of
+	// leaves and values in turns.
+	first  int64         // index of the first entry
+	sealed *sealedHeader // set in the first chunk of each segment
+	end    *sealedEnd    // set in the last
+	frames []sealedFrame // nil in a chunk of the journal
+	values bool          // the value file is there
+	plain  [][]byte      // decompressed; by the worker
+	roots  []hash        // of the bundles; by the worker
+	broken string        // why it could not be taken apart; by the worker
 }
 
-// reader walks through the journal files and cuts them into chunks. It checks
-// all that can be checked without hashing: framing, CRCs, chain, places.
+// reset makes the chunk empty.
+func (c *chunk) reset() {
+	*c = chunk{
+		buf: c.buf[:0], batches: c.batches[:0], entries: c.entries[:0], done: c.done,
+		frames: c.frames[:0], plain: c.plain, roots: c.roots[:0],
+	}
+}
+
+// reader walks through segments and journal files and cuts them into chunks. It
+// checks all that can be checked without hashing: framing, CRCs, chain, places.
 type reader struct {
-	dir   string
-	names []string
+	data  string      // the data directory
+	segs  []string    // names of leaf files
+	dir   string      // of the journal
+	names []string    // of journal files
 	inUse func() bool // whether a writer holds the log
 	loose bool        // do not follow the chain of header CRCs
 	logID hash
@@ -82,17 +104,18 @@ type reader struct {
 
 	// How the journal ended; read after order is closed.
 	finding *Finding
-	note    string
+	notes   []string
 	err     error
 }
 
-// readJournal runs reader, workers and order over all journal files.
-func (c *check) readJournal(ctx context.Context) error {
+// readEntries runs reader, workers and order over all segments and journal files.
+func (c *check) readEntries(ctx context.Context) error {
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	depth := 2*c.opt.Workers + 1
 	r := &reader{
+		data: c.dir, segs: c.files.segments,
 		dir: filepath.Join(c.dir, "journal"), names: c.files.journal, logID: sha256.Sum256([]byte(c.log.origin)),
 		inUse: func() bool { return locked(filepath.Join(c.dir, "LOCK")) },
 		free:  make(chan *chunk, depth), jobs: make(chan *chunk, depth), order: make(chan *chunk, depth),
@@ -100,6 +123,10 @@ func (c *check) readJournal(ctx context.Context) error {
 	for range depth {
 		r.free <- &chunk{done: make(chan struct{}, 1)}
 	}
+	if err := c.begin(r); err != nil {
+		return err
+	}
+	c.order.names = r.names
 	var wg sync.WaitGroup
 	for range c.opt.Workers {
 		wg.Go(func() {
@@ -124,7 +151,7 @@ func (c *check) readJournal(ctx context.Context) error {
 			cancel()
 		}
 		if c.opt.Progress != nil {
-			c.opt.Progress(ch.read, c.files.journalBytes)
+			c.opt.Progress(ch.read, c.files.bytes)
 		}
 		r.free <- ch
 	}
@@ -135,8 +162,10 @@ func (c *check) readJournal(ctx context.Context) error {
 	if sound && r.finding != nil {
 		c.add(*r.finding)
 	}
-	if sound && r.note != "" {
-		c.note("%s", r.note)
+	if sound {
+		for _, n := range r.notes {
+			c.note("%s", n)
+		}
 	}
 	if sound {
 		return r.err
@@ -146,22 +175,35 @@ func (c *check) readJournal(ctx context.Context) error {
 
 // run reads all files and says in finding, note and err how it ended.
 func (r *reader) run(ctx context.Context) {
+	for i := 0; i < len(r.segs); i++ {
+		more, err := r.segment(ctx, i)
+		if !r.goOn(more, err) {
+			return
+		}
+	}
 	if len(r.names) == 0 {
 		r.finding = &Finding{What: "journal", Why: "there are no journal files"}
 		return
 	}
 	for i := range r.names {
 		more, err := r.file(ctx, i)
-		if err != nil {
-			if !errors.Is(err, context.Canceled) {
-				r.err = fmt.Errorf("read journal: %w", err)
-			}
-			return
+		if name := fmt.Sprintf("%020d.zst", r.index); errors.Is(err, fs.ErrNotExist) && r.names[i] == fmt.Sprintf("%020d.journal", r.index) {
+			// It was sealed since it was listed.
+			r.segs = append(r.segs, name)
+			more, err = r.segment(ctx, len(r.segs)-1)
 		}
-		if !more {
+		if !r.goOn(more, err) {
 			return
 		}
 	}
+}
+
+// goOn takes the result of reading one file.
+func (r *reader) goOn(more bool, err error) bool {
+	if err != nil && !errors.Is(err, context.Canceled) {
+		r.err = fmt.Errorf("read entries: %w", err)
+	}
+	return more && err == nil
 }
 
 // stop ends reading with a finding about file i.
@@ -200,6 +242,7 @@ func (r *reader) file(ctx context.Context, i int) (more bool, err error) {
 		if err != nil {
 			return false, err
 		}
+		c.reset()
 		c.file, c.off, c.header = i, off, h
 		bad, eof, err := r.fill(f, c)
 		if err != nil {
@@ -264,25 +307,33 @@ func (r *reader) header(b []byte) (h *fileHeader, size int, why string) {
 	case hash(b[72:104]) != r.logID:
 		return nil, 0, "belongs to another log: the hash of the origin differs"
 	}
-	levels, rest := int(b[104]), b[fileFixed:size-4]
+	if h.rows, why = parseRows(b[fileFixed-1 : size-4]); why != "" {
+		return nil, 0, why
+	}
+	return h, size, ""
+}
+
+// parseRows decodes the incomplete tiles at the end of a header.
+func parseRows(b []byte) (rows [][]hash, why string) {
+	levels, rest := int(b[0]), b[1:]
 	for range levels {
 		if len(rest) < 2 {
-			return nil, 0, "the tiles in its header are cut short"
+			return nil, "the tiles in its header are cut short"
 		}
-		n := int(le.Uint16(rest))
+		n := int(binary.LittleEndian.Uint16(rest))
 		if rest = rest[2:]; n >= tileWidth || len(rest) < n*sha256.Size {
-			return nil, 0, "the tiles in its header are malformed"
+			return nil, "the tiles in its header are malformed"
 		}
 		row := make([]hash, n)
 		for i := range row {
 			row[i] = hash(rest[i*sha256.Size:])
 		}
-		h.rows, rest = append(h.rows, row), rest[n*sha256.Size:]
+		rows, rest = append(rows, row), rest[n*sha256.Size:]
 	}
 	if len(rest) != 0 {
-		return nil, 0, "its header has bytes behind the tiles"
+		return nil, "its header has bytes behind the tiles"
 	}
-	return h, size, ""
+	return rows, ""
 }
 
 // broken says why no batch could be read at some place.

@@ -3,8 +3,6 @@ package verify
 import (
 	"crypto/sha256"
 	"math/bits"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // hash is a node of the tree (RFC 6962).
@@ -25,6 +23,26 @@ func leafHash(leaf []byte) hash {
 	return sha256.Sum256(append([]byte{0}, leaf...))
 }
 
+// nodeHash returns the hash of an inner node.
+func nodeHash(l, r *hash) hash {
+	var buf [1 + 2*sha256.Size]byte
+	buf[0] = 1
+	copy(buf[1:], l[:])
+	copy(buf[1+sha256.Size:], r[:])
+	return sha256.Sum256(buf[:])
+}
+
+// rootOf returns the root over a power of two of hashes, which it overwrites.
+func rootOf(row []hash) hash {
+	for len(row) > 1 {
+		for i := range row[:len(row)/2] {
+			row[i] = nodeHash(&row[2*i], &row[2*i+1])
+		}
+		row = row[:len(row)/2]
+	}
+	return row[0]
+}
+
 // frontier is a growing tree: the complete subtrees at its right edge, and the
 // incomplete tile of each level from 1 on.
 type frontier struct {
@@ -37,16 +55,47 @@ type frontier struct {
 	full func(level int, n int64, row []hash)
 }
 
-func (f *frontier) append(leaf hash) {
-	h, height := leaf, 0
+func (f *frontier) append(leaf hash) { f.appendAt(0, leaf) }
+
+// appendAt adds the root h of a complete subtree of 2^height leaves; the size
+// is a multiple of that, and height is 0 or 8.
+func (f *frontier) appendAt(height int, h hash) {
+	size := f.size + 1<<height
+	if height == 8 {
+		f.put(1, h)
+	}
 	for ; f.size>>height&1 == 1; height++ {
-		h = hash(tlog.NodeHash(f.stack[height], h))
+		h = nodeHash(&f.stack[height], &h)
 		if height%8 == 7 {
 			f.put((height+1)/8, h)
 		}
 	}
 	f.stack[height] = h
-	f.size++
+	f.size = size
+}
+
+// restore makes f the tree of size leaves, a multiple of 256, from its
+// incomplete tiles. It reports false if they are not those of such a tree.
+func (f *frontier) restore(size int64, rows [][]hash) bool {
+	f.size, f.rows = size, nil
+	for level := 1; size>>(8*level) > 0 || level <= len(rows); level++ {
+		var row []hash
+		if level <= len(rows) {
+			row = rows[level-1]
+		}
+		if int64(len(row)) != size>>(8*level)%tileWidth {
+			return false
+		}
+		f.rows = append(f.rows, append(make([]hash, 0, tileWidth), row...))
+		at := 0
+		for bit := 7; bit >= 0; bit-- {
+			if n := 1 << bit; len(row)&n != 0 {
+				f.stack[8*level+bit] = rootOf(append([]hash(nil), row[at:at+n]...))
+				at += n
+			}
+		}
+	}
+	return true
 }
 
 // put adds the root of a tile to the level above.
@@ -72,7 +121,7 @@ func (f *frontier) root() hash {
 	root := f.stack[height]
 	for height++; f.size>>height != 0; height++ {
 		if f.size>>height&1 == 1 {
-			root = hash(tlog.NodeHash(f.stack[height], tlog.Hash(root)))
+			root = nodeHash(&f.stack[height], &root)
 		}
 	}
 	return root

@@ -29,6 +29,9 @@ type order struct {
 	lastKind event.Kind          // of the last entry
 	lastTime int64               // of the last batch
 
+	names  []string                         // of the journal files read
+	own    worker                           // for what is read again
+	segs   []int64                          // first entries of the segments read
 	recent []place                          // by index, modulo recentEntries
 	old    map[int64]place                  // older entries that were referred to
 	marks  []mark                           // where chunks are, ascending
@@ -59,7 +62,9 @@ type session struct {
 }
 
 func newOrder(c *check) *order {
-	o := &order{check: c, sessions: map[uint64]*session{}, ended: map[uint64]struct{}{}, old: map[int64]place{}}
+	o := &order{
+		check: c, sessions: map[uint64]*session{}, ended: map[uint64]struct{}{}, old: map[int64]place{},
+	}
 	o.again = o.readAgain
 	return o
 }
@@ -67,6 +72,9 @@ func newOrder(c *check) *order {
 // chunk takes a chunk that a worker is through with. It reports false if the
 // tree is not the one the log claims: then nothing behind it has a meaning.
 func (o *order) chunk(c *chunk) bool {
+	if len(c.frames) > 0 {
+		return o.sealedChunk(c)
+	}
 	if c.header != nil && !o.header(c) {
 		return false
 	}
@@ -78,10 +86,12 @@ func (o *order) chunk(c *chunk) bool {
 		b := &c.batches[i]
 		for j := range entries[:b.entries] {
 			o.entry(&entries[j])
+			o.tree.append(entries[j].hash)
+			o.compareRoots()
 		}
 		entries = entries[b.entries:]
 		if got := o.tree.root(); got != b.root {
-			o.findAt(b.first, "journal/"+o.files.journal[c.file], "the root that batch %d claims is not that of the entries; nothing behind it was read", b.seq)
+			o.findAt(b.first, "journal/"+o.names[c.file], "the root that batch %d claims is not that of the entries; nothing behind it was read", b.seq)
 			return false
 		}
 		if b.time < o.lastTime {
@@ -94,21 +104,14 @@ func (o *order) chunk(c *chunk) bool {
 
 // header compares what a file header claims about the tree so far.
 func (o *order) header(c *chunk) bool {
-	name := "journal/" + o.files.journal[c.file]
+	name := "journal/" + o.names[c.file]
 	o.missingTiles()
 	if got := o.tree.root(); got != c.header.root {
 		o.find(name, "the root in its header is not that of the entries before: %s, want %s",
 			base64.StdEncoding.EncodeToString(c.header.root[:]), base64.StdEncoding.EncodeToString(got[:]))
 		return false
 	}
-	rows := o.tree.incomplete()
-	same := len(rows) == len(c.header.rows)
-	for i := 0; same && i < len(rows); i++ {
-		same = len(rows[i]) == len(c.header.rows[i])
-		for j := 0; same && j < len(rows[i]); j++ {
-			same = rows[i][j] == c.header.rows[i][j]
-		}
-	}
+	same := o.tree.same(c.header.rows)
 	if !same {
 		o.find(name, "the tiles in its header are not those of the entries before")
 	}
@@ -126,21 +129,26 @@ func (o *order) entry(e *entry) {
 	if e.form != valueNone {
 		o.Values++
 	}
-	if e.form == valueBlob {
+	switch e.form {
+	case valueBlob:
 		o.files.used(e.blob)
+	case valueErased:
+		o.gap.erased[e.index] = struct{}{}
+	}
+	if e.kind == event.KindPrune || e.kind == event.KindErase {
+		o.explains(e)
 	}
 	if e.kind != "" { // else it could not be read, and says so
 		o.life(e)
 		o.inSession(e)
 		o.references(e)
 	}
-	if e.index < recentEntries {
-		o.recent = append(o.recent, place{})
+	at := e.index % recentEntries
+	if int64(len(o.recent)) <= at {
+		o.recent = append(o.recent, make([]place, at+1-int64(len(o.recent)))...)
 	}
-	o.recent[e.index%recentEntries] = place{e.session, e.kind}
+	o.recent[at] = place{e.session, e.kind}
 	o.lastKind = e.kind
-	o.tree.append(e.hash)
-	o.compareRoots()
 }
 
 // first compares entry 0 with log.json, which it vouches for.
@@ -164,7 +172,7 @@ func (o *order) first(e *entry) {
 // life checks that starts and stops of the writer follow each other.
 func (o *order) life(e *entry) {
 	switch {
-	case e.index == 0:
+	case e.index == 0 || e.index == o.gap.start:
 	case e.kind == event.KindStart && o.lastKind != event.KindStop && o.lastKind != event.KindRecover:
 		o.findAt(e.index, "order", "a start that neither a stop nor a recover entry goes before")
 	case o.lastKind == event.KindStop && e.kind != event.KindStart && e.kind != event.KindRecover:
@@ -189,6 +197,9 @@ func (o *order) inSession(e *entry) {
 			o.findAt(e.index, "order", "an entry of a session that has ended")
 		}
 		s = &session{time: e.time}
+		if o.gap.start > 0 && e.seq > 1 { // it may have begun before what was read
+			s.seq = e.seq - 1
+		}
 		o.sessions[e.session] = s
 	}
 	if e.seq != s.seq+1 {
@@ -243,6 +254,9 @@ func (o *order) outcome(e *entry) {
 		o.findAt(e.index, "of", "an outcome of nothing")
 		return
 	}
+	if of < o.gap.start {
+		return
+	}
 	if e.discarded {
 		o.refer(e, "of", e.of, isCopy)
 		return
@@ -292,6 +306,9 @@ func (o *order) refer(e *entry, key string, ref int64, fits func(event.Kind) boo
 	if to >= e.index {
 		o.findAt(e.index, key, "refers to entry %d, which is not before it", to)
 		return "", false
+	}
+	if to < o.gap.start {
+		return "", false // not there any more: nobody can say
 	}
 	p, err := o.place(e.index, to)
 	switch {

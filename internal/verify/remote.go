@@ -38,7 +38,7 @@ func URL(ctx context.Context, base string, opt Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &check{opt: opt, files: &listing{}}
+	c := &check{opt: opt, files: &listing{}, gap: newGaps()}
 	c.Findings, c.Notes = []Finding{}, []string{}
 	if err := c.remote(ctx, r); err != nil {
 		return nil, fmt.Errorf("verify %s: %w", base, err)
@@ -215,6 +215,8 @@ func (c *check) bundle(b []byte) bool {
 			e.leafFacts = factsOf(&l)
 		}
 		c.order.entry(&e)
+		c.tree.append(e.hash)
+		c.compareRoots()
 	}
 	return true
 }

@@ -79,10 +79,11 @@ func (r *reader) tail(f *os.File, i int, off int64, bad *broken) error {
 	if err != nil {
 		return err
 	}
-	r.note = "journal/" + r.names[i] + ": an unfinished batch behind the last entry, as a crash leaves it; nobody was told that it was recorded"
+	note := "journal/" + r.names[i] + ": an unfinished batch behind the last entry, as a crash leaves it; nobody was told that it was recorded"
 	if bad.length > st.Size()-off {
-		r.note += " (the file ends in it)"
+		note += " (the file ends in it)"
 	}
+	r.notes = append(r.notes, note)
 	return nil
 }
 

@@ -246,7 +246,7 @@ func TestSwapFiles(t *testing.T) {
 		change func(own string) error
 		want   string
 	}{
-		{"remove the first journal file", remove(journals[0]), "entries from 0 on are missing, and no entry explains it"},
+		{"remove the first journal file", remove(journals[0]), "are not there, and no prune entry"},
 		{"remove one in the middle", remove(journals[1]), "are missing, and no entry explains it"},
 		{"remove the last", remove(journals[len(journals)-1]), "entries are there or could be read"},
 		{"rename one", rename(journals[1], "journal/00000000000000000256.journal"), "are missing"},

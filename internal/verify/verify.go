@@ -4,6 +4,7 @@
 // from package event, and the mathematics of proofs from golang.org/x/mod.
 //
 //	log.json ───────── hash ──────────┐ is a fact in entry 0
+//	segments ─▶ bundles ──────┐
 //	journal ─▶ batches ─▶ entries ─▶ leaves ─▶ leaf hashes ─▶ tree ─▶ root = signed checkpoint
 //	 headers, CRCs, chain, roots    │    └─ order in the session, what refers to what
 //	                                └─▶ values, blobs ─▶ commitment in the leaf
@@ -12,8 +13,9 @@
 //
 // Dir checks a data directory, in use or at rest, and URL what a log serves
 // over HTTP. Neither ever writes. A log is read once, front to back, in
-// bounded memory: one goroutine reads (journal.go), several hash (entry.go),
-// one puts all in order again (order.go).
+// bounded memory: one goroutine reads (segment.go, journal.go), several hash
+// (entry.go), one puts all in order again (order.go). What is not there must have
+// an entry that explains it (gap.go).
 //
 // A finding is something that an honest log never shows. A note is something
 // worth knowing that proves nothing: leftovers of a crash, entries that no
@@ -55,6 +57,9 @@ type Options struct {
 	Now func() time.Time
 	// Progress, if set, is called now and then with bytes read and bytes in all.
 	Progress func(done, total int64)
+	// Trusted, if set, is a signed checkpoint known to be that of this log: what
+	// it covers is not read again, but for the rest of the file it ends in.
+	Trusted *File
 	// Workers is the number of goroutines that hash; 0 means one for each CPU.
 	Workers int
 }
@@ -100,12 +105,19 @@ type check struct {
 	opt  Options
 	more int // findings beyond maxFindings
 
-	log    logFile
-	signed signedNote // DIR/checkpoint; size -1 if it is missing or bad
-	wanted []wanted   // roots to compare on the way
-	tree   frontier
-	order  *order
-	files  *listing
+	log     logFile
+	signed  signedNote // DIR/checkpoint; size -1 if it is missing or bad
+	trusted int64      // size of the trusted checkpoint, 0 if there is none
+	wanted  []wanted   // roots to compare on the way
+	tree    frontier
+	order   *order
+	files   *listing
+	gap     gaps
+
+	lastTile struct { // read last; see rowAt
+		name string
+		row  []hash
+	}
 }
 
 // wanted is a root someone signed, to be compared when the tree has its size.
@@ -121,7 +133,7 @@ func Dir(ctx context.Context, dir string, opt Options) (*Result, error) {
 	if opt.Workers <= 0 {
 		opt.Workers = runtime.GOMAXPROCS(0)
 	}
-	c := &check{dir: dir, opt: opt}
+	c := &check{dir: dir, opt: opt, gap: newGaps()}
 	c.Findings, c.Notes = []Finding{}, []string{}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("verify %s: %w", dir, err)
@@ -157,10 +169,11 @@ func (c *check) run(ctx context.Context) error {
 	c.evidence()
 	c.order = newOrder(c)
 	c.tree.full = c.checkTile
-	if err := c.readJournal(ctx); err != nil {
+	if err := c.readEntries(ctx); err != nil {
 		return err
 	}
 	c.compareSizes()
+	c.explain()
 	c.checkFiles()
 	return nil
 }
@@ -241,8 +254,15 @@ func (c *check) checkpoints(name string, signed, witnessed []byte) {
 	if c.opt.Trust != nil && signed != nil {
 		c.trust(name, signed, witnessed, older)
 	}
-	for _, f := range c.opt.Checkpoints {
+	list := c.opt.Checkpoints
+	if c.opt.Trusted != nil {
+		list = append(list[:len(list):len(list)], *c.opt.Trusted)
+	}
+	for i, f := range list {
 		n, ok := c.openCheckpoint(f.Name, f.Data)
+		if ok && i == len(c.opt.Checkpoints) {
+			c.trusted = n.size
+		}
 		if ok && c.signed.size >= 0 && n.size > c.signed.size {
 			c.find(f.Name, "is of size %d, but the log's own checkpoint only of %d: entries are lost, or it was rolled back", n.size, c.signed.size)
 		}
@@ -316,10 +336,10 @@ func (c *check) compareRoots() {
 // not reach are left on the list.
 func (c *check) compareSizes() {
 	for _, w := range c.wanted {
-		c.find(w.name, "is of size %d, but only %d entries are there or could be read", w.size, c.Entries)
+		c.find(w.name, "is of size %d, but only %d entries are there or could be read", w.size, c.tree.size)
 	}
-	if c.signed.size >= 0 && c.Entries > c.signed.size {
-		c.note("%d entries after the checkpoint, from %d on, are not signed yet", c.Entries-c.signed.size, c.signed.size)
+	if c.signed.size >= 0 && c.tree.size > c.signed.size {
+		c.note("%d entries after the checkpoint, from %d on, are not signed yet", c.tree.size-c.signed.size, c.signed.size)
 	}
 	if c.opt.Trust == nil {
 		c.note("no policy given: the key was taken from the log itself")

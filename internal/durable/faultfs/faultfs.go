@@ -45,6 +45,7 @@ const (
 	Remove    Op = "remove"
 	SyncDir   Op = "syncdir"
 	List      Op = "list"
+	Protect   Op = "protect"
 	LockTaken Op = "lock"
 )
 
@@ -79,6 +80,7 @@ type node struct {
 	lost      []write // pending when a Sync failed: no later Sync helps them
 	errs      int     // Syncs that failed
 	err       error   // of the last one
+	protected bool    // as by chattr +i
 }
 
 // A write is one change to a file; nil data is a change of length to off.
@@ -169,7 +171,7 @@ func (s *FS) Crash(rnd *rand.Rand) *FS {
 			n := disk[file]
 			if seen[n] == nil {
 				b := n.crash(rnd)
-				seen[n] = &node{now: b, disk: slices.Clone(b)}
+				seen[n] = &node{now: b, disk: slices.Clone(b), protected: n.protected}
 			}
 			nd.now[file], nd.disk[file] = seen[n], seen[n]
 		}
@@ -325,6 +327,9 @@ func (s *FS) open(name string, rw bool) (*file, error) {
 	if d.now[base] == nil {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.ENOENT}
 	}
+	if rw && d.now[base].protected {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EPERM}
+	}
 	return &file{s: s, n: d.now[base], name: name, rw: rw, seen: d.now[base].errs}, nil
 }
 
@@ -363,6 +368,8 @@ func (s *FS) Rename(oldname, newname string) error {
 		return &fs.PathError{Op: "rename", Path: newname, Err: syscall.EXDEV}
 	} else if n := d.now[from]; n == nil {
 		return &fs.PathError{Op: "rename", Path: oldname, Err: syscall.ENOENT}
+	} else if n.protected || d.now[to] != nil && d.now[to].protected {
+		return &fs.PathError{Op: "rename", Path: newname, Err: syscall.EPERM}
 	} else {
 		d.change(func(m map[string]*node) {
 			if m[from] == n {
@@ -390,11 +397,45 @@ func (s *FS) Remove(name string) error {
 	if n == nil {
 		return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOENT}
 	}
+	if n.protected {
+		return &fs.PathError{Op: "remove", Path: name, Err: syscall.EPERM}
+	}
 	d.change(func(m map[string]*node) {
 		if m[base] == n {
 			delete(m, base)
 		}
 	})
+	return fault.Err
+}
+
+// Protect implements durable.FS: the file can then be neither written, renamed
+// nor removed, durably, and whatever immutable says.
+func (s *FS) Protect(name string, _ bool) error { return s.protect(name, true) }
+
+// Unprotect implements durable.FS.
+func (s *FS) Unprotect(name string) error {
+	if err := s.protect(name, false); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (s *FS) protect(name string, on bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fault := s.begin(Protect, name)
+	if fault.Err != nil && !fault.After {
+		return fault.Err
+	}
+	d, base, err := s.dirOf("protect", name)
+	if err != nil {
+		return err
+	}
+	n := d.now[base]
+	if n == nil {
+		return &fs.PathError{Op: "protect", Path: name, Err: syscall.ENOENT}
+	}
+	n.protected = on
 	return fault.Err
 }
 
