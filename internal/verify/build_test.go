@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/ledger"
@@ -38,6 +39,9 @@ func newBuilder(t testing.TB, cfg ledger.Config) *builder {
 func (b *builder) open(cfg ledger.Config) {
 	b.t.Helper()
 	cfg.Dir, cfg.Origin = b.dir, "pgnotary/test/1"
+	if cfg.CheckpointEvery == 0 {
+		cfg.CheckpointEvery = time.Hour // so nothing is sealed by itself
+	}
 	cfg.Now = b.now.Load
 	cfg.Rand = rand.NewChaCha8([32]byte{byte(b.now.Load() / 1000)})
 	l, err := ledger.Open(cfg)
