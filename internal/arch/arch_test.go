@@ -28,8 +28,8 @@ func layers() map[string][]string {
 		// The capture path: no log, no files.
 		"event":   {},
 		"wire":    {},
-		"session": {"event", "redact", "wire"},
-		"relay":   {"event", "proxyproto", "redact", "scram", "session", "wire"},
+		"session": {"event", "redact", "sqllex", "wire"},
+		"relay":   {"event", "proxyproto", "redact", "scram", "session", "sqllex", "wire"},
 		// The log: nothing of PostgreSQL, so neither wire nor session nor relay.
 		"durable":    {},
 		"tree":       {},
@@ -39,14 +39,16 @@ func layers() map[string][]string {
 		"ledger":     {"checkpoint", "durable", "event", "journal", "segment", "tree"},
 		// The readers: never the ledger.
 		"pgvalue": {},
-		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "segment", "tree", "wire"},
+		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"verify":  {"event"}, // a second opinion: shares no reader with the rest
 		"access":  {},
-		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "tree", "wire"},
+		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"witness": {"checkpoint", "durable", "tree"},
 		// Parts of the capture path that stand alone.
 		"proxyproto": {},
-		"redact":     {},
+		"redact":     {"sqllex"},
+		"sqllex":     {},
+		"sqlinfo":    {"sqllex"},
 		"scram":      {},
 		// The rest.
 		"config":    {"proxyproto"},
@@ -80,7 +82,7 @@ func thirdParty() map[string][]string {
 
 // pure packages take time, randomness, files and network as arguments.
 func pure() []string {
-	return []string{"event", "redact", "scram", "session", "tree", "wire"}
+	return []string{"event", "redact", "scram", "session", "sqllex", "tree", "wire"}
 }
 
 // trustedLines bounds the capture path, so that it can be read in an

@@ -35,6 +35,10 @@ func Conditions() []Condition {
 		{Name: "kind", Usage: "of this `KIND`, or one of several with commas: query, execute, parse, connect, …", set: setKinds},
 		{Name: "text", Usage: "whose statement text (not its parameters) contains `SUBSTRING`", Content: true, set: text(func(f *Filter) *string { return &f.Text })},
 		{Name: "regex", Usage: "whose statement text matches this regular `EXPRESSION` (Go syntax, (?i) to ignore case)", Content: true, set: setRegexp},
+		{Name: "class", Usage: "of this `CLASS`, or one of several with commas: READ, WRITE, FUNCTION, ROLE, DDL, MISC, or UNKNOWN", Content: true, set: setClasses},
+		{Name: "relation", Usage: "that names this `RELATION`: users, public.users; without a schema, on either side, any will do", Content: true, set: text(func(f *Filter) *string { return &f.Relation })},
+		{Name: "fingerprint", Usage: "whose text has this `FINGERPRINT`: the same but for literals, spacing and comments", Content: true, set: text(func(f *Filter) *string { return &f.Fingerprint })},
+		{Name: "param", Usage: "one of whose parameters is this `VALUE`, as text", Content: true, set: setParam},
 		{Name: "sqlstate", Usage: "that failed with this `CODE`, or a code that begins so (23 for all constraints)", set: text(func(f *Filter) *string { return &f.SQLState })},
 		{Name: "min-duration", Usage: "that took at least this `LONG`", set: setMinDuration},
 		{Name: "from", Usage: "from this `INDEX` on", set: setFrom},
@@ -67,7 +71,7 @@ func ParseFilter(words url.Values, now time.Time) (Filter, error) {
 		for i, text := range words[c.Name] {
 			switch {
 			case text == "":
-			case i > 0 && c.Name != "kind":
+			case i > 0 && c.Name != "kind" && c.Name != "class":
 				return f, &ConditionError{c.Name, errors.New("is given twice")}
 			default:
 				if err := c.set(&f, text, now); err != nil {
@@ -101,6 +105,16 @@ func setTime(t *time.Time, s string, now time.Time) (err error) {
 
 func setKinds(f *Filter, s string, _ time.Time) error {
 	f.Kinds = append(f.Kinds, strings.Split(s, ",")...)
+	return nil
+}
+
+func setClasses(f *Filter, s string, _ time.Time) error {
+	f.Classes = append(f.Classes, strings.Split(strings.ToUpper(s), ",")...)
+	return nil
+}
+
+func setParam(f *Filter, s string, _ time.Time) error {
+	f.Param = &s
 	return nil
 }
 

@@ -32,6 +32,7 @@ type decoder struct {
 	// when refs has taken maxRefs bytes, it becomes old and old goes. What is
 	// used again moves on to the new one.
 	refs, old map[int64]*ref
+	analyses  analyses
 	refBytes  int
 }
 
@@ -182,7 +183,7 @@ func mergeTypes(a, b []uint32) []uint32 {
 // admission fills s from an admission's entry, but for its outcome. Raw bytes
 // in s alias e.Value and what the decoder remembers; s.Params is reused.
 func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
-	*s = Statement{Index: e.Index, Session: v.session, Kind: v.kind, Params: s.Params[:0], Of: v.of}
+	*s = Statement{Index: e.Index, Session: v.session, Kind: v.kind, Params: s.Params[:0], Of: v.of, analyses: &d.analyses}
 	var err error
 	if s.Time, err = v.unixNano(); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 )
 
 // A Filter selects statements; all conditions that are set must hold. The
@@ -27,6 +28,10 @@ type Filter struct {
 	Kinds                       []string
 	Text                        string         // part of the statement's text
 	Regexp                      *regexp.Regexp // found in the statement's text
+	Classes                     []string       // of package sqlinfo, or Unknown
+	Relation                    string         // named in the text
+	Fingerprint                 string         // of the text
+	Param                       *string        // the value of one of the parameters, as text
 	SQLState                    string         // of the error, or its beginning (a class: 23)
 	MinDuration                 time.Duration  // statements whose end is known only
 
@@ -46,6 +51,8 @@ type matcher struct {
 	kinds        []event.Kind
 	user, db     string
 	app          string
+	relation     string
+	fingerprint  string
 	client       func(string) bool
 	minMicros    int64
 	end          int64
@@ -91,6 +98,22 @@ func (f *Filter) compile() (*matcher, error) {
 			return nil, fmt.Errorf("session id %q is not hexadecimal", f.Session)
 		}
 		m.session, m.sessionMask = n, ^uint64(0)<<(64-4*len(id))
+	}
+	for _, c := range f.Classes {
+		if c != Unknown && !slices.Contains(sqlinfo.Classes(), sqlinfo.Class(c)) {
+			return nil, fmt.Errorf("unknown class %q", c)
+		}
+	}
+	if f.Relation != "" {
+		var ok bool
+		if m.relation, ok = sqlinfo.ParseRelation(f.Relation); !ok {
+			return nil, fmt.Errorf("%q is not the name of a relation", f.Relation)
+		}
+	}
+	if f.Fingerprint != "" && !strings.Contains(f.Fingerprint, ":") {
+		m.fingerprint = sqlinfo.Engine + ":" + f.Fingerprint
+	} else {
+		m.fingerprint = f.Fingerprint
 	}
 	for _, k := range f.Kinds {
 		kind := kindOf([]byte(k))
@@ -196,10 +219,42 @@ func (m *matcher) sqlstate(b []byte) bool {
 }
 
 // byText says that the text of statements must be looked at.
-func (m *matcher) byText() bool { return m.f.Text != "" || m.f.Regexp != nil }
+func (m *matcher) byText() bool { return m.f.Text != "" || m.f.Regexp != nil || m.bySQL() }
+
+// bySQL says that statements are selected by what package sqlinfo tells of them.
+func (m *matcher) bySQL() bool {
+	return len(m.f.Classes) > 0 || m.relation != "" || m.fingerprint != ""
+}
 
 func (m *matcher) text(s *Statement) bool {
-	return s.HasText && strings.Contains(s.Text, m.f.Text) && (m.f.Regexp == nil || m.f.Regexp.MatchString(s.Text))
+	if !s.HasText {
+		return s.Kind == event.KindFunctionCall && m.f.Text == "" && m.f.Regexp == nil && m.relation == "" && m.fingerprint == "" &&
+			slices.Contains(m.f.Classes, string(sqlinfo.Function))
+	}
+	return strings.Contains(s.Text, m.f.Text) && (m.f.Regexp == nil || m.f.Regexp.MatchString(s.Text)) && (!m.bySQL() || m.sql(s.SQL()))
+}
+
+// Unknown is the class of texts that could not be followed to their end.
+const Unknown = "UNKNOWN"
+
+func (m *matcher) sql(info *sqlinfo.Info) bool {
+	if len(m.f.Classes) > 0 && !slices.ContainsFunc(m.f.Classes, func(c string) bool {
+		return slices.Contains(info.Classes, sqlinfo.Class(c)) || c == Unknown && !info.Complete
+	}) {
+		return false
+	}
+	if m.relation != "" && !slices.ContainsFunc(info.Relations, func(r string) bool { return sqlinfo.Matches(r, m.relation) }) {
+		return false
+	}
+	return m.fingerprint == "" || info.Fingerprint == m.fingerprint
+}
+
+// params tests the parameters of a statement, once their types are known.
+func (m *matcher) params(s *Statement) bool {
+	return m.f.Param == nil || slices.ContainsFunc(s.Params, func(p Param) bool {
+		text, ok := p.Text()
+		return ok && text == *m.f.Param
+	})
 }
 
 // byOutcome says that a statement is selected by how it ended.

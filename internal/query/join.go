@@ -392,7 +392,8 @@ func (j *joiner) forget(r *record) {
 	}
 }
 
-// finish makes the statement of a record that left the queue. The record is
+// finish makes the statement of a record that left the queue, nil if it turns
+// out not to be wanted. The record is
 // reused after the next call of a method of j that reads an entry.
 func (j *joiner) finish(r *record) (*Statement, error) {
 	if err := j.decode(r); err != nil {
@@ -410,6 +411,9 @@ func (j *joiner) finish(r *record) (*Statement, error) {
 		if s.Params[i].OID == 0 && i < len(r.types) {
 			s.Params[i].OID = r.types[i]
 		}
+	}
+	if !j.match.params(s) {
+		return nil, nil
 	}
 	return s, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/pgvalue"
+	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 )
 
 // MarshalJSON returns what AppendJSON appends.
@@ -53,6 +54,32 @@ func (s *Statement) AppendJSON(dst []byte) []byte {
 	if s.Outcome != nil {
 		dst = append(dst, `,"outcome":`...)
 		dst = s.Outcome.appendJSON(dst, s.Kind)
+	}
+	if info := s.SQL(); info != nil {
+		dst = appendSQL(dst, info)
+	}
+	return append(dst, '}')
+}
+
+// appendSQL appends what was derived from the text, and by which rules.
+func appendSQL(dst []byte, info *sqlinfo.Info) []byte {
+	dst = appendString(append(dst, `,"sql":{"engine":`...), info.Engine)
+	for i, c := range info.Classes {
+		dst = appendString(append(dst, separator(i, `,"class":[`)...), string(c))
+	}
+	if len(info.Classes) == 0 {
+		dst = append(dst, `,"class":["`+Unknown+`"`...)
+	}
+	dst = append(dst, ']')
+	for i, r := range info.Relations {
+		dst = appendString(append(dst, separator(i, `,"relations":[`)...), r)
+	}
+	if len(info.Relations) > 0 {
+		dst = append(dst, ']')
+	}
+	dst = appendOpt(dst, `,"fingerprint":`, info.Fingerprint)
+	if !info.Complete {
+		dst = append(dst, `,"complete":false`...)
 	}
 	return append(dst, '}')
 }

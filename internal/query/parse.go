@@ -12,6 +12,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/pgvalue"
+	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 )
 
 // UnmarshalJSON sets s to what AppendJSON wrote, so that AppendJSON writes the
@@ -73,7 +74,26 @@ func (s *Statement) UnmarshalJSON(b []byte) error {
 		s.Notify = &Notification{PID: n.PID, Channel: n.Channel, Payload: n.Payload}
 	}
 	s.Outcome = j.Outcome.outcome()
+	if j.SQL != nil && s.HasText {
+		s.sql = j.SQL.info()
+	}
 	return nil
+}
+
+type sqlJSON struct {
+	Engine      string          `json:"engine"`
+	Classes     []sqlinfo.Class `json:"class"`
+	Relations   []string        `json:"relations"`
+	Fingerprint string          `json:"fingerprint"`
+	Complete    *bool           `json:"complete"`
+}
+
+func (j *sqlJSON) info() *sqlinfo.Info {
+	info := &sqlinfo.Info{Engine: j.Engine, Classes: j.Classes, Relations: j.Relations, Fingerprint: j.Fingerprint, Complete: j.Complete == nil || *j.Complete}
+	if len(info.Classes) == 1 && info.Classes[0] == Unknown {
+		info.Classes = nil
+	}
+	return info
 }
 
 // statementJSON has the keys of AppendJSON.
@@ -92,6 +112,7 @@ type statementJSON struct {
 		Name string `json:"name"`
 	} `json:"function"`
 	Params       []paramJSON  `json:"params"`
+	SQL          *sqlJSON     `json:"sql"`
 	Malformed    bool         `json:"malformed"`
 	Unavailable  bool         `json:"unavailable"`
 	Prepared     string       `json:"prepared"`

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/pgvalue"
+	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 )
 
 // A Statement is one object of `search --json`: a statement with its
@@ -50,6 +51,48 @@ type Statement struct {
 	Raw      []byte         // violation: the bytes at its place
 
 	Outcome *Outcome // nil if the end was never seen
+
+	sql      *sqlinfo.Info // see SQL
+	analyses *analyses
+}
+
+// SQL returns what package sqlinfo knows of the statement's text, nil if it
+// has none. It is worked out at the first call.
+func (s *Statement) SQL() *sqlinfo.Info {
+	if s.sql == nil && s.HasText {
+		s.sql = s.analyses.of(s.Text)
+	}
+	return s.sql
+}
+
+// analyses remembers what was found of texts: most come often. It is not for
+// concurrent use; a nil one remembers nothing.
+type analyses struct {
+	known map[string]*sqlinfo.Info
+	bytes int // of their texts
+}
+
+// Bounds of what is remembered.
+const (
+	maxAnalysed   = 16 << 10 // bytes of one text
+	maxAnalyses   = 8 << 20  // bytes of all texts
+	maxAnalysesNo = 1 << 16
+)
+
+func (a *analyses) of(text string) *sqlinfo.Info {
+	if a != nil {
+		if info := a.known[text]; info != nil {
+			return info
+		}
+	}
+	info := sqlinfo.Analyze(text)
+	if a != nil && len(text) <= maxAnalysed {
+		if a.bytes += len(text); a.known == nil || a.bytes > maxAnalyses || len(a.known) >= maxAnalysesNo {
+			a.known, a.bytes = make(map[string]*sqlinfo.Info), len(text)
+		}
+		a.known[text] = &info
+	}
+	return &info
 }
 
 // A Param is a parameter of a statement or an argument of a function call.
@@ -108,6 +151,7 @@ type Copy struct {
 // strings, facts and messages from the server, which nobody changes.
 func (s *Statement) Clone() *Statement {
 	c := *s
+	c.analyses = nil // its owner goes on using it
 	c.Params = slices.Clone(s.Params)
 	for i := range c.Params {
 		c.Params[i].Raw = bytes.Clone(c.Params[i].Raw)

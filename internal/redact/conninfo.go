@@ -1,6 +1,10 @@
 package redact
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/pgnotary/pgnotary/internal/sqllex"
+)
 
 // connection appends the passwords of b if b as a whole is a connection string as libpq takes it:
 //
@@ -57,7 +61,7 @@ func value(b []byte, p int) (v Span, next int, ok bool) {
 		case quoted && c == '\'':
 			v.To = p
 			return v, p + 1, true
-		case !quoted && space(c):
+		case !quoted && sqllex.Space(c):
 			v.To = p
 			return v, p, true
 		}
@@ -67,7 +71,7 @@ func value(b []byte, p int) (v Span, next int, ok bool) {
 }
 
 func blanks(b []byte, p int) int {
-	for p < len(b) && space(b[p]) {
+	for p < len(b) && sqllex.Space(b[p]) {
 		p++
 	}
 	return p

@@ -1,5 +1,7 @@
 package redact
 
+import "github.com/pgnotary/pgnotary/internal/sqllex"
+
 // A hole is where the text of a literal leaves out a password, for an expression to fill in. Zero
 // is none.
 type hole int
@@ -10,19 +12,19 @@ const holeEnd hole = -1
 
 // hole looks at the last PASSWORD clause of the SQL text in a literal.
 func (f *finder) hole(text []byte) hole {
-	l := lexer{b: text, standard: true, set: f.set}
+	l := sqllex.Lexer{B: text, Standard: true, Set: f.set}
 	s := place{begin: l}
 	for {
-		t := l.next()
+		t := l.Next()
 		switch {
-		case l.wavering || t.kind == tokBad:
+		case l.Wavering || t.Kind == sqllex.Bad:
 			return 0
-		case t.kind == tokEnd && s.secret:
+		case t.Kind == sqllex.End && s.secret:
 			return holeEnd
-		case t.kind == tokEnd:
+		case t.Kind == sqllex.End:
 			return 0
-		case s.secret && t.kind == tokMark && text[t.from] == '%':
-			return argument(text, t.from)
+		case s.secret && t.Kind == sqllex.Mark && text[t.From] == '%':
+			return argument(text, t.From)
 		}
 		s.token(nil, &l, t)
 	}
@@ -37,7 +39,7 @@ func argument(text []byte, p int) hole {
 			continue
 		}
 		at, n := i, hole(0)
-		for i++; i < len(text) && digit(text[i]) && n < 1000; i++ {
+		for i++; i < len(text) && sqllex.Digit(text[i]) && n < 1000; i++ {
 			n = n*10 + hole(text[i]-'0')
 		}
 		arg := next
@@ -47,7 +49,7 @@ func argument(text []byte, p int) hole {
 		} else if i == at+1 && i < len(text) && text[i] == '%' {
 			continue
 		}
-		for i < len(text) && (text[i] == '-' || digit(text[i])) {
+		for i < len(text) && (text[i] == '-' || sqllex.Digit(text[i])) {
 			i++
 		}
 		if i == len(text) || text[i] == '*' {
@@ -91,13 +93,13 @@ const (
 )
 
 // token takes note of a token that is no literal.
-func (a *args) token(t token, text []byte) {
+func (a *args) token(t sqllex.Token, text []byte) {
 	mark := byte(0)
-	if t.kind == tokMark {
+	if t.Kind == sqllex.Mark {
 		mark = text[0]
 	}
 	w := wordOther
-	if t.kind == tokWord {
+	if t.Kind == sqllex.Word {
 		w = wordOf(text)
 	}
 	switch {
@@ -147,7 +149,7 @@ func (a *args) begin(h hole) {
 }
 
 // secret says whether the literal that l has just read fills the hole.
-func (a *args) secret(l *lexer) bool {
+func (a *args) secret(l *sqllex.Lexer) bool {
 	fits := a.step == stepInner || a.step == stepArgs && a.fresh && a.arg == a.hole
 	a.fresh = false
 	if a.step != stepArgs && a.step != stepOpen {
@@ -157,6 +159,6 @@ func (a *args) secret(l *lexer) bool {
 		return false
 	}
 	ahead := *l
-	t := ahead.next()
-	return t.kind == tokMark && (l.b[t.from] == ')' || l.b[t.from] == ',' && a.step == stepArgs)
+	t := ahead.Next()
+	return t.Kind == sqllex.Mark && (l.B[t.From] == ')' || l.B[t.From] == ',' && a.step == stepArgs)
 }

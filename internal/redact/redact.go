@@ -29,7 +29,11 @@
 // 16 read 0x1F$$ and 1_0$$ differently; the later reading is taken.
 package redact
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/pgnotary/pgnotary/internal/sqllex"
+)
 
 // A Span is a part of a text: the bytes [From, To).
 type Span struct{ From, To int }
@@ -55,7 +59,7 @@ func Passwords(dst []Span, sql []byte, o Options) []Span {
 	if at < 0 {
 		return dst
 	}
-	f := finder{standard: o.StandardConforming, unsure: o.Unsure, set: charsetOf(o.Encoding)}
+	f := finder{standard: o.StandardConforming, unsure: o.Unsure, set: sqllex.CharsetOf(o.Encoding)}
 	before := len(dst)
 	dst, whole := f.scan(dst, sql, 0)
 	if !whole {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/sqllex"
 )
 
 // secret is, or is a part of, every password of the tests.
@@ -178,16 +180,16 @@ func TestUnsure(t *testing.T) {
 }
 
 func TestEncodings(t *testing.T) {
-	for name, want := range map[string]charset{
-		"SJIS": charsetSJIS, "Shift_JIS": charsetSJIS, "windows-932": charsetSJIS, "SHIFT_JIS_2004": charsetSJIS,
-		"big5": charsetTwo, "WIN950": charsetTwo, "GBK": charsetTwo, "uhc": charsetTwo, "JOHAB": charsetJOHAB,
-		"GB18030": charsetGB18030, "UTF8": charsetSafe, "": charsetSafe, "EUC_JIS_2004": charsetSafe, "a name longer than any there is": charsetSafe,
+	for name, want := range map[string]sqllex.Charset{
+		"SJIS": sqllex.CharsetSJIS, "Shift_JIS": sqllex.CharsetSJIS, "windows-932": sqllex.CharsetSJIS, "SHIFT_JIS_2004": sqllex.CharsetSJIS,
+		"big5": sqllex.CharsetTwo, "WIN950": sqllex.CharsetTwo, "GBK": sqllex.CharsetTwo, "uhc": sqllex.CharsetTwo, "JOHAB": sqllex.CharsetJOHAB,
+		"GB18030": sqllex.CharsetGB18030, "UTF8": sqllex.CharsetSafe, "": sqllex.CharsetSafe, "EUC_JIS_2004": sqllex.CharsetSafe, "a name longer than any there is": sqllex.CharsetSafe,
 	} {
-		if got := charsetOf(name); got != want {
-			t.Errorf("charsetOf(%q) = %d, want %d", name, got, want)
+		if got := sqllex.CharsetOf(name); got != want {
+			t.Errorf("sqllex.CharsetOf(%q) = %d, want %d", name, got, want)
 		}
 	}
-	if w := charsetJOHAB.width([]byte("\x8fab"), 0); w != 3 {
+	if w := sqllex.CharsetJOHAB.Width([]byte("\x8fab"), 0); w != 3 {
 		t.Errorf("JOHAB character has %d bytes, want 3", w)
 	}
 }
@@ -264,19 +266,19 @@ func FuzzLex(f *testing.F) {
 		f.Add([]byte(s.sql), !s.off, s.encoding)
 	}
 	f.Fuzz(func(t *testing.T, sql []byte, on bool, encoding string) {
-		l := lexer{b: sql, standard: on, set: charsetOf(encoding)}
+		l := sqllex.Lexer{B: sql, Standard: on, Set: sqllex.CharsetOf(encoding)}
 		for at := 0; ; {
-			k := l.next()
-			if k.from < at || k.to < k.from || k.to > len(sql) || k.in > k.out || k.in < k.from || k.out > k.to {
+			k := l.Next()
+			if k.From < at || k.To < k.From || k.To > len(sql) || k.In > k.Out || k.In < k.From || k.Out > k.To {
 				t.Fatalf("token %+v at %d in %q", k, at, sql)
 			}
-			if between := bytes.TrimSpace(sql[at:k.from]); len(between) > 0 && between[0] != '-' && between[0] != '/' {
+			if between := bytes.TrimSpace(sql[at:k.From]); len(between) > 0 && between[0] != '-' && between[0] != '/' {
 				t.Fatalf("%q was skipped in %q", between, sql)
 			}
-			if at = k.to; k.kind == tokEnd || k.kind == tokBad {
+			if at = k.To; k.Kind == sqllex.End || k.Kind == sqllex.Bad {
 				return
 			}
-			if k.to == k.from {
+			if k.To == k.From {
 				t.Fatalf("empty token %+v in %q", k, sql)
 			}
 		}

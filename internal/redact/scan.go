@@ -1,6 +1,10 @@
 package redact
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/pgnotary/pgnotary/internal/sqllex"
+)
 
 const (
 	maxDepth  = 4       // literals in literals that are looked into
@@ -90,12 +94,12 @@ const (
 type finder struct {
 	standard bool
 	unsure   bool
-	set      charset
+	set      sqllex.Charset
 }
 
 // A place is where in a statement the scan is.
 type place struct {
-	begin  lexer // at the first token of the statement
+	begin  sqllex.Lexer // at the first token of the statement
 	in     clause
 	prev   word
 	secret bool // PASSWORD was said: what follows it is one
@@ -105,23 +109,23 @@ type place struct {
 
 // scan appends the passwords of b. whole is false if b does not lex to its end.
 func (f *finder) scan(dst []Span, b []byte, depth int) (spans []Span, whole bool) {
-	l := lexer{b: b, standard: f.standard || depth > 0, set: f.set}
+	l := sqllex.Lexer{B: b, Standard: f.standard || depth > 0, Set: f.set}
 	s := place{begin: l}
 	careful := f.unsure || depth > 0
 	for {
-		t := l.next()
-		if careful && l.wavering {
+		t := l.Next()
+		if careful && l.Wavering {
 			return dst, true
 		}
-		switch t.kind {
-		case tokEnd:
+		switch t.Kind {
+		case sqllex.End:
 			return dst, true
-		case tokBad:
-			if s.secret && t.in < t.out {
-				dst = append(dst, Span{t.in, t.out})
+		case sqllex.Bad:
+			if s.secret && t.In < t.Out {
+				dst = append(dst, Span{t.In, t.Out})
 			}
 			return dst, false
-		case tokString:
+		case sqllex.String:
 			dst = f.literal(dst, &l, t, &s, depth)
 		default:
 			dst = s.token(dst, &l, t)
@@ -130,11 +134,11 @@ func (f *finder) scan(dst []Span, b []byte, depth int) (spans []Span, whole bool
 }
 
 // token takes note of a token that is no literal.
-func (s *place) token(dst []Span, l *lexer, t token) []Span {
-	w, text := wordOther, l.b[t.in:t.out]
+func (s *place) token(dst []Span, l *sqllex.Lexer, t sqllex.Token) []Span {
+	w, text := wordOther, l.B[t.In:t.Out]
 	s.args.token(t, text)
-	switch t.kind {
-	case tokWord:
+	switch t.Kind {
+	case sqllex.Word:
 		w = wordOf(text)
 		switch {
 		case s.prev == wordDefine && (w == wordRole || w == wordUser):
@@ -143,12 +147,12 @@ func (s *place) token(dst []Span, l *lexer, t token) []Span {
 			s.in = inOptions
 		}
 		s.secret = s.in != inOther && w == wordSecret
-	case tokName:
+	case sqllex.Name:
 		if s.secret && s.in == inRole && len(text) > 0 { // PASSWORD "x": the server refuses it
-			dst = append(dst, Span{t.in, t.out})
+			dst = append(dst, Span{t.In, t.Out})
 		}
 		s.secret = s.in == inOptions && wordOf(text) == wordSecret && bytes.Equal(text, bytes.ToLower(text))
-	case tokMark:
+	case sqllex.Mark:
 		// PASSWORD = 'x': the server refuses it
 		s.secret = s.secret && s.in == inRole && text[0] == '='
 		if text[0] == ';' {
@@ -162,20 +166,20 @@ func (s *place) token(dst []Span, l *lexer, t token) []Span {
 }
 
 // literal takes note of a literal: it is a password, or holds one, or neither.
-func (f *finder) literal(dst []Span, l *lexer, t token, s *place, depth int) []Span {
+func (f *finder) literal(dst []Span, l *sqllex.Lexer, t sqllex.Token, s *place, depth int) []Span {
 	prev := s.prev
 	s.prev = wordOther
 	if s.secret || s.args.secret(l) {
-		if t.in < t.out {
-			dst = append(dst, Span{t.in, t.out})
+		if t.In < t.Out {
+			dst = append(dst, Span{t.In, t.Out})
 		}
 		return dst
 	}
-	inside := l.b[t.in:t.out]
+	inside := l.B[t.In:t.Out]
 	if depth == maxDepth || suspicious(inside) < 0 || s.foreign() {
 		return dst
 	}
-	text, pos, ok := f.unescape(t.form, inside, l)
+	text, pos, ok := f.unescape(t.Form, inside, l)
 	if !ok {
 		return dst
 	}
@@ -191,8 +195,8 @@ func (f *finder) literal(dst []Span, l *lexer, t token, s *place, depth int) []S
 		if pos != nil {
 			p = Span{int(pos[p.From]), int(pos[p.To])}
 		}
-		p = Span{p.From + t.in, p.To + t.in}
-		if len := p.To - p.From; len <= maxNested && bytes.IndexByte(l.b[p.From:p.To], '\n') < 0 {
+		p = Span{p.From + t.In, p.To + t.In}
+		if len := p.To - p.From; len <= maxNested && bytes.IndexByte(l.B[p.From:p.To], '\n') < 0 {
 			kept = append(kept, p)
 		}
 	}
@@ -216,14 +220,14 @@ func (s *place) foreign() bool {
 	}
 	s.code = codeSQL
 	for l, named := s.begin, false; ; {
-		t := l.next()
-		text := l.b[t.in:t.out]
+		t := l.Next()
+		text := l.B[t.In:t.Out]
 		switch {
-		case t.kind == tokEnd || t.kind == tokBad || t.kind == tokMark && text[0] == ';':
+		case t.Kind == sqllex.End || t.Kind == sqllex.Bad || t.Kind == sqllex.Mark && text[0] == ';':
 			return s.code == codeForeign
-		case named && t.kind != tokMark && !equalFold(text, "plpgsql") && !equalFold(text, "sql"):
+		case named && t.Kind != sqllex.Mark && !equalFold(text, "plpgsql") && !equalFold(text, "sql"):
 			s.code = codeForeign
 		}
-		named = t.kind == tokWord && wordOf(text) == wordLanguage
+		named = t.Kind == sqllex.Word && wordOf(text) == wordLanguage
 	}
 }

@@ -3,47 +3,49 @@ package redact
 import (
 	"bytes"
 	"strconv"
+
+	"github.com/pgnotary/pgnotary/internal/sqllex"
 )
 
 // unescape returns the value of a literal of that form, and for each byte of it, and its end, where
 // in the literal's content it begins; pos is nil if both are the same. What is not ASCII after
 // an escape becomes an underscore: it is of no interest here. l stands behind the literal.
-func (f *finder) unescape(form byte, in []byte, l *lexer) (text []byte, pos []int32, ok bool) {
-	if form == formDollar || bytes.IndexByte(in, '\'') < 0 && (form == formPlain || bytes.IndexByte(in, '\\') < 0 && form == formEscape) {
+func (f *finder) unescape(form byte, in []byte, l *sqllex.Lexer) (text []byte, pos []int32, ok bool) {
+	if form == sqllex.FormDollar || bytes.IndexByte(in, '\'') < 0 && (form == sqllex.FormPlain || bytes.IndexByte(in, '\\') < 0 && form == sqllex.FormEscape) {
 		return in, nil, true
 	}
-	if form == formBits || len(in) > maxInside {
+	if form == sqllex.FormBits || len(in) > maxInside {
 		return nil, nil, false
 	}
 	escape := byte('\\')
 	switch form {
-	case formPlain:
+	case sqllex.FormPlain:
 		escape = 0
-	case formUnicode:
+	case sqllex.FormUnicode:
 		escape = unicodeEscape(*l)
 	}
 	text, pos = make([]byte, 0, len(in)), make([]int32, 0, len(in)+1)
-	sub := lexer{b: in, set: f.set}
+	sub := sqllex.Lexer{B: in, Set: f.set}
 	for p := 0; p < len(in); {
 		c, n := in[p], 1
 		switch {
-		case c == '\'' && sub.at(p+1) == '\'':
+		case c == '\'' && sub.At(p+1) == '\'':
 			n = 2
 		case c == '\'': // the literal is in several pieces
-			next := sub.continued(p + 1)
+			next := sub.Continued(p + 1)
 			p = max(next, p+1)
 			continue
 		case c == escape && escape != 0 && p+1 < len(in) && in[p+1] >= 0x80:
 			p++
 			continue
 		case c == escape && escape != 0 && p+1 < len(in):
-			if form == formUnicode {
+			if form == sqllex.FormUnicode {
 				c, n = unicodeUnescape(in[p:], escape)
 			} else {
 				c, n = backslash(in[p:])
 			}
 		default:
-			for range f.set.width(in, p) - 1 {
+			for range f.set.Width(in, p) - 1 {
 				if p+1 < len(in) {
 					text, pos = append(text, in[p]), append(pos, int32(p))
 					p++
@@ -96,7 +98,7 @@ func unicodeUnescape(b []byte, escape byte) (c byte, n int) {
 // number reads least to most digits at b[from:]. Without them the character there stands for itself.
 func number(b []byte, from, least, most, base int) (c byte, n int) {
 	end := from
-	for end < len(b) && end < from+most && hex(b[end]) && (base == 16 || b[end] < '8') {
+	for end < len(b) && end < from+most && sqllex.Hex(b[end]) && (base == 16 || b[end] < '8') {
 		end++
 	}
 	v, err := strconv.ParseUint(string(b[from:end]), base, 64)
@@ -113,12 +115,12 @@ func number(b []byte, from, least, most, base int) (c byte, n int) {
 }
 
 // unicodeEscape returns the escape character of a U& literal that l has just read.
-func unicodeEscape(l lexer) byte {
-	if t := l.next(); t.kind != tokWord || !equalFold(l.b[t.in:t.out], "uescape") {
+func unicodeEscape(l sqllex.Lexer) byte {
+	if t := l.Next(); t.Kind != sqllex.Word || !equalFold(l.B[t.In:t.Out], "uescape") {
 		return '\\'
 	}
-	if t := l.next(); t.kind == tokString && t.out-t.in == 1 {
-		return l.b[t.in]
+	if t := l.Next(); t.Kind == sqllex.String && t.Out-t.In == 1 {
+		return l.B[t.In]
 	}
 	return '\\'
 }
