@@ -14,14 +14,16 @@ import (
 const (
 	readBuffer  = 128 << 10
 	eventsAtOne = 256
-	maxUnasked  = 4                       // rounds until the recorder is asked
-	quickCommit = int64(time.Millisecond) // a loop may be busy committing no longer than this
-	askAgain    = 64                      // of so many commits one is made all the same, to see if they are quick now
-	wakeSlot    = -1                      // in the place of a pair's slot: the wake-up descriptor
+	maxUnasked  = 4                           // rounds until the recorder is asked
+	quickCommit = int64(time.Millisecond)     // a loop may be busy committing no longer than this
+	askAgain    = 64                          // of so many commits one is made all the same, to see if they are quick now
+	rawWait     = 5                           // milliseconds of waiting that the scheduler is not told of
+	yieldEvery  = int64(5 * time.Millisecond) // half the time after which the runtime preempts
+	wakeSlot    = -1                          // in the place of a pair's slot: the wake-up descriptor
 )
 
-// A loop serves many pairs on one thread. Everything below the line belongs to
-// that thread; others talk to it through post and committed.
+// A loop serves many pairs on one goroutine. Everything below the line belongs to
+// that goroutine; others talk to it through post and committed.
 type loop struct {
 	relay  *Relay
 	epfd   int
@@ -33,7 +35,7 @@ type loop struct {
 	mu     sync.Mutex   // guards inbox, and wakefd against its closing
 	inbox  []func()
 
-	// -- owned by the thread
+	// -- owned by the goroutine
 	now     int64 // clock at the start of this round
 	durable int64 // as of this round
 	events  []syscall.EpollEvent
@@ -50,6 +52,7 @@ type loop struct {
 	waiting fifo
 	want    int64 // latest entry waited for
 	wanted  int64 // ... and told to the recorder
+	yielded int64 // when the loop last let the scheduler choose
 	unasked int   // rounds since the recorder was asked
 	asked   int   // times it was asked
 
@@ -89,7 +92,7 @@ func newLoop(r *Relay) (*loop, error) {
 	return l, nil
 }
 
-// free closes the descriptors. The thread must have ended; others may still
+// free closes the descriptors. The goroutine must have ended; others may still
 // try to wake it.
 func (l *loop) free() {
 	l.mu.Lock()
@@ -102,7 +105,7 @@ func (l *loop) free() {
 	}
 }
 
-// post has f called on the loop's thread. It may be called from anywhere.
+// post has f called on the loop's goroutine. It may be called from anywhere.
 func (l *loop) post(f func()) {
 	l.mu.Lock()
 	l.inbox = append(l.inbox, f)
@@ -132,15 +135,15 @@ func (l *loop) committed(durable int64) {
 	}
 }
 
-// run is the loop's thread. Each round serves what the sockets have, then what
+// run is the loop's goroutine. Each round serves what the sockets have, then what
 // others posted, then the pairs whose entries became durable, and asks the
 // recorder once for all entries of the round that somebody waits for.
 func (l *loop) run() {
-	runtime.LockOSThread()
 	defer close(l.done)
 	for !l.empty || l.pairs > 0 {
 		n := l.poll()
 		l.now = l.relay.now()
+		l.yield()
 		l.durable = l.relay.durable.Load()
 		if n > 0 && !l.paused && l.relay.rec.Backlog() > maxBacklog {
 			l.paused = true
@@ -156,6 +159,16 @@ func (l *loop) run() {
 		if l.unasked++; l.unasked >= maxUnasked {
 			l.ask()
 		}
+	}
+}
+
+// yield lets the Go scheduler choose every few milliseconds. Otherwise it
+// would have its monitor take the loop for stuck after ten of them, interrupt
+// it by a signal and then look every 20 µs.
+func (l *loop) yield() {
+	if l.now-l.yielded > yieldEvery {
+		l.yielded = l.now
+		runtime.Gosched()
 	}
 }
 
@@ -182,17 +195,21 @@ func (l *loop) ask() {
 	l.relay.rec.Want(l.want)
 }
 
-// poll returns the number of events in l.events. It first asks without
-// waiting and by a raw system call, which the Go scheduler does not notice;
-// only when there is nothing to do it waits in an ordinary one, so that a
-// stop of the world need not wait for this thread.
+// poll returns the number of events in l.events. If somebody waits for a
+// commit, it first asks the kernel without waiting, so that what is there
+// already shares it.
+//
+// It waits for a few milliseconds in a raw system call, which the Go scheduler
+// takes for work: an ordinary one has its monitor wake up every 20 µs to look
+// after this thread. A stop of the world interrupts the raw call by its
+// signal. Only when nothing happened it waits in an ordinary one.
 func (l *loop) poll() int {
-	at := unsafe.Pointer(&l.events[0])
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(at), eventsAtOne, 0, 0, 0)
-	if errno == 0 && n > 0 {
-		return int(n)
+	if l.want > l.wanted {
+		if n := l.wait(0); n > 0 {
+			return n
+		}
+		l.ask()
 	}
-	l.ask()
 	gate := int64(math.MaxInt64)
 	if l.paused {
 		gate = -1 // any commit shortens the backlog
@@ -201,18 +218,32 @@ func (l *loop) poll() int {
 	}
 	l.gate.Store(gate)
 	l.asleep.Store(true)
+	defer l.asleep.Store(false)
 	if l.hasWork(gate) {
-		l.asleep.Store(false)
 		return 0
+	}
+	if n := l.wait(rawWait); n != 0 {
+		return max(n, 0)
 	}
 	timeout := -1
 	if len(l.timed) > 0 {
 		timeout = int(sweepInterval.Milliseconds())
 	}
-	n, _, errno = syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(at), eventsAtOne, uintptr(timeout), 0, 0)
-	l.asleep.Store(false)
+	n, _, errno := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.events[0])),
+		eventsAtOne, uintptr(timeout), 0, 0)
 	if errno != 0 {
 		return 0 // EINTR
+	}
+	return int(n)
+}
+
+// wait waits some milliseconds for events by a raw system call. It returns
+// their number, or -1 if a signal came.
+func (l *loop) wait(milliseconds int) int {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.events[0])),
+		eventsAtOne, uintptr(milliseconds), 0, 0)
+	if errno != 0 {
+		return -1
 	}
 	return int(n)
 }

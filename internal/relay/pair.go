@@ -51,7 +51,7 @@ func (g *leg) pending() int {
 }
 
 // A pair is a session with its two sockets. From begin on it belongs to its
-// loop's thread.
+// loop's goroutine.
 //
 // It lives until both legs are closed:
 //

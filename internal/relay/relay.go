@@ -12,7 +12,7 @@
 //	login and all that follows               a pair of sockets in one of a few event loops (loop_linux.go, pair.go)
 //	CancelRequest                            its own goroutine (cancel.go)
 //
-// A pair belongs to one loop for life, and only that loop's thread touches it
+// A pair belongs to one loop for life, and only that loop's goroutine touches it
 // and its session. An idle pair has no goroutine and no buffer. The event loop
 // needs Linux.
 package relay
