@@ -183,7 +183,7 @@ func (d *demo) recorded(ctx context.Context, p *proxy) error {
 		return err
 	}
 	lines := newLinePrinter(d.out)
-	lines.width = 0 // whole statements, however wide the terminal
+	lines.width = nil // whole statements, however wide the terminal
 	return p.view.Search(ctx, query.Filter{}, func(s *query.Statement) error {
 		_, err := io.WriteString(d.out, lines.line(s))
 		return err

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+	"golang.org/x/text/width"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/query"
@@ -18,8 +19,8 @@ import (
 
 // A linePrinter writes statements for people, one a line.
 type linePrinter struct {
-	width int  // of the terminal, 0 if there is none: lines are not cut then
-	color bool // ANSI colours
+	width func() int // of the terminal now, nil if there is none: lines are not cut then
+	color bool       // ANSI colours
 }
 
 // newLinePrinter looks whether w is a terminal.
@@ -28,9 +29,12 @@ func newLinePrinter(w io.Writer) linePrinter {
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return linePrinter{}
 	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		width = 0
+	width := func() int { // it changes while a tail runs
+		width, _, err := term.GetSize(int(f.Fd()))
+		if err != nil {
+			return 0
+		}
+		return width
 	}
 	return linePrinter{width: width, color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"}
 }
@@ -40,31 +44,104 @@ const (
 	colorRed   = "\x1b[31m"
 	colorGreen = "\x1b[32m"
 	colorAmber = "\x1b[33m"
+	colorSlow  = "\x1b[1;33m" // bold
+	colorWorst = "\x1b[1;31m"
 	colorReset = "\x1b[0m"
 )
 
-// line returns the line of a statement, with its line feed.
+// From these times on a statement is slow, and very slow.
+const (
+	slow     = time.Second
+	verySlow = 10 * time.Second
+)
+
+// line returns the line of a statement, with its line feed. What is slow, what
+// failed and what was rolled back stands out by its colour.
 func (p linePrinter) line(s *query.Statement) string {
-	var b strings.Builder
-	at := time.Unix(0, s.Time).UTC().Format("2006-01-02 15:04:05.000")
-	fmt.Fprintf(&b, "%7d  %s  %-18s  ", s.Index, at, plain(who(s)))
-	us, known := s.Duration()
-	if known {
-		fmt.Fprintf(&b, "%10s  ", duration(us))
-	} else {
-		fmt.Fprintf(&b, "%10s  ", "")
+	terminal := 0
+	if p.width != nil {
+		terminal = p.width()
 	}
+	form := wideForm()
+	if 0 < terminal && terminal < wideTerminal {
+		form = narrowForm()
+	}
+	at := time.Unix(0, s.Time).UTC().Format(form.time)
+	head := fmt.Sprintf(form.head, s.Index, at, form.fit(plain(who(s)), form.who))
+	took, tookColor := "", colorDim
+	if us, known := s.Duration(); known {
+		took = duration(us)
+		switch d := time.Duration(us) * time.Microsecond; {
+		case d >= verySlow:
+			tookColor = colorWorst
+		case d >= slow:
+			tookColor = colorSlow
+		}
+	}
+	took = fmt.Sprintf(form.took, took)
 	result, color := verdict(s)
-	head := utf8.RuneCountInString(b.String())
-	result = fmt.Sprintf("%-18s", plain(result))
+	result = form.fit(plain(result), form.result) + form.gap
 	text := describe(s)
-	if p.width > 0 {
-		text = cut(text, p.width-head-utf8.RuneCountInString(result)-2)
+	if terminal > 0 {
+		text = cut(text, terminal-columns(head+took+result))
 	}
 	if !p.color {
-		return strings.TrimRight(b.String()+result+"  "+text, " ") + "\n"
+		return strings.TrimRight(head+took+result+text, " ") + "\n"
 	}
-	return colorDim + b.String() + colorReset + color + result + colorReset + "  " + text + "\n"
+	if color == colorRed { // an error's message is as important as its code
+		text = color + text + colorReset
+	}
+	return colorDim + head + colorReset + tookColor + took + colorReset + color + result + colorReset + text + "\n"
+}
+
+// A form says how the parts of a line are set.
+type form struct {
+	time, head, took, gap string
+	who, result           int  // columns
+	tight                 bool // what is longer is cut
+}
+
+// wideTerminal is the width from which on a terminal has room for the wide form.
+const wideTerminal = 120
+
+func wideForm() form {
+	return form{time: "2006-01-02 15:04:05.000", head: "%7d  %s  %s  ", took: "%10s  ", gap: "  ", who: 18, result: 18}
+}
+
+func narrowForm() form {
+	return form{time: "15:04:05.000", head: "%6d %s %s ", took: "%9s ", gap: " ", who: 10, result: 12, tight: true}
+}
+
+func (f *form) fit(s string, n int) string {
+	if f.tight && columns(s) > n {
+		s = cut(s, n)
+	}
+	return padded(s, n)
+}
+
+// padded fills s up with spaces.
+func padded(s string, n int) string { return s + strings.Repeat(" ", max(0, n-columns(s))) }
+
+// columns returns how wide s is on a terminal.
+func columns(s string) (n int) {
+	for _, r := range s {
+		n += runeColumns(r)
+	}
+	return n
+}
+
+func runeColumns(r rune) int {
+	if r < 0x300 {
+		return 1
+	}
+	if unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf) {
+		return 0
+	}
+	switch width.LookupRune(r).Kind() {
+	case width.EastAsianWide, width.EastAsianFullwidth:
+		return 2
+	}
+	return 1
 }
 
 // who names user and database of a statement.
@@ -231,11 +308,18 @@ func plain(s string) string {
 	return b.String()
 }
 
-// cut shortens s to at most n characters, but leaves some of it in any case.
+// cut shortens s to at most n columns, but leaves some of it in any case.
 func cut(s string, n int) string {
-	n = max(n, 20)
-	if utf8.RuneCountInString(s) <= n {
-		return s
+	n = max(n, 10)
+	wide, last := 0, 0 // last is where the last column that an ellipsis can take begins
+	for i, r := range s {
+		w := runeColumns(r)
+		if wide+w > n {
+			return s[:last] + "…"
+		}
+		if wide += w; wide <= n-1 {
+			last = i + utf8.RuneLen(r)
+		}
 	}
-	return string([]rune(s)[:n-1]) + "…"
+	return s
 }

@@ -28,7 +28,8 @@ func newShowCmd() *cobra.Command {
 its end, and its leaf byte for byte as the Merkle tree has it. For the entry of
 an outcome it prints the statement that the outcome belongs to.
 
-With --json it prints one object: the keys of search, and leaf (verbatim), value
+For people it also shows the statement with its parameters in place, a rendering that
+was never sent. With --json it prints one object: the keys of search, rendering, and leaf (verbatim), value
 and salt (base64; SHA-256 of salt and value is the leaf's c).`,
 		Example: `  pgnotary show --data ./pgnotary-data 42
   pgnotary show --data ./pgnotary-data 42 --json | jq .leaf`,
@@ -142,6 +143,9 @@ func (b *sheet) content(s *query.Statement) {
 		b.row(fmt.Sprintf("$%d", i+1), param(p)+"  ("+about+")")
 	}
 	b.row("request", s.Request)
+	if text, ok := s.Rendering(); ok {
+		b.WriteString("rendering (made here, with the parameters in place: nobody sent this text)\n" + indent(text))
+	}
 	for _, p := range s.Settings {
 		b.row("setting", p.Name+" = "+p.Value)
 	}

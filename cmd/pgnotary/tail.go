@@ -12,6 +12,9 @@ or from where --since or --from say, until Ctrl-C. Each is printed once: when it
 has ended, or in most of a second as it is then. With --sqlstate or
 --min-duration it is printed when it has ended, whenever that is.
 
+On a terminal lines are cut to its width, and what failed (red), was rolled back
+(amber) or took a second or more (bold) stands out; NO_COLOR turns colours off.
+
 With --url it follows a running pgnotary serve, and takes the stream up again
 where it broke off. That needs a token; what its role may not see is left out.`,
 		Example: `  pgnotary tail --data ./pgnotary-data

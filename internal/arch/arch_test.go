@@ -76,7 +76,7 @@ func thirdParty() map[string][]string {
 		"golang.org/x/mod/sumdb/tlog":         {"internal/tree", "internal/verify"},
 		"golang.org/x/sys/unix":               {"cmd/pgnotary", "internal/durable", "internal/relay"},
 		"golang.org/x/term":                   {"cmd/pgnotary"},
-		"golang.org/x/text":                   {"internal/query"},
+		"golang.org/x/text":                   {"cmd/pgnotary", "internal/query"},
 	}
 }
 

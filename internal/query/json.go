@@ -145,11 +145,15 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 	return dst
 }
 
-// AppendEntryJSON appends the object of `show --json`: the keys of s, and the
-// entry's leaf verbatim and, unless value is nil, its value and salt.
+// AppendEntryJSON appends the object of `show --json`: the keys of s, its
+// Rendering, and the entry's leaf verbatim and, unless value is nil, its value and salt.
 func AppendEntryJSON(dst []byte, s *Statement, e *Entry, value []byte) []byte {
 	dst = s.AppendJSON(dst)
-	dst = append(append(dst[:len(dst)-1], `,"leaf":`...), e.Leaf...)
+	dst = dst[:len(dst)-1]
+	if text, ok := s.Rendering(); ok {
+		dst = appendString(append(dst, `,"rendering":`...), text)
+	}
+	dst = append(append(dst, `,"leaf":`...), e.Leaf...)
 	if e.HasValue && value != nil {
 		dst = appendBase64(append(dst, `,"value":`...), value)
 		dst = appendBase64(append(dst, `,"salt":`...), e.Salt[:])

@@ -71,7 +71,8 @@ func TestSealed(t *testing.T) {
 // every bit of the two files of a segment.
 func TestFlipEverySealedBit(t *testing.T) {
 	flipBits(t, sealedLog(t), []flips{
-		{name: leafName, all: true}, {name: valName, all: true},
+		{name: leafName, all: true},
+		{name: valName, all: true},
 		{name: "segment/00000000000000000256.val", all: true}, // has a copy
 		{name: "segment/00000000000000000512.zst", some: 100},
 	})
