@@ -146,11 +146,16 @@ func run(ctx context.Context, o *options) (err error) {
 // beginning with another target.
 func measure(ctx context.Context, o *options, dir string, targets []*target, r *report) error {
 	inTurn := func(round int, do func(t *target) error) error {
-		times, err := measureSync(dir, 200)
-		if err != nil {
-			return err
+		for _, s := range []struct {
+			pause time.Duration
+			times *[]time.Duration
+		}{{0, &r.syncs}, {pause, &r.paced}} {
+			times, err := measureSync(dir, 200, s.pause)
+			if err != nil {
+				return err
+			}
+			*s.times = append(*s.times, times...)
 		}
-		r.syncs = append(r.syncs, times...)
 		for i := range targets {
 			if err := ctx.Err(); err != nil {
 				return err

@@ -18,7 +18,8 @@ type report struct {
 	options  *options
 	started  time.Time
 	missing  []*target
-	syncs    []time.Duration
+	syncs    []time.Duration // back to back
+	paced    []time.Duration // with pauses
 	results  []result
 	copies   []copyResult
 	idle     []idleResult
@@ -73,8 +74,9 @@ func (r *report) print() error {
 	fmt.Fprintf(r.out, "# pgnotary bench\n\n%s UTC, %d cores, %s, rounds of %v: %d, medians\n", r.started.UTC().Format("2006-01-02 15:04"),
 		runtime.NumCPU(), runtime.Version(), r.options.seconds, r.options.rounds)
 	if len(r.syncs) > 0 {
-		fmt.Fprintf(r.out, "\nfdatasync of 4000 bytes here, during this run: p50 %.0f µs, p99 %.0f µs (n=%d)\n",
-			micros(quantile(r.syncs, 0.5)), micros(quantile(r.syncs, 0.99)), len(r.syncs))
+		fmt.Fprintf(r.out, "\nfdatasync of 4000 bytes here, during this run: back to back p50 %.0f µs, p99 %.0f µs; %v apart p50 %.0f µs, p99 %.0f µs (n=%d each)\n",
+			micros(quantile(r.syncs, 0.5)), micros(quantile(r.syncs, 0.99)), pause,
+			micros(quantile(r.paced, 0.5)), micros(quantile(r.paced, 0.99)), len(r.syncs))
 	}
 	for _, t := range r.missing {
 		fmt.Fprintf(r.out, "\nMISSING: %s: %s\n", t.name, t.missing)

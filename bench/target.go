@@ -249,7 +249,8 @@ func (f *field) notary(ctx context.Context, t *target, binary, mode string) erro
 	t.stored = func() (int64, error) { return usedBytes(t.data) }
 	t.proxy, err = startProcess(filepath.Join(f.dir, mode+".log"), nil, f.pgnotary, "serve", "--listen", t.addr,
 		"--upstream", f.plain.Addr(), "--data", t.data, "--http", web, "--durability", mode,
-		"--max-sessions", "2000", "--max-unauthenticated", "2000")
+		"--max-sessions", "2000", "--max-unauthenticated", "2000",
+		"--immutable=false")
 	if err != nil {
 		return err
 	}
