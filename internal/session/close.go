@@ -23,14 +23,12 @@ func (s *Session) Close(now int64, reason string) error {
 	if err := s.copyBroken(); err != nil {
 		return err
 	}
-	if s.copy.mode == 'W' {
-		of := s.work.newest
-		if e := s.queue.first(); e != nil {
-			of = e.index
-		}
-		if err := s.replicated(of); err != nil {
-			return err
-		}
+	of := s.work.newest
+	if e := s.queue.first(); e != nil && e.index >= 0 {
+		of = e.index
+	}
+	if err := s.copyOutEnded(of); err != nil {
+		return err
 	}
 	s.work.splitOff()
 	for told := int64(-1); s.queue.len() > 0; {

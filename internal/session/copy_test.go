@@ -89,6 +89,23 @@ func TestCopyIn(t *testing.T) {
 			`outcome GEZ of=2 tx=I committed=false 57014`,
 			`outcome of=3 end=discarded`,
 		}},
+		{"a Query in the middle, which a server before 14 swallows", []step{
+			client(query("copy t from stdin")),
+			server(copyStart('G')),
+			client(data("1\n"), query("a")),
+			server(failure("08P01"), ready('I')),
+			client(query("b")),
+			server(tag("B"), ready('I')),
+		}, []string{
+			`query Q`,
+			`copy d of=2 rows=1 direction:in`,
+			`query Q`,
+			`outcome of=4 end=skipped`,
+			`outcome GEZ of=2 tx=I committed=false 08P01`,
+			`outcome of=3 end=discarded`,
+			`query Q`,
+			`outcome CZ of=8 ["B"] tx=I committed=true`,
+		}},
 		{"data when no COPY runs", []step{
 			client(data("1\n"), copyDone()),
 			client(query("a"), data("1\n"), copyDone(), query("b")),
@@ -166,10 +183,11 @@ func TestCopyOut(t *testing.T) {
 			server(copyStart('H'), data("x"), copyDone(), tag("COPY 1"), ready('I')),
 		}, []string{
 			`query Q`,
+			`copy of=2 rows=1 direction:out`,
 			`outcome HdEZ of=2 tx=I committed=false 22012`,
 			`query Q`,
-			`copy of=4 rows=1 direction:out`,
-			`outcome HdcCZ of=4 ["COPY 1"] tx=I committed=true`,
+			`copy of=5 rows=1 direction:out`,
+			`outcome HdcCZ of=5 ["COPY 1"] tx=I committed=true`,
 		}},
 		{"replication", []step{
 			client(query("START_REPLICATION 0/0")),

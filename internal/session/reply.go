@@ -105,7 +105,7 @@ func (s *Session) done() bool {
 // completed follows CommandComplete, or EmptyQueryResponse with tag nil.
 func (s *Session) completed(e *expect, tag, frame []byte) bool {
 	if s.copy.mode != 0 {
-		s.copyOutEnded(e)
+		_ = s.copyOutEnded(e.index) // an error stays in s.err
 		if s.copy.mode == 'G' {
 			s.swallowed()
 			e = s.queue.first() // it moved
@@ -122,16 +122,20 @@ func (s *Session) completed(e *expect, tag, frame []byte) bool {
 	return true
 }
 
-// copyOutEnded records what a COPY carried to the client, or replication both ways.
-func (s *Session) copyOutEnded(e *expect) {
+// copyOutEnded records what a COPY carried to the client, or replication both
+// ways, however it ended.
+func (s *Session) copyOutEnded(of int64) error {
 	switch s.copy.mode {
 	case 'H':
-		if s.flush() == nil {
-			_, _ = s.copied(&s.copy.out, "out", e.index, event.KindCopy, nil, false) // an error stays in s.err
+		if err := s.flush(); err != nil {
+			return err
 		}
+		_, err := s.copied(&s.copy.out, "out", of, event.KindCopy, nil, false)
+		return err
 	case 'W':
-		_ = s.replicated(e.index) // likewise
+		return s.replicated(of)
 	}
+	return nil
 }
 
 // replicated records the sizes of a replication stream that ended.
@@ -167,6 +171,21 @@ func (s *Session) swallowed() {
 	for i := end - 1; i > 0; i-- {
 		if q.at(i).typ == 'S' {
 			q.remove(i)
+		}
+	}
+}
+
+// swallowedByCopy ends as skipped the message that a server refused because a
+// COPY was going on. One before 14 goes on behind it, newer ones end the session.
+func (s *Session) swallowedByCopy() {
+	for i := 1; i < s.queue.len(); i++ {
+		if e := *s.queue.at(i); e.typ != 'c' && e.typ != 'S' {
+			s.queue.remove(i)
+			s.undo(&e)
+			if e.last {
+				s.dropped(&e, event.EndSkipped)
+			}
+			return
 		}
 	}
 }
@@ -284,9 +303,13 @@ func (s *Session) failed(frame []byte) error {
 	if e.procs != endsNone && !w.inBlock() {
 		w.kept.set(e.index)
 	}
+	if s.copy.mode == 'G' && string(state) == "08P01" {
+		s.swallowedByCopy()
+		e = s.queue.first() // it moved
+	}
 	switch e.typ {
 	case 'Q', 'F':
-		s.copyFailed()
+		s.copyFailed(e.index)
 		s.ended(e, "", state, frame)
 		e.index = -1 // its outcome is told; ReadyForQuery is still to come
 		return nil
@@ -295,7 +318,7 @@ func (s *Session) failed(frame []byte) error {
 		return nil
 	}
 	hadCopy := s.copy.mode == 'G'
-	s.copyFailed()
+	s.copyFailed(e.index)
 	e2 := s.queue.pop()
 	if e2.stmt != nil && string(state) == "26000" {
 		e2.stmt.unsure = true // SQL dropped it
@@ -332,11 +355,9 @@ func (q *queue) outcomeTold(index int64) {
 	}
 }
 
-// copyFailed ends a COPY that an error ended.
-func (s *Session) copyFailed() {
-	if s.copy.mode == 'H' || s.copy.mode == 'W' {
-		s.copy.out = copyFlow{}
-	}
+// copyFailed ends a COPY of the entry of that an error ended.
+func (s *Session) copyFailed(of int64) {
+	_ = s.copyOutEnded(of) // an error stays in s.err
 	s.copy.mode = 0
 }
 
