@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +33,9 @@ type dialogue struct {
 	// loose compares only SQLSTATE and severity of errors: where pgnotary
 	// refuses in its own words what the server would refuse too.
 	loose bool
+	// first and last are the major versions of the server that the dialogue is
+	// for; 0 stands for any.
+	first, last int
 }
 
 // say builds a step from packets.
@@ -104,7 +109,7 @@ func hold(t *testing.T, addr string, d dialogue, how delivery) []string {
 			for {
 				m, err := c.Receive()
 				if err != nil {
-					if u != '.' {
+					if u != '.' || errors.Is(err, os.ErrDeadlineExceeded) {
 						t.Fatalf("step %d: %v; received so far:\n%s", i, err, strings.Join(got, "\n"))
 					}
 					got = append(got, "end of connection")
@@ -145,7 +150,7 @@ func TestDialogues(t *testing.T) {
 	for _, mode := range []string{"before-forward", "before-reply", "async"} {
 		t.Run(mode, func(t *testing.T) {
 			n := start(t, s.Addr(), "--durability", mode)
-			for _, d := range dialogues() {
+			for _, d := range dialogues(majorOf(t, s.Addr())) {
 				t.Run(d.name, func(t *testing.T) {
 					ways := deliveries()
 					if mode != "before-forward" {
@@ -162,6 +167,31 @@ func TestDialogues(t *testing.T) {
 			}
 		})
 	}
+}
+
+// majorOf asks a server for its major version.
+func majorOf(t *testing.T, addr string) int {
+	t.Helper()
+	c, err := pgraw.Login(addr, "postgres", "postgres", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	answer, err := c.Query("SHOW server_version_num")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range answer {
+		if m.Type == 'D' && len(m.Body) == 12 {
+			n, err := strconv.Atoi(string(m.Body[6:]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n / 10000
+		}
+	}
+	t.Fatalf("the server does not tell its version: %v", answer)
+	return 0
 }
 
 const dialogueSchema = `

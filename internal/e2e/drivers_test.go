@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,9 +13,12 @@ import (
 // database, check the answers they get, and print ok.
 func drivers() map[string][]string {
 	return map[string][]string{
-		"psycopg": {"/usr/bin/python3", "testdata/drivers.py"},
-		"node":    {"node", "testdata/driver.js"},
-		"jdbc":    {"java", "-cp", "/usr/share/java/postgresql.jar", "testdata/Driver.java"},
+		"psycopg":    {"/usr/bin/python3", "testdata/drivers.py"},
+		"asyncpg":    {"/usr/bin/python3", "testdata/aio.py"},
+		"odbc":       {"/usr/bin/python3", "testdata/odbc.py"},
+		"node":       {"node", "testdata/driver.js"},
+		"postgresjs": {"node", "testdata/postgresjs.js"},
+		"jdbc":       {"java", "-cp", "/usr/share/java/postgresql.jar", "testdata/Driver.java"},
 	}
 }
 
@@ -22,8 +26,15 @@ func runDriver(t *testing.T, n *notary, name, database string) {
 	t.Helper()
 	command := drivers()[name]
 	url := n.url(database)
-	if name == "jdbc" {
-		url = "jdbc:postgresql://" + n.addr + "/" + database + "?user=postgres&sslmode=disable"
+	switch name {
+	case "jdbc":
+		url = "jdbc:postgresql://" + n.addr + "/" + database + "?user=postgres&sslmode=disable&ApplicationName=jdbc&assumeMinServerVersion=9.0"
+	case "odbc":
+		drivers, err := filepath.Glob("/usr/lib/*/odbc/psqlodbcw.so")
+		if err != nil || len(drivers) == 0 {
+			t.Fatalf("no ODBC driver, run install.sh: %v", err)
+		}
+		url = "Driver=" + drivers[0] + ";Server=127.0.0.1;Port=" + port(n.addr) + ";Database=" + database + ";Uid=postgres;SSLmode=disable"
 	}
 	cmd := exec.CommandContext(t.Context(), command[0], append(command[1:], url)...)
 	if out, err := cmd.CombinedOutput(); err != nil || !strings.HasSuffix(string(out), "ok\n") {
@@ -54,6 +65,21 @@ func TestDrivers(t *testing.T) {
 			{"INSERT INTO jdbc VALUES ($1, $2)", "jdbc 19"},
 			{"SELECT b FROM jdbc WHERE a = $1", "9"},
 			{"COPY jdbc FROM STDIN", ""},
+			{"INSERT INTO jdbc VALUES (('19'::int4), ('jdbc 19'))", ""}, // query mode simple
+			{"ROLLBACK TO SAVEPOINT", ""},
+		}},
+		{"asyncpg", [][2]string{
+			{"INSERT INTO aio VALUES ($1, $2, $3)", "asyncpg 'quoted'"},
+			{"SELECT b FROM aio WHERE a = $1", "9"},
+			{"SELECT * FROM aio", ""},
+		}},
+		{"postgresjs", [][2]string{
+			{"INSERT INTO pjs VALUES ($1, $2)", "postgres.js 'quoted'"},
+			{"SELECT $1::int AS i", "39"},
+		}},
+		{"odbc", [][2]string{
+			{"INSERT INTO odbc VALUES (9, 'odbc ''quoted'' 9'", ""},
+			{"INSERT INTO odbc VALUES ($1, $2)", "odbc 'quoted' 9"},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

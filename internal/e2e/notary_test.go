@@ -186,6 +186,7 @@ type record struct {
 	Params      []param
 	Function    struct{ OID uint32 }
 	Facts       map[string]string
+	Malformed   bool
 	Outcome     *outcome
 }
 

@@ -1,9 +1,11 @@
 package e2e
 
 import (
-	"bufio"
-	"encoding/json"
+	"bytes"
+	"encoding/csv"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -13,16 +15,21 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pgnotary/pgnotary/internal/pgserver"
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgraw"
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
-// auditedServer starts a server that logs every statement by itself, as JSON.
-func auditedServer(t *testing.T) *pgserver.Server {
+// auditedServer starts a server that logs every statement by itself, and has what replication needs.
+// bin is the directory of its programs, "" for the usual one.
+func auditedServer(t *testing.T, bin string) *pgserver.Server {
 	t.Helper()
-	return pgtest.Start(t, pgserver.Options{Settings: map[string]string{
-		"log_statement": "all", "log_destination": "jsonlog", "logging_collector": "on", "log_directory": "log", "log_filename": "server",
+	return pgtest.Start(t, pgserver.Options{Bin: bin, Settings: map[string]string{
+		"log_statement": "all", "log_destination": "csvlog", "logging_collector": "on", "log_directory": "log", "log_filename": "server",
 		"log_parameter_max_length": "-1", "log_min_messages": "log", "TimeZone": "UTC", "log_replication_commands": "on",
+		"log_rotation_age": "0", "log_rotation_size": "0", "wal_level": "logical", "max_prepared_transactions": "10",
 	}})
 }
 
@@ -46,38 +53,53 @@ func (a action) String() string { return fmt.Sprintf("%s %.200q %.200q", a.kind,
 // seen is what a server says it ran, by session.
 type seen map[string][]action
 
-// serverSaw reads a server's JSON log.
+// marks numbers the marks that serverSaw leaves.
+var marks int
+
+// serverSaw reads a server's log up to now. Another process writes it, so a statement run now marks its end.
 func serverSaw(t *testing.T, s *pgserver.Server) seen {
 	t.Helper()
-	f, err := os.Open(filepath.Join(s.DataDir, "log", "server.json"))
+	marks++
+	mark := fmt.Sprintf("SELECT 'end of the log %d'", marks)
+	c, err := pgraw.Login(s.Addr(), "postgres", "postgres", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
-	all := seen{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 64<<20)
-	for lines.Scan() {
-		var l struct {
-			Session  string `json:"session_id"`
-			Severity string `json:"error_severity"`
-			Message  string
-			Detail   string
-		}
-		if err := json.Unmarshal(lines.Bytes(), &l); err != nil {
-			t.Fatalf("server log: %v", err)
-		}
-		if l.Severity != "LOG" {
-			continue
-		}
-		if a, ok := actionOf(l.Message, l.Detail); ok {
-			all[l.Session] = append(all[l.Session], a)
-		}
-	}
-	if err := lines.Err(); err != nil {
+	defer c.Close()
+	if _, err := c.Query(mark); err != nil {
 		t.Fatal(err)
 	}
-	return all
+	name := filepath.Join(s.DataDir, "log", "server.csv")
+	var text []byte
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if text, err = os.ReadFile(name); err == nil && bytes.Contains(text, []byte(mark)) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the server does not write its log: %v", err)
+		}
+	}
+	text = text[:bytes.LastIndexByte(text, '\n')+1]
+	const session, severity, message, detail = 5, 11, 13, 14
+	all := seen{}
+	for r := csv.NewReader(bytes.NewReader(text)); ; {
+		l, err := r.Read()
+		if err == io.EOF {
+			return all
+		}
+		if errors.Is(err, csv.ErrQuote) || errors.Is(err, csv.ErrBareQuote) {
+			return all // behind the mark, while it is being written
+		}
+		if err != nil || len(l) <= detail {
+			t.Fatalf("server log: %v", err)
+		}
+		if l[severity] != "LOG" {
+			continue
+		}
+		if a, ok := actionOf(l[message], l[detail]); ok && !strings.Contains(a.text, "SELECT 'end of the log") {
+			all[l[session]] = append(all[l[session]], a)
+		}
+	}
 }
 
 // actionOf reads a message of the server's log.
@@ -123,62 +145,130 @@ func recordedAction(r record) action {
 	return a
 }
 
-// TestServerOracle runs every client there is against a server that logs by itself, and
-// compares: whatever the server saw is recorded, with its parameters and in its order, and
-// whatever is recorded as run was seen by the server.
-func TestServerOracle(t *testing.T) {
-	s := auditedServer(t)
-	if _, err := s.Psql(t.Context(), "postgres", dialogueSchema); err != nil {
+// An oracle is a server that logs by itself, behind a tap, behind pgnotary.
+type oracle struct {
+	server *pgserver.Server
+	tap    *tap
+	notary *notary
+	direct seen // what was not sent through pgnotary
+	major  int
+}
+
+// startOracle prepares a server for the dialogues and puts a tap and pgnotary in front of it. What
+// before sends, which may be nil, does not pass them.
+func startOracle(t *testing.T, bin string, before func(s *pgserver.Server), args ...string) *oracle {
+	t.Helper()
+	o := &oracle{server: auditedServer(t, bin)}
+	if _, err := o.server.Psql(t.Context(), "postgres", dialogueSchema); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(300 * time.Millisecond) // the server's log is written by a process of its own
-	direct := serverSaw(t, s)
-	n := start(t, s.Addr())
-	for _, client := range []func(t *testing.T, n *notary, s *pgserver.Server){oracleTools, oracleDrivers, oracleDialogues, oraclePgx} {
-		client(t, n, s)
+	if before != nil {
+		before(o.server)
 	}
-	all := n.finish(t)
-	time.Sleep(300 * time.Millisecond)
-	saw := serverSaw(t, s)
-	for id := range direct {
+	o.major = majorOf(t, o.server.Addr())
+	o.direct = serverSaw(t, o.server)
+	o.tap = startTap(t, o.server.Addr())
+	o.notary = start(t, o.tap.addr, args...)
+	return o
+}
+
+// compare ends pgnotary and holds its log against what the server and the wire tell: whatever the server saw is
+// recorded, with its parameters and in its order; whatever is recorded as run was seen by the server; each message
+// on the server's connections is recorded, and no other. It returns the number of the server's actions.
+func (o *oracle) compare(t *testing.T) int {
+	t.Helper()
+	saw := serverSaw(t, o.server)
+	o.tap.finish(t)
+	o.notary.stop(t)
+	o.notary.launch(t) // with a checkpoint over all of it
+	leaves := o.notary.leaves(t)
+	binds := o.notary.search(t, "--kind", "bind")
+	all := o.notary.finish(t)
+	for id := range o.direct {
 		delete(saw, id)
 	}
-	compareSessions(t, saw, all)
+	total := compareSessions(t, saw, all)
+	onWire, counts := o.tap.decode(t)
+	cancels := len(onWire)
+	onWire = slices.DeleteFunc(onWire, func(s *stream) bool { return s.frontend == "x" })
+	if cancels -= len(onWire); cancels != len(ofKind(all, "cancel")) {
+		t.Errorf("%d cancel requests on the wire, %d recorded", cancels, len(ofKind(all, "cancel")))
+	}
+	delete(counts[0], 'x')
+	streams, inLog := recordedStreams(t, leaves, append(all, binds...))
+	for _, letter := range []byte(compareStreams(t, onWire, streams)) {
+		inLog[0][letter]--
+	}
+	compareCounts(t, counts, inLog)
+	t.Logf("messages by client:\n%s", byClient(streams))
+	return total
 }
 
-func oracleTools(t *testing.T, n *notary, s *pgserver.Server) {
-	url := n.url("postgres")
+// TestServerOracle runs every client there is.
+func TestServerOracle(t *testing.T) {
+	o := startOracle(t, "", nil)
+	for _, client := range []struct {
+		name string
+		run  func(t *testing.T, o *oracle)
+	}{{"tools", oracleTools}, {"replication", oracleReplication}, {"drivers", oracleDrivers}, {"dialogues", oracleDialogues}, {"pgx", oraclePgx}} {
+		t.Run(client.name, func(t *testing.T) { client.run(t, o) })
+	}
+	if total := o.compare(t); total < 1000 {
+		t.Errorf("the server saw %d actions, too few for the comparison to be worth something", total)
+	}
+}
+
+func oracleTools(t *testing.T, o *oracle) {
+	s, url := o.server, o.notary.url("postgres")
 	tool(t, s, "SELECT 'a''b';\nBEGIN; INSERT INTO missing VALUES (1); COMMIT;\nSELECT 1\\; SELECT 2;\nSELECT 'ü' \\gdesc\n", "psql", "-Xq", "-d", url)
-	base := []string{"-h", "127.0.0.1", "-p", port(n.addr), "-U", "postgres"}
+	base := []string{"-h", "127.0.0.1", "-p", port(o.notary.addr), "-U", "postgres"}
 	tool(t, s, "", "pgbench", slices.Concat([]string{"-i", "-q"}, base, []string{"postgres"})...)
+	pipeline := filepath.Join(t.TempDir(), "pipeline.sql")
+	if err := os.WriteFile(pipeline, []byte(pipelineScript), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, mode := range []string{"simple", "extended", "prepared"} {
-		tool(t, s, "", "pgbench", slices.Concat([]string{"-n", "-M", mode, "-c", "3", "-t", "40"}, base, []string{"postgres"})...)
+		tool(t, s, "", "pgbench", slices.Concat([]string{"-n", "-M", mode, "-c", "3", "-t", "30"}, base, []string{"postgres"})...)
+		if mode != "simple" {
+			tool(t, s, "", "pgbench", slices.Concat([]string{"-n", "-M", mode, "-c", "3", "-t", "20", "-f", pipeline}, base, []string{"postgres"})...)
+		}
 	}
-	tool(t, s, "", "pg_dump", "-f", os.DevNull, "-d", url)
+	dump := filepath.Join(t.TempDir(), "dump")
+	tool(t, s, "", "pg_dump", "-Fd", "-j", "2", "-f", dump, "-d", url)
+	tool(t, s, "CREATE DATABASE restored", "psql", "-Xq", "-d", url)
+	tool(t, s, "", "pg_restore", "-j", "2", "-d", o.notary.url("restored"), dump)
 }
 
-func oracleDrivers(t *testing.T, n *notary, _ *pgserver.Server) {
-	for _, name := range []string{"psycopg", "node", "jdbc"} {
-		runDriver(t, n, name, "postgres")
+func oracleDrivers(t *testing.T, o *oracle) {
+	for _, name := range slices.Sorted(maps.Keys(drivers())) {
+		runDriver(t, o.notary, name, "postgres")
 	}
 }
 
-func oracleDialogues(t *testing.T, n *notary, _ *pgserver.Server) {
-	for _, d := range dialogues() {
-		// In another encoding the server logs another text than it was sent.
-		if d.name != "parameter status" && d.name != "text that is not UTF-8" {
-			hold(t, n.addr, d, deliveries()[2])
+// differentText is true of dialogues in another encoding, where the server logs another text than it was sent.
+func differentText(d dialogue) bool {
+	return d.name == "parameter status" || d.name == "text that is not UTF-8"
+}
+
+func oracleDialogues(t *testing.T, o *oracle) {
+	for _, d := range dialogues(o.major) {
+		if !differentText(d) {
+			hold(t, o.notary.addr, d, deliveries()[2])
 		}
 	}
 }
 
-func oraclePgx(t *testing.T, n *notary, _ *pgserver.Server) {
-	c := connect(t, n.url("postgres"))
+func oraclePgx(t *testing.T, o *oracle) {
+	n := o.notary
+	c := connect(t, n.url("postgres")+"&application_name=pgx")
 	for i := range 50 {
 		if _, err := c.Exec(t.Context(), "SELECT $1::int, $2::text, $3::bytea, $4::bool, $5::float8, $6::int8[], $7::uuid, $8::numeric",
 			i, fmt.Sprintf("it's %d", i), []byte{0, byte(i)}, i%2 == 0, float64(i)/4, []int64{int64(i), 1}, [16]byte{15: byte(i)}, strconv.Itoa(i)+".50"); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, run := range []func(t *testing.T, c *pgx.Conn){pgxBatch, pgxCopy, pgxRowLimit, pgxListen, pgxCancel, pgxSimple, pgxLargeObject, pgxLarge} {
+		run(t, c)
 	}
 	if err := c.Close(t.Context()); err != nil {
 		t.Error(err)
@@ -219,7 +309,7 @@ func lanes(all []record) []*lane {
 // of its actions, and for each recorded session one of the server that has all it claims to have
 // done. There is no name that both know a session by. If both can be had, then also at once
 // (Mendelsohn and Dulmage), so each is looked for by itself.
-func compareSessions(t *testing.T, server seen, all []record) {
+func compareSessions(t *testing.T, server seen, all []record) int {
 	t.Helper()
 	order := lanes(all)
 	sessions := slices.Collect(maps.Values(server))
@@ -251,9 +341,7 @@ func compareSessions(t *testing.T, server seen, all []record) {
 		t.Errorf("a recorded session was not seen by the server: %v", order[claims[k]].done)
 	}
 	t.Logf("the server saw %d actions in %d sessions", total, len(server))
-	if total < 1000 {
-		t.Error("too few for the comparison to be worth something")
-	}
+	return total
 }
 
 // unmatched pairs each of n with one of m that fits, each of m at most once, and

@@ -91,11 +91,7 @@ SELECT count(*) FROM t;
 	}
 }
 
-func TestPgbench(t *testing.T) {
-	s := pgtest.Server(t)
-	createDatabase(t, s, "e2e_pgbench")
-	pipeline := filepath.Join(t.TempDir(), "pipeline.sql")
-	const text = `\set aid random(1, 100000)
+const pipelineScript = `\set aid random(1, 100000)
 \startpipeline
 BEGIN;
 UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :aid;
@@ -103,7 +99,12 @@ SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
 END;
 \endpipeline
 `
-	if err := os.WriteFile(pipeline, []byte(text), 0o644); err != nil {
+
+func TestPgbench(t *testing.T) {
+	s := pgtest.Server(t)
+	createDatabase(t, s, "e2e_pgbench")
+	pipeline := filepath.Join(t.TempDir(), "pipeline.sql")
+	if err := os.WriteFile(pipeline, []byte(pipelineScript), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	n := start(t, s.Addr())

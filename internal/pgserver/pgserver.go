@@ -140,7 +140,7 @@ func (s *Server) makeDirs(parent string) (err error) {
 
 func (s *Server) initdb(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.Bin, "initdb"), "-D", s.DataDir, "-U", "postgres", "-A", "trust",
-		"-N", "-E", "UTF8", "--locale=C", "--no-instructions")
+		"-N", "-E", "UTF8", "--locale=C")
 	cmd.Dir = s.Dir
 	cmd.Env = cleanEnv()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.who.credential()}

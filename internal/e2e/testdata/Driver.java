@@ -17,8 +17,16 @@ public class Driver {
   }
 
   public static void main(String[] args) throws Exception {
-    try (Connection c = DriverManager.getConnection(args[0])) {
+    for (String mode : new String[] {"simple", "extended", "extendedForPrepared", "extendedCacheEverything"}) {
+      run(args[0] + "&preferQueryMode=" + mode, mode.equals("simple"));
+    }
+    System.out.println("ok");
+  }
+
+  static void run(String address, boolean simple) throws Exception {
+    try (Connection c = DriverManager.getConnection(address)) {
       try (Statement s = c.createStatement()) {
+        s.execute("DROP TABLE IF EXISTS jdbc");
         s.execute("CREATE TABLE jdbc (a int PRIMARY KEY, b text)");
       }
       try (PreparedStatement p = c.prepareStatement("INSERT INTO jdbc VALUES (?, ?)")) {
@@ -57,7 +65,24 @@ public class Driver {
       var copy = c.unwrap(PGConnection.class).getCopyAPI();
       check(copy.copyIn("COPY jdbc FROM STDIN", new StringReader("100\tcopied\n101\tcopied\n")) == 2, "copy in");
       check(copy.copyOut("COPY jdbc TO STDOUT", new StringWriter()) == 22, "copy out");
+      c.setAutoCommit(false);
+      var large = c.unwrap(PGConnection.class);
+      if (!simple) { // which calls functions by their own message
+        var objects = large.getLargeObjectAPI();
+        long oid = objects.createLO();
+        try (var object = objects.open(oid)) {
+          object.write("large object".getBytes());
+          object.seek(6);
+          check(new String(object.read(6)).equals("object"), "large object");
+        }
+        objects.delete(oid);
+      }
+      var point = c.setSavepoint("point");
+      try (Statement s = c.createStatement()) {
+        s.execute("INSERT INTO jdbc VALUES (1000, 'undone')");
+      }
+      c.rollback(point);
+      c.commit();
     }
-    System.out.println("ok");
   }
 }
