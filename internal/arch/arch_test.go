@@ -28,8 +28,8 @@ func layers() map[string][]string {
 		// The capture path: no log, no files.
 		"event":   {},
 		"wire":    {},
-		"session": {"event", "redact", "sqllex", "wire"},
-		"relay":   {"event", "proxyproto", "redact", "scram", "session", "sqllex", "wire"},
+		"session": {"event", "redact", "sqllex", "transaction", "verb", "wire"},
+		"relay":   {"event", "proxyproto", "redact", "scram", "session", "sqllex", "transaction", "verb", "wire"},
 		// The log: nothing of PostgreSQL, so neither wire nor session nor relay.
 		"durable":    {},
 		"tree":       {},
@@ -45,11 +45,13 @@ func layers() map[string][]string {
 		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"witness": {"checkpoint", "durable", "tree"},
 		// Parts of the capture path that stand alone.
-		"proxyproto": {},
-		"redact":     {"sqllex"},
-		"sqllex":     {},
-		"sqlinfo":    {"sqllex"},
-		"scram":      {},
+		"proxyproto":  {},
+		"redact":      {"sqllex"},
+		"sqllex":      {},
+		"sqlinfo":     {"sqllex"},
+		"scram":       {},
+		"transaction": {"verb"},
+		"verb":        {},
 		// The rest.
 		"config":    {"proxyproto"},
 		"doctor":    {"config", "proxyproto", "scram", "verifiers"},
@@ -82,7 +84,7 @@ func thirdParty() map[string][]string {
 
 // pure packages take time, randomness, files and network as arguments.
 func pure() []string {
-	return []string{"event", "redact", "scram", "session", "sqllex", "tree", "wire"}
+	return []string{"event", "redact", "scram", "session", "sqllex", "transaction", "tree", "verb", "wire"}
 }
 
 // trustedLines bounds the capture path, so that it can be read in an

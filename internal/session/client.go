@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/verb"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
 
@@ -283,9 +284,9 @@ func (s *Session) admit(typ byte, body []byte) {
 	case 'Q':
 		r.kind = event.KindQuery
 		n.stmtKnown, n.portalKnown = false, false
-		e.procs = endingOf(body)
-		if len(body) > 10 && body[0]|0x20 == 'd' {
-			e.name, _ = deallocates(body)
+		var name []byte
+		if e.does, name = verb.Of(body); e.does.Kind == verb.Deallocate {
+			e.name = folded(name)
 		}
 		if len(body) == 0 || body[len(body)-1] != 0 {
 			r.malformed("unterminated text")
@@ -319,13 +320,22 @@ func (s *Session) admit(typ byte, body []byte) {
 		case p == nil:
 			r.facts = append(r.facts, event.Fact{Key: "portal", Val: "unknown"})
 		default:
-			r.parse, r.bind, e.procs = p.parse, p.bind, p.procs
+			r.parse, r.bind, e.does = p.parse, p.bind, p.does
 		}
 		if r.bound && p != nil {
-			e.procs = p.procs
+			e.does = p.does
 		}
 	}
 	s.queue.push(e)
+}
+
+// folded returns a name that SQL gives as the server keeps it, "" if that
+// cannot be told.
+func folded(name []byte) string {
+	if name, ok := verb.Fold(nil, name); ok {
+		return string(name)
+	}
+	return ""
 }
 
 func (r *run) malformed(what string) {
@@ -335,14 +345,16 @@ func (r *run) malformed(what string) {
 // parse gives a statement name its new meaning.
 func (s *Session) parse(e *expect, name, text []byte) {
 	n, r := &s.names, &s.client.run
+	sql, _, _ := wire.CString(text)
+	does, _ := verb.Of(sql)
 	if len(name) == 0 {
 		r.stmt, e.unnamed = "", true
 		n.stmtKnown = true
-		n.stmt = named{parse: -1, bind: -1, types: parseTypes(n.stmt.types[:0], text), procs: endingOf(text)}
+		n.stmt = named{parse: -1, bind: -1, types: parseTypes(n.stmt.types[:0], text), does: does}
 		r.types = n.stmt.types
 		return
 	}
-	st := &named{parse: -1, bind: -1, types: parseTypes(nil, text), procs: endingOf(text)}
+	st := &named{parse: -1, bind: -1, types: parseTypes(nil, text), does: does}
 	r.stmt, r.types = string(name), st.types
 	e.name, e.given = r.stmt, st
 	e.previous = set(&n.stmts, r.stmt, st)
@@ -356,10 +368,11 @@ func (s *Session) bind(e *expect, portal, stmt []byte) {
 	case st == nil:
 		r.facts = append(r.facts, event.Fact{Key: "statement", Val: "unknown"})
 	default:
+		p.does = st.does
 		if st.unsure {
 			r.facts = append(r.facts, event.Fact{Key: "statement", Val: "uncertain"})
+			p.does = verb.Verb{Ends: verb.EndsAny}
 		}
-		p.procs = st.procs
 		if len(stmt) > 0 {
 			e.stmt = st
 		}

@@ -30,7 +30,12 @@ func (s *Session) Close(now int64, reason string) error {
 	if err := s.copyOutEnded(of); err != nil {
 		return err
 	}
-	s.work.splitOff()
+	w := &s.work
+	w.splitOff()
+	if s.queue.len() == 0 && w.Open() { // the server undoes what was not committed
+		s.ended(&expect{index: -1}, "", nil, nil)
+		w.end(w.used-1, -1)
+	}
 	for told := int64(-1); s.queue.len() > 0; {
 		e := s.queue.pop()
 		if e.index < 0 || e.index == told {

@@ -1,6 +1,6 @@
 package session
 
-import "bytes"
+import "github.com/pgnotary/pgnotary/internal/verb"
 
 // What protocol-level names stand for. The map changes when a message is
 // admitted, since the messages right behind it mean the new one; if the server
@@ -12,7 +12,7 @@ type named struct {
 	parse int64 // index of the entry with its Parse, -1 if unknown
 	bind  int64 // portals: index of the entry with its Bind
 	types []uint32
-	procs ending // of transactions, by its text
+	does  verb.Verb // by its text
 	// unsure says that SQL may have given the name another meaning since.
 	unsure bool
 }
@@ -150,89 +150,5 @@ func (s *Session) endPortals(index int64) {
 	}
 	if n.portal.bind <= index {
 		n.portalKnown = false
-	}
-}
-
-// deallocates returns the statement that a text of the form DEALLOCATE
-// [PREPARE] name drops, as PostgreSQL folds it. Anything unusual is not
-// recognised, and then all names are in doubt afterwards.
-func deallocates(text []byte) (name string, ok bool) {
-	text = bytes.TrimRight(bytes.TrimSpace(text), "; \t\r\n\x00")
-	word, rest := nextWord(text)
-	if !bytes.EqualFold(word, []byte("deallocate")) {
-		return "", false
-	}
-	rest = bytes.TrimLeft(rest, " \t\r\n")
-	if word, after := nextWord(rest); bytes.EqualFold(word, []byte("prepare")) && len(after) > 0 {
-		rest = bytes.TrimLeft(after, " \t\r\n")
-	}
-	if n := len(rest); n > 2 && rest[0] == '"' && rest[n-1] == '"' && bytes.IndexByte(rest[1:n-1], '"') < 0 {
-		return string(rest[1 : n-1]), true
-	}
-	if word, after := nextWord(rest); len(word) > 0 && len(after) == 0 && !bytes.EqualFold(word, []byte("all")) {
-		return string(bytes.ToLower(word)), true
-	}
-	return "", false
-}
-
-// nextWord cuts an ASCII identifier off text.
-func nextWord(text []byte) (word, rest []byte) {
-	i := 0
-	for i < len(text) && (text[i]|0x20 >= 'a' && text[i]|0x20 <= 'z' || text[i] == '_' || i > 0 && text[i] >= '0' && text[i] <= '9') {
-		i++
-	}
-	return text[:i], text[i:]
-}
-
-// An ending says whether a text might end transactions by itself, without a
-// tag that says so.
-type ending uint8
-
-const (
-	endsNone ending = iota // or it was not looked at
-	endsCommit
-	endsAny // by COMMIT or ROLLBACK
-)
-
-// endingOf looks for a CALL or a DO, at the beginning of a text or behind a
-// semicolon. It errs on the side of endsAny. The code of a DO is there to be
-// read; what it does beyond that it must CALL.
-func endingOf(text []byte) ending {
-	for {
-		t := bytes.TrimLeft(text, " \t\r\n\f;(")
-		if len(t) > 1 && (t[0] == '-' && t[1] == '-' || t[0] == '/' && t[1] == '*') {
-			return endsAny // a comment in front: not looked behind
-		}
-		if len(t) > 1 && (t[0]|0x20 == 'c' || t[0]|0x20 == 'd') {
-			word, _ := nextWord(t[:min(len(t), 5)])
-			switch {
-			case len(word) == 4 && bytes.EqualFold(word, []byte("call")):
-				return endsAny
-			case len(word) == 2 && word[1]|0x20 == 'o':
-				rest := t[len(word):]
-				if containsFold(rest, "rollback") || containsFold(rest, "call") || bytes.IndexByte(rest, '\\') >= 0 {
-					return endsAny
-				}
-				return endsCommit
-			}
-		}
-		i := bytes.IndexByte(t, ';')
-		if i < 0 {
-			return endsNone
-		}
-		text = t[i+1:]
-	}
-}
-
-// containsFold looks for a lower-case ASCII word in any case.
-func containsFold(b []byte, word string) bool {
-	for {
-		if len(b) < len(word) {
-			return false
-		}
-		if b[0]|0x20 == word[0] && bytes.EqualFold(b[:len(word)], []byte(word)) {
-			return true
-		}
-		b = b[1:]
 	}
 }

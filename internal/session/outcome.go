@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/transaction"
+	"github.com/pgnotary/pgnotary/internal/verb"
 )
 
 const (
@@ -31,7 +33,8 @@ type result struct {
 	types    []uint32
 	facts    []event.Fact
 	suspend  bool
-	commits  bool // COMMIT by an Execute, which more may follow before the Sync
+	over     int8 // the transaction ended with this command: +1 committed, -1 rolled back
+	undoes   bool // a ROLLBACK TO whose savepoint is known
 }
 
 // A pending is an outcome that is known but not emitted: if ReadyForQuery
@@ -52,17 +55,13 @@ type pending struct {
 
 // work is what is known of the transaction going on.
 type work struct {
-	tx      byte  // of the last ReadyForQuery
-	newest  int64 // newest admission, -1 for none
-	settled int64 // newest admission whose replies all came
-	first   int64 // first admission the open group covers, -1 for none
-
-	undone   mark // what is perhaps rolled back even if the group commits
-	kept     mark // what is perhaps committed even if the group is rolled back
-	split    split
-	failed   bool // an error undoes the group
-	rollback bool // the newest command was ROLLBACK
-	left     bool // the block that the last ReadyForQuery told of is perhaps over
+	tx     byte  // of the last ReadyForQuery
+	newest int64 // newest admission, -1 for none
+	transaction.Group
+	// split is a group that ended with a COMMIT inside a Query: its admissions,
+	// Since -1 for none, are committed, whatever more the Query does.
+	split transaction.Part
+	left  bool // the block that the last ReadyForQuery told of is perhaps over
 
 	cur  result
 	done []pending // outcomes known in this read, not emitted
@@ -70,57 +69,9 @@ type work struct {
 	lent *[]pending // where done came from
 }
 
-// A split is a group that ended with a COMMIT inside a Query: the admissions
-// from since, -1 for none, to of are committed, whatever more the Query does.
-type split struct{ since, of int64 }
-
-// A mark divides the open group: of the admissions up to upto the group's end
-// does not tell what became of them, of first and those behind it does. Both
-// are -1 for none.
-type mark struct{ upto, first int64 }
-
-func (m *mark) set(index int64) {
-	if index > m.upto {
-		*m = mark{index, -1}
-	}
-}
-
-func (m *mark) covered(index int64) {
-	if m.upto >= 0 && m.first < 0 && index > m.upto {
-		m.first = index
-	}
-}
-
-// since is the first admission of which the group's end tells, -1 for none.
-// first is the group's first.
-func (m *mark) since(first int64) int64 {
-	if m.upto >= 0 {
-		return m.first
-	}
-	return first
-}
-
 func (w *work) reset() {
-	w.newest, w.settled, w.split.since = -1, -1, -1
-	w.newGroup()
-}
-
-func (w *work) newGroup() {
-	w.first, w.undone, w.kept = -1, mark{-1, -1}, mark{-1, -1}
-	w.failed, w.rollback = false, false
-}
-
-// covered notes that the server worked on an admission of the open group.
-func (w *work) covered(index int64) {
-	if index < 0 {
-		return
-	}
-	if w.first < 0 {
-		w.first = index
-	}
-	w.undone.covered(index)
-	w.kept.covered(index)
-	w.settled = max(w.settled, index)
+	w.newest, w.Settled, w.split.Since = -1, -1, -1
+	w.Reset()
 }
 
 // inBlock reports that the next command runs in a transaction block for sure.
@@ -150,10 +101,10 @@ func (w *work) next() *pending {
 
 // ended makes an outcome pending. It belongs to the admission of e, or, if e
 // has none (Sync, Describe on its own), to no statement.
-func (s *Session) ended(e *expect, end event.End, sqlstate, frame []byte) *pending {
+func (s *Session) ended(e *expect, end event.End, sqlstate, frame []byte) {
 	w := &s.work
 	p := w.next()
-	p.index, p.end, p.of = e.index, end, w.settled
+	p.index, p.end, p.of = e.index, end, w.Settled
 	p.micros = max(0, s.now-e.at) / 1000
 	p.value = frame
 	if len(sqlstate) > 0 {
@@ -165,13 +116,43 @@ func (s *Session) ended(e *expect, end event.End, sqlstate, frame []byte) *pendi
 	p.result, w.cur = w.cur, p.result
 	w.cur.clear()
 	if e.typ != 'c' { // the end of a COPY is no statement
-		w.covered(e.index)
+		w.Covered(e.index)
 	}
-	if p.commits {
-		p.settle(1, w.undone.since(w.first))
-		w.newGroup()
+	switch {
+	case p.over != 0:
+		w.end(w.used-1, p.over)
+	case p.undoes:
+		parts, since := w.RollBack()
+		w.settle(w.used-1, -1, parts, since)
 	}
-	return p
+}
+
+// insert makes a settlement of the admissions from since to of pending, before
+// the outcome at place i, which moves on.
+func (w *work) insert(i int, committed int8, since, of int64) {
+	p := w.next()
+	p.index, p.of = -1, of
+	p.settle(committed, since)
+	made := *p
+	copy(w.done[i+1:w.used], w.done[i:w.used-1])
+	w.done[i] = made
+}
+
+// settle puts what became of the admissions since since into the outcome at
+// place i, and of the parts before them in front of it. It returns the outcome's place.
+func (w *work) settle(i int, committed int8, parts []transaction.Part, since int64) int {
+	for _, p := range parts {
+		w.insert(i, committed, p.Since, p.Of)
+		i++
+	}
+	w.done[i].settle(committed, since)
+	return i
+}
+
+// end is settle for the whole group.
+func (w *work) end(i int, committed int8) int {
+	parts, since := w.End(committed)
+	return w.settle(i, committed, parts, since)
 }
 
 // settle notes what became of the admissions from since on.
@@ -269,28 +250,38 @@ func (s *Session) emitOutcome(p *pending) error {
 func (s *Session) settle(tx byte) {
 	w := &s.work
 	w.tx, w.left = tx, false
-	p := w.newestPending()
+	i := w.newestPending()
 	if tx == 'I' {
-		if w.first >= 0 && (p == nil || p.index >= 0 && p.index != w.settled) {
-			p = s.ended(&expect{index: -1}, "", nil, nil)
+		if w.Open() && (i < 0 || w.done[i].index >= 0 && w.done[i].index != w.Settled) {
+			s.ended(&expect{index: -1}, "", nil, nil)
+			i = w.used - 1
 		}
-		if p != nil {
-			if w.failed || w.rollback {
-				p.settle(-1, w.kept.since(w.first))
-			} else {
-				p.settle(1, w.undone.since(w.first))
-				if w.split.since >= 0 { // the Query did nothing after its COMMIT
-					p.settle(1, w.split.since)
-					w.split.since = -1
-				}
+		switch {
+		case i < 0:
+		case w.Failed || w.Rollback:
+			i = w.end(i, -1)
+		default:
+			before, whole, ok := w.Turned(w.done[i].index)
+			if whole {
+				w.done[i].settle(1, w.done[i].index)
+			}
+			if ok && before.Since >= 0 {
+				w.insert(i, -1, before.Since, before.Of)
+				i++
+			}
+			i = w.end(i, 1)
+			if w.split.Since >= 0 { // the Query did nothing after its COMMIT
+				w.done[i].settle(1, w.split.Since)
+				w.split.Since = -1
 			}
 		}
-		s.endPortals(w.settled)
-		w.newGroup()
+		s.endPortals(w.Settled)
+		w.Reset()
 	} else if tx == 'T' {
-		w.failed, w.rollback = false, false // ROLLBACK TO SAVEPOINT, or a new block
+		w.Failed, w.Rollback = false, false // ROLLBACK TO SAVEPOINT, or a new block
 	}
-	if p != nil { // else the letters go to the next outcome
+	if i >= 0 { // else the letters go to the next outcome
+		p := &w.done[i]
 		p.tx = tx
 		p.letters = append(p.letters, s.server.letters...)
 		s.server.letters = s.server.letters[:0]
@@ -298,46 +289,48 @@ func (s *Session) settle(tx byte) {
 	w.splitOff()
 }
 
-// newestPending returns the newest pending outcome of something the server
-// worked on, nil if there is none.
-func (w *work) newestPending() *pending {
+// newestPending returns the place of the newest pending outcome of something
+// the server worked on, -1 if there is none.
+func (w *work) newestPending() int {
 	for i := w.used - 1; i >= 0; i-- {
 		if p := &w.done[i]; p.end != event.EndSkipped && p.end != event.EndDiscarded {
-			return p
+			return i
 		}
 	}
-	return nil
+	return -1
 }
 
 // command follows a command tag.
 func (s *Session) command(e *expect, tag []byte) {
 	w := &s.work
 	w.splitOff()
-	w.rollback = false
+	w.Rollback = false
 	switch string(tag) {
 	case "COMMIT":
 		w.left = true
 		s.committedHere(e)
-	case "ROLLBACK": // to a savepoint, perhaps
-		w.failed, w.rollback, w.left = false, true, true
-		w.undone.set(e.index)
+	case "ROLLBACK":
+		s.rolledBackHere(e)
+	case "SAVEPOINT":
+		w.Savepoint(e.does, e.index)
+	case "RELEASE":
+		w.Release(e.does)
 	case "PREPARE TRANSACTION":
-		w.undone.set(e.index)
-		w.kept.set(e.index)
+		w.Prepared(e.index)
 	case "DISCARD ALL", "DEALLOCATE ALL":
-		s.names.forget(max(w.settled, e.index))
+		s.names.forget(max(w.Settled, e.index))
 	case "DEALLOCATE":
 		if e.typ == 'Q' && e.name != "" && !s.pendingFor('P', e.name) {
 			delete(s.names.stmts, e.name)
 		} else {
-			s.names.doubt(max(w.settled, e.index))
+			s.names.doubt(max(w.Settled, e.index))
 		}
 	case "DO", "CALL":
-		s.names.doubt(max(w.settled, e.index))
+		s.names.doubt(max(w.Settled, e.index))
 		if !w.inBlock() { // where a procedure may COMMIT and ROLLBACK
-			w.kept.set(e.index)
-			if e.procs != endsCommit {
-				w.undone.set(e.index)
+			w.Kept.Set(e.index)
+			if e.does.Ends != verb.EndsCommit {
+				w.Undone.Set(e.index)
 			}
 		}
 	case "VACUUM", "ANALYZE", "CLUSTER", "REINDEX", "CREATE INDEX", "DROP INDEX", "ALTER TABLE",
@@ -345,7 +338,7 @@ func (s *Session) command(e *expect, tag []byte) {
 		"CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION", "ALTER SYSTEM":
 		// In a pipeline these may commit at once, each by itself.
 		if e.typ == 'E' && w.tx == 'I' {
-			w.kept.set(e.index)
+			w.Kept.Set(e.index)
 		}
 	}
 }
@@ -353,27 +346,45 @@ func (s *Session) command(e *expect, tag []byte) {
 // committedHere settles the group at a COMMIT that other commands may follow.
 func (s *Session) committedHere(e *expect) {
 	w := &s.work
-	if e.typ == 'E' {
-		w.cur.commits = true
+	if e.typ == 'E' || e.does.Kind == verb.Commit {
+		w.cur.over = 1
 		return
 	}
 	// What came before the Query is settled now; the Query itself at its end,
 	// and if that undoes the rest of it, it is not known as a whole.
-	if since := w.undone.since(w.first); since >= 0 && w.first != e.index {
-		w.split = split{since, w.settled}
+	parts, last := w.CommitInside(e.index)
+	for _, p := range parts {
+		w.insert(w.used, 1, p.Since, p.Of)
 	}
-	w.first = -1
-	w.kept.set(e.index)
+	if last.Since >= 0 {
+		w.split = last
+	}
+}
+
+// rolledBackHere follows the tag ROLLBACK, which a ROLLBACK TO has too, and
+// the COMMIT of a transaction that failed.
+func (s *Session) rolledBackHere(e *expect) {
+	w := &s.work
+	w.Failed = false
+	switch {
+	case e.does.Kind == verb.Rollback, e.does.Kind == verb.Commit:
+		w.left, w.cur.over = true, -1
+	case e.does.Kind == verb.RollbackTo && w.To(e.does):
+		w.cur.undoes = true
+	default:
+		w.left = true
+		w.RollbackInside(e.index, e.typ == 'Q', len(w.cur.tags) == 1)
+	}
 }
 
 // splitOff settles what a COMMIT inside a Query committed, since the outcome
 // of the Query will not do it.
 func (w *work) splitOff() {
-	if w.split.since >= 0 {
+	if w.split.Since >= 0 {
 		p := w.next()
-		p.index, p.of = -1, w.split.of
-		p.settle(1, w.split.since)
-		w.split.since = -1
+		p.index, p.of = -1, w.split.Of
+		p.settle(1, w.split.Since)
+		w.split.Since = -1
 	}
 }
 

@@ -1,5 +1,7 @@
 package session
 
+import "github.com/pgnotary/pgnotary/internal/verb"
+
 // maxQueue is how many replies may be outstanding before the client is no
 // longer read; a server with full buffers would stop reading it too.
 const maxQueue = 1 << 16
@@ -19,17 +21,17 @@ const maxQueue = 1 << 16
 //	'c'   CopyDone, or 'f' CopyFail: no reply of their own
 type expect struct {
 	typ      byte
-	last     bool   // last message of its entry but for Sync
-	maybe    bool   // Sync: the server may have swallowed it during COPY
-	procs    ending // of transactions, by the text: CALL, DO
-	unnamed  bool   // of the unnamed statement or portal
-	portal   bool   // Describe, Close: of a portal
-	index    int64  // its entry, -1 if it has none
-	at       int64  // time of admission
-	name     string // Parse, Bind, Describe, Close: the name; Query: what DEALLOCATE names
-	given    *named // Parse, Bind: what the name was given to mean
-	previous *named // and what it meant before
-	stmt     *named // Bind: the named statement it goes back to
+	last     bool      // last message of its entry but for Sync
+	maybe    bool      // Sync: the server may have swallowed it during COPY
+	does     verb.Verb // by the text: Query, Execute
+	unnamed  bool      // of the unnamed statement or portal
+	portal   bool      // Describe, Close: of a portal
+	index    int64     // its entry, -1 if it has none
+	at       int64     // time of admission
+	name     string    // Parse, Bind, Describe, Close: the name; Query: what DEALLOCATE names
+	given    *named    // Parse, Bind: what the name was given to mean
+	previous *named    // and what it meant before
+	stmt     *named    // Bind: the named statement it goes back to
 }
 
 // A queue is a ring of expects.

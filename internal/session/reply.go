@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/verb"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
 
@@ -299,9 +300,9 @@ func (s *Session) failed(frame []byte) error {
 	if e = s.head(); e == nil {
 		return s.failedFatally(e, state, frame)
 	}
-	w.failed, w.rollback = true, false
-	if e.procs != endsNone && !w.inBlock() {
-		w.kept.set(e.index)
+	w.Failed, w.Rollback = true, false
+	if e.does.Ends != verb.EndsNone && !w.inBlock() {
+		w.Kept.Set(e.index)
 	}
 	if s.copy.mode == 'G' && string(state) == "08P01" {
 		s.swallowedByCopy()

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -283,17 +285,26 @@ copy t to stdout;
 do $$ begin perform 1; end $$;
 begin;
 savepoint s;
-insert /*open*/ into t values (9);
+insert /*lost*/ into t values (9);
 rollback to s;
 insert /*kept*/ into t values (10);
+commit and chain;
+insert /*lost*/ into t values (11);
+rollback and chain;
+insert /*kept*/ into t values (12);
 commit;
+begin;
+insert /*lost*/ into t values (13);
+rollback\; insert /*kept*/ into t values (14);
 vacuum;
+begin;
+insert /*lost*/ into t values (15);
 `)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("psql: %v\n%s", err, out)
 	}
 	p.finish()
-	for mark, want := range map[string][3]int{"/*kept*/": {3, 0, 0}, "/*lost*/": {0, 2, 0}, "/*open*/": {0, 0, 1}} {
+	for mark, want := range map[string][3]int{"/*kept*/": {5, 0, 0}, "/*lost*/": {0, 6, 0}} {
 		if n, undone, open := p.claims(mark); [3]int{n, undone, open} != want {
 			t.Errorf("%s: %v, want %v", mark, [3]int{n, undone, open}, want)
 		}
@@ -334,6 +345,93 @@ func TestPgbench(t *testing.T) {
 	}
 	if n, undone, open := p.claims("INSERT INTO pgbench_history"); fmt.Sprint(n) != strings.TrimSpace(total) || undone+open != 0 {
 		t.Errorf("history: %d committed, %d rolled back, %d open; the database has %s", n, undone, open, total)
+	}
+}
+
+// TestServedTransactions holds random sessions with PostgreSQL and asks it afterwards which rows lasted.
+func TestServedTransactions(t *testing.T) {
+	db := pgtest.Server(t)
+	if _, err := db.Psql(t.Context(), "postgres", "create table if not exists lasting (id int); truncate lasting"); err != nil {
+		t.Fatal(err)
+	}
+	p := startPump(t, db)
+	rnd := rand.New(rand.NewPCG(1, 2))
+	id := 0
+	pick := func() string {
+		c := commands[rnd.IntN(len(commands))]
+		switch c {
+		case "insert", "copy":
+			id++
+			return fmt.Sprintf("insert into lasting values (%d)", id)
+		case "bad":
+			return "select 1/0"
+		}
+		return c
+	}
+	for range 150 {
+		c, err := pgx.Connect(t.Context(), p.url())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 15 {
+			if rnd.IntN(3) == 0 { // several statements up to one Sync
+				pipeline := c.PgConn().StartPipeline(t.Context())
+				for range 1 + rnd.IntN(4) {
+					pipeline.SendQueryParams(pick(), nil, nil, nil, nil)
+				}
+				_ = pipeline.Sync()
+				_ = pipeline.Close() // errors are part of it
+				continue
+			}
+			texts := []string{pick()}
+			for rnd.IntN(3) == 0 {
+				texts = append(texts, pick())
+			}
+			_ = c.PgConn().Exec(t.Context(), strings.Join(texts, "; ")).Close()
+		}
+		if err := c.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.finish()
+	out, err := db.Psql(t.Context(), "postgres", "select id from lasting")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lasting := map[string]bool{}
+	for _, id := range strings.Fields(out) {
+		lasting[id] = true
+	}
+	ids := regexp.MustCompile(`values \((\d+)\)`)
+	told, open := 0, 0
+	for _, w := range p.sessions {
+		claim := w.claims()
+		ran := map[int64]bool{}
+		for _, e := range w.log.entries {
+			if at, ok := event.Index(e.Of); ok && e.Kind == event.KindOutcome && e.End == "" && e.SQLState == "" {
+				ran[at] = true
+			}
+		}
+		for i, e := range w.log.entries {
+			if e.Kind != event.KindQuery && e.Kind != event.KindExecute {
+				continue
+			}
+			for _, m := range ids.FindAllSubmatch(e.value, -1) {
+				lasts := lasting[string(m[1])]
+				if claim[i] > 0 && ran[int64(i)] && !lasts || claim[i] < 0 && lasts {
+					t.Fatalf("entry %d is told as committed %d, its row %s lasts: %v\n%s", i, claim[i], m[1], lasts, w.log.text(0))
+				}
+				if claim[i] == 0 && ran[int64(i)] {
+					open++
+				} else {
+					told++
+				}
+			}
+		}
+	}
+	t.Logf("%d rows lasted; what became of a statement is told of %d, not of %d", len(lasting), told, open)
+	if told < 20*open {
+		t.Error("want it told of 20 in 21")
 	}
 }
 

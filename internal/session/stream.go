@@ -5,6 +5,7 @@ import (
 	"hash"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/verb"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
 
@@ -72,13 +73,26 @@ func (s *Session) streamed() (n int, err error) {
 	c.run.open(0, s.queue.len(), c.skip)
 	c.letter(st.typ)
 	s.admit(st.typ, st.head[wire.HeaderLen:])
-	s.queue.at(s.queue.len() - 1).procs = endsAny // not looked for behind the head
+	s.unread(s.queue.at(s.queue.len() - 1))
 	c.run.facts = removeMalformed(c.run.facts, st.typ)
 	if _, err := s.admission(nil, b); err != nil {
 		return 0, err
 	}
 	st.head = nil
 	return 1, nil
+}
+
+// unread takes back what admit made of a text of which it saw only the head.
+func (s *Session) unread(e *expect) {
+	e.does = verb.Verb{Ends: verb.EndsAny}
+	switch {
+	case e.typ == 'Q':
+		e.name = ""
+	case e.typ == 'P' && e.unnamed:
+		s.names.stmt.does = e.does
+	case e.typ == 'P':
+		e.given.does = e.does
+	}
 }
 
 // removeMalformed drops what admit says about a Query of which it saw only

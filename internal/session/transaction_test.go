@@ -187,7 +187,7 @@ func TestTransactions(t *testing.T) {
 			`execute PBES`,
 			`outcome 12C of=2 ["BEGIN"]`,
 			`outcome 12C of=3 ["INSERT 0 1"]`,
-			`outcome 12C of=4 ["ROLLBACK"]`,
+			`outcome 12C of=4 ["ROLLBACK"] committed=false since=2`,
 			`outcome 12CZ of=5 ["INSERT 0 2"] tx=I committed=true`,
 		}},
 		{"VACUUM in a pipeline, then an error", []step{

@@ -1,0 +1,120 @@
+package verb
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestOf(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		kind Kind
+		ends Ending
+		name string // as it stands in the text
+	}{
+		{"", None, EndsNone, ""},
+		{"select 1", None, EndsNone, ""},
+		{"COMMIT", Commit, EndsNone, ""},
+		{" End Transaction ;\n", Commit, EndsNone, ""},
+		{"commit and chain", Commit, EndsNone, ""},
+		{"commit work and no chain;;", Commit, EndsNone, ""},
+		{"/* a */ -- b\n commit -- c", Commit, EndsNone, ""},
+		{"commit prepared 'x'", None, EndsNone, ""},
+		{"commit; select 1", None, EndsNone, ""},
+		{"committed", None, EndsNone, ""},
+		{"rollback\x00", Rollback, EndsNone, ""},
+		{"abort work", Rollback, EndsNone, ""},
+		{"rollback transaction and chain", Rollback, EndsNone, ""},
+		{"rollback prepared 'x'", None, EndsNone, ""},
+		{"rollback; insert", None, EndsNone, ""},
+		{"rollback /* /* */ */", None, EndsNone, ""},
+		{"/*/ commit", None, EndsAny, ""},
+		{"/*/*/ commit", None, EndsAny, ""},
+		{"/**/commit", Commit, EndsNone, ""},
+		{"rollback to a", RollbackTo, EndsNone, ""},
+		{"rollback work to savepoint a", RollbackTo, EndsNone, ""},
+		{"rollback to a; rollback", None, EndsNone, ""},
+		{"savepoint a", Savepoint, EndsNone, ""},
+		{"savepoint é", None, EndsNone, ""},
+		{"savepoint U&\"a\"", None, EndsNone, ""},
+		{"release a", Release, EndsNone, ""},
+		{"release savepoint a ;", Release, EndsNone, ""},
+		{"prepare s as select 1", Prepare, EndsNone, "s"},
+		{"PREPARE \"S s\" (int) AS SELECT $1", Prepare, EndsNone, `"S s"`},
+		{"prepare transaction 'x'", None, EndsNone, ""},
+		{"prepare s as select 1; select 2", None, EndsNone, ""},
+		{"execute s(4)", Execute, EndsNone, "s"},
+		{"deallocate s", Deallocate, EndsNone, "s"},
+		{"deallocate prepare s;", Deallocate, EndsNone, "s"},
+		{"deallocate all", None, EndsNone, ""},
+		{"deallocate a b", None, EndsNone, ""},
+		{"declare c cursor for select 1", Declare, EndsNone, "c"},
+		{"fetch forward 7 from \"c\"", Fetch, EndsNone, `"c"`},
+		{"fetch -1 in c", Fetch, EndsNone, "c"},
+		{"fetch c", Fetch, EndsNone, "c"},
+		{"move all c", Fetch, EndsNone, "c"},
+		{"fetch c; commit", None, EndsNone, ""},
+		{"call p()", None, EndsAny, ""},
+		{"select 1; call p()", None, EndsAny, ""},
+		{"-- a\ncall p()", None, EndsAny, ""},
+		{"/* /* */ */ select", None, EndsAny, ""},
+		{"do $$ begin commit; end $$", None, EndsCommit, ""},
+		{"do $$ begin RollBack; end $$", None, EndsAny, ""},
+	} {
+		v, name := Of([]byte(tt.text))
+		if v.Kind != tt.kind || v.Ends != tt.ends || string(name) != tt.name && tt.name != "" {
+			t.Errorf("Of(%q) = %+v, %q, want kind %d, ends %d, name %q", tt.text, v, name, tt.kind, tt.ends, tt.name)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	of := func(text string) uint32 {
+		v, _ := Of([]byte(text))
+		return v.Name
+	}
+	a := of("savepoint a")
+	for _, same := range []string{"SAVEPOINT A", `savepoint "a";`, "release a", "rollback to savepoint A"} {
+		if of(same) != a || a == 0 {
+			t.Errorf("%s: %d, want %d", same, of(same), a)
+		}
+	}
+	for _, other := range []string{`savepoint "A"`, "savepoint b", `savepoint "a "`} {
+		if of(other) == a {
+			t.Errorf("%s means the same as a", other)
+		}
+	}
+	long := string(bytes.Repeat([]byte("x"), 64))
+	for text, want := range map[string]string{"Ab$1": "ab$1", `"Ab"`: "Ab", `"a""b"`: "", "": "", long: "", long[1:]: long[1:], `"` + long + `"`: ""} {
+		got, ok := Fold(nil, []byte(text))
+		if ok != (want != "") || ok && string(got) != want {
+			t.Errorf("Fold(%q) = %q, %v, want %q", text, got, ok, want)
+		}
+	}
+}
+
+func TestAllocs(t *testing.T) {
+	text := []byte("rollback to savepoint a")
+	if n := testing.AllocsPerRun(100, func() { Of(text) }); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+// Whatever is put behind a text, it does not become another verb than None.
+func FuzzOf(f *testing.F) {
+	for _, text := range []string{"commit", "rollback to a", "savepoint \"a\"", "release a", "fetch 1 from a", "deallocate a", "prepare a as select 1", "/* */ end"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		v, name := Of(text)
+		if !bytes.Contains(text, name) {
+			t.Errorf("Of(%q) has the name %q", text, name)
+		}
+		if bytes.IndexByte(text, 0) >= 0 || v.Kind == None {
+			return
+		}
+		if two, _ := Of(append(append([]byte{}, text...), "\n; select 1"...)); two.Kind != None {
+			t.Errorf("Of(%q) = %+v, with another statement %+v", text, v, two)
+		}
+	})
+}
