@@ -96,6 +96,20 @@ func (l *remoteLog) get(ctx context.Context, path string, words url.Values, last
 	return nil, &refusedError{resp.Status, plain(answer.Error)}
 }
 
+// origin returns the name of the log.
+func (l *remoteLog) origin(ctx context.Context) (string, error) {
+	body, err := l.get(ctx, "/status", nil, -1)
+	if err != nil {
+		return "", err
+	}
+	defer body.Close()
+	var status struct{ Origin string }
+	if err := json.NewDecoder(io.LimitReader(body, 1<<20)).Decode(&status); err != nil {
+		return "", fmt.Errorf("read status: %w", err)
+	}
+	return status.Origin, nil
+}
+
 // search calls fn with each statement that the words select, as JSON.
 func (l *remoteLog) search(ctx context.Context, words url.Values, fn func(object []byte) error) error {
 	body, err := l.get(ctx, "/search", words, -1)

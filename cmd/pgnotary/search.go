@@ -1,10 +1,15 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+)
 
 func newSearchCmd() *cobra.Command {
 	var (
 		what       selection
+		asJSON     bool
 		exitStatus bool
 	)
 	cmd := &cobra.Command{
@@ -29,14 +34,16 @@ That needs a token; what its role may not see is left out.`,
   pgnotary search --url https://audit.internal:6433 --token-file ~/.pgnotary-token --text accounts`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			found, err := what.run(cmd, false)
-			if err == nil && exitStatus && !found {
+			out := newPrinter(cmd.OutOrStdout(), asJSON, false)
+			err := errors.Join(what.run(cmd, false, out), out.w.Flush())
+			if err == nil && exitStatus && !out.found {
 				return no("")
 			}
 			return err
 		},
 	}
 	what.register(cmd)
+	addJSONFlag(cmd, &asJSON)
 	cmd.Flags().BoolVar(&exitStatus, "exit-status", false, "end with code 1 if nothing was found")
 	return cmd
 }

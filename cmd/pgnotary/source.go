@@ -13,11 +13,10 @@ import (
 	"github.com/pgnotary/pgnotary/internal/query"
 )
 
-// A selection is what search and tail have in common: a log, on the disk or
-// over HTTP, what of it is wanted, and in which form.
+// A selection is what search, tail and export have in common: a log, on the
+// disk or over HTTP, and what of it is wanted.
 type selection struct {
 	dir, url, tokenFile string
-	asJSON              bool
 	filterFlags
 }
 
@@ -27,30 +26,43 @@ func (s *selection) register(cmd *cobra.Command) {
 	f.StringVar(&s.url, "url", "", "instead of --data: `URL` of the HTTP address of a running pgnotary serve")
 	f.StringVar(&s.tokenFile, "token-file", "", "`FILE` with the token for --url (default: the environment variable "+tokenVariable+")")
 	s.filterFlags.register(cmd)
-	f.BoolVar(&s.asJSON, "json", false, "print one JSON object a line")
 }
 
-// run lists, or with follow follows, what is selected, and reports whether there was any.
-func (s *selection) run(cmd *cobra.Command, follow bool) (found bool, err error) {
+func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
+	cmd.Flags().BoolVar(asJSON, "json", false, "print one JSON object a line")
+}
+
+// run lists, or with follow follows, what is selected.
+func (s *selection) run(cmd *cobra.Command, follow bool, out output) error {
 	if s.url != "" && cmd.Flags().Changed("data") {
-		return false, withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
+		return withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
 	}
 	f, err := s.filter(time.Now())
 	if err != nil {
-		return false, err
+		return err
 	}
-	out := newPrinter(cmd.OutOrStdout(), s.asJSON, follow)
 	if s.url == "" {
-		err = s.runDir(cmd.Context(), f, follow, out)
-	} else {
-		err = s.runURL(cmd, follow, out)
+		return s.runDir(cmd.Context(), f, follow, out)
 	}
-	return out.found, errors.Join(err, out.w.Flush())
+	if err := s.runURL(cmd, follow, out); err != nil {
+		return fmt.Errorf("%s: %w", s.url, err)
+	}
+	return nil
 }
 
-func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out *printer) error {
+// An output takes what is selected.
+type output interface {
+	begin(origin string) error // of the log
+	statement(s *query.Statement) error
+	object(object []byte) error // the JSON of a statement
+}
+
+func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out output) error {
 	log, err := query.Open(s.dir)
 	if err != nil {
+		return err
+	}
+	if err := out.begin(log.Origin()); err != nil {
 		return err
 	}
 	if !follow {
@@ -68,24 +80,22 @@ func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out
 	return log.Tail(ctx, from, f, out.statement)
 }
 
-func (s *selection) runURL(cmd *cobra.Command, follow bool, out *printer) error {
+func (s *selection) runURL(cmd *cobra.Command, follow bool, out output) error {
 	log, err := openRemote(s.url, s.tokenFile, cmd.ErrOrStderr())
 	if err != nil {
 		return err
 	}
-	show := out.object
-	if !s.asJSON {
-		show = decoded(out.statement)
+	origin, err := log.origin(cmd.Context())
+	if err != nil {
+		return err
+	}
+	if err := out.begin(origin); err != nil {
+		return err
 	}
 	if follow {
-		err = log.tail(cmd.Context(), s.words, show)
-	} else {
-		err = log.search(cmd.Context(), s.words, show)
+		return log.tail(cmd.Context(), s.words, out.object)
 	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.url, err)
-	}
-	return nil
+	return log.search(cmd.Context(), s.words, out.object)
 }
 
 // A printer writes statements one a line, as JSON or for people.
@@ -102,10 +112,12 @@ func newPrinter(w io.Writer, asJSON, follow bool) *printer {
 	return &printer{w: bufio.NewWriterSize(w, 64<<10), lines: newLinePrinter(w), asJSON: asJSON, follow: follow}
 }
 
+func (p *printer) begin(string) error { return nil }
+
 func (p *printer) statement(s *query.Statement) error {
 	if p.asJSON {
 		p.buf = s.AppendJSON(p.buf[:0])
-		return p.object(p.buf)
+		return p.write(p.buf)
 	}
 	_, err := p.w.WriteString(p.lines.line(s))
 	return p.done(err)
@@ -113,6 +125,13 @@ func (p *printer) statement(s *query.Statement) error {
 
 // object writes a statement that is JSON already.
 func (p *printer) object(object []byte) error {
+	if !p.asJSON {
+		return decoded(p.statement)(object)
+	}
+	return p.write(object)
+}
+
+func (p *printer) write(object []byte) error {
 	_, err := p.w.Write(object)
 	if err == nil {
 		err = p.w.WriteByte('\n')

@@ -3,7 +3,10 @@ package main
 import "github.com/spf13/cobra"
 
 func newTailCmd() *cobra.Command {
-	var what selection
+	var (
+		what   selection
+		asJSON bool
+	)
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Follow the log and print statements as they are recorded",
@@ -23,10 +26,10 @@ where it broke off. That needs a token; what its role may not see is left out.`,
   PGNOTARY_TOKEN=pgn_... pgnotary tail --url http://127.0.0.1:6433`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := what.run(cmd, true)
-			return err
+			return what.run(cmd, true, newPrinter(cmd.OutOrStdout(), asJSON, true))
 		},
 	}
 	what.register(cmd)
+	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

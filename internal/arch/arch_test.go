@@ -41,6 +41,7 @@ func layers() map[string][]string {
 		"pgvalue": {},
 		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"verify":  {"event"}, // a second opinion: shares no reader with the rest
+		"export":  {"checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"access":  {},
 		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"witness": {"checkpoint", "durable", "tree"},
