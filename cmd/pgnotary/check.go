@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -14,17 +15,22 @@ import (
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/tree"
+	"github.com/pgnotary/pgnotary/internal/web"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
 
 func newCheckCmd() *cobra.Command {
-	var policyFile string
+	var policyFile, pageFile string
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Check a proof, offline",
 		Long: `Check says whether a proof made by pgnotary prove is true: that the entry in it is in the
-log, under a checkpoint that a log of the policy signed and its witnesses cosigned. It
-needs the proof and the policy, nothing else, and prints what the entry says.
+log, under a checkpoint that a log of the policy signed and its witnesses cosigned; or
+that a later checkpoint continues an earlier one. It needs the proof and the policy, nothing
+else, and prints what the entry says and what that proves.
+
+With --page it writes the same for those without pgnotary: one HTML file that checks proofs
+of entries in a browser, without a network. A running proxy has it at /proof.
 
 A policy is a text file (c2sp.org/tlog-policy). The least one trusts a single key:
 
@@ -32,9 +38,24 @@ A policy is a text file (c2sp.org/tlog-policy). The least one trusts a single ke
   quorum none
 
 Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
-		Example: `  pgnotary check --policy log.policy 42.tlog-proof`,
-		Args:    cobra.ExactArgs(1),
+		Example: `  pgnotary check --policy log.policy 42.tlog-proof
+  pgnotary check --policy log.policy since-monday.consistency
+  pgnotary check --page proof.html`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if pageFile != "" {
+				if len(args) > 0 || policyFile != "" {
+					return errors.New("--page writes the page and checks nothing: give it alone")
+				}
+				html, _, err := web.ProofPage()
+				if err != nil {
+					return err
+				}
+				return os.WriteFile(pageFile, html, 0o644)
+			}
+			if len(args) == 0 {
+				return withHint(errors.New("the file with the proof is missing"), "see %s --help", cmd.CommandPath())
+			}
 			if policyFile == "" {
 				return withHint(errors.New("--policy is needed: it says which keys to trust"), "see %s --help", cmd.CommandPath())
 			}
@@ -46,7 +67,11 @@ Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
 			if err != nil {
 				return err
 			}
-			text, err := checkProof(policy, b)
+			checkFile := checkProof
+			if checkpoint.IsConsistency(b) {
+				checkFile = checkConsistency
+			}
+			text, err := checkFile(policy, b)
 			if err != nil {
 				return no("%s is not valid: %v", args[0], err)
 			}
@@ -55,6 +80,7 @@ Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
 		},
 	}
 	cmd.Flags().StringVar(&policyFile, "policy", "", "policy `FILE` that says which logs and witnesses to trust")
+	cmd.Flags().StringVar(&pageFile, "page", "", "write the page that checks proofs in a browser to this HTML `FILE`")
 	return cmd
 }
 
@@ -86,6 +112,73 @@ func checkProof(policy *checkpoint.Policy, b []byte) (string, error) {
 	return describeProof(p, &v, extra, &l), nil
 }
 
+// checkConsistency is checkProof for a proof between two checkpoints.
+func checkConsistency(policy *checkpoint.Policy, b []byte) (string, error) {
+	c, err := checkpoint.ParseConsistency(b)
+	if err != nil {
+		return "", err
+	}
+	old, later, err := c.Verify(policy)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&out, "%-11s %s\n", name, plain(fmt.Sprintf(format, args...)))
+	}
+	out.WriteString("valid: the later checkpoint continues the earlier one\n")
+	row("log", "%s", later.Origin)
+	row("earlier", "over %d entries, root %s", old.Size, base64.StdEncoding.EncodeToString(old.Root[:]))
+	if len(old.Cosignatures) > 0 {
+		row("", "%s", witnessedBy(old.Cosignatures))
+	}
+	row("later", "over %d entries, root %s", later.Size, base64.StdEncoding.EncodeToString(later.Root[:]))
+	if len(later.Cosignatures) > 0 {
+		row("", "%s", witnessedBy(later.Cosignatures))
+	}
+	row("key", "%s", later.VKey)
+	row("proves", "that of the first %d entries none was changed, removed or put in between, and %d were added behind them", old.Size, later.Size-old.Size)
+	return out.String(), nil
+}
+
+// witnessedBy names the witnesses of a checkpoint.
+func witnessedBy(all []checkpoint.Cosignature) string {
+	s := "cosigned by"
+	for i, c := range all {
+		if i > 0 {
+			s += ","
+		}
+		s += fmt.Sprintf(" %s at %s", c.Witness, time.Unix(c.Time, 0).UTC().Format(time.RFC3339))
+	}
+	return s
+}
+
+// whatItProves says in a sentence what a valid proof is good for.
+func whatItProves(v *checkpoint.Verified) string {
+	if len(v.Cosignatures) == 0 {
+		return "that whoever has the key of this log signed it; the policy asks for no witness, so nobody else is known to have seen it"
+	}
+	at, _ := firstSeen(v)
+	return fmt.Sprintf("that the log recorded this at %s at the latest, and cannot take it back or change it without its witnesses noticing",
+		at.Format(time.RFC3339))
+}
+
+// maxClockSkew is how far the clocks of proxy and witnesses may be apart
+// without being mentioned.
+const maxClockSkew = time.Minute
+
+// firstSeen returns the time of the earliest cosignature.
+func firstSeen(v *checkpoint.Verified) (at time.Time, ok bool) {
+	if len(v.Cosignatures) == 0 {
+		return at, false
+	}
+	first := v.Cosignatures[0].Time
+	for _, c := range v.Cosignatures {
+		first = min(first, c.Time)
+	}
+	return time.Unix(first, 0).UTC(), true
+}
+
 func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, extra *checkpoint.Extra, l *event.Leaf) string {
 	var b strings.Builder
 	row := func(name, format string, args ...any) {
@@ -96,7 +189,7 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, extra *checkpoin
 		row("who", "user %s, database %s, application %s, client %s", orDash(l.Who.User), orDash(l.Who.Database),
 			orDash(l.Who.Application), orDash(l.Who.Client))
 	}
-	row("when", "%s", event.AppendTime(nil, l.Time))
+	row("when", "%s, by the clock of the proxy", event.AppendTime(nil, l.Time))
 	row("what", "%s", describeKind(l))
 	if of, ok := event.Index(l.Parse); ok {
 		row("text", "in entry %d, which needs a proof of its own", of)
@@ -113,6 +206,10 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, extra *checkpoin
 	row("key", "%s", v.VKey)
 	for _, c := range v.Cosignatures {
 		row("witness", "%s, at %s", c.Witness, time.Unix(c.Time, 0).UTC().Format(time.RFC3339))
+	}
+	row("proves", "%s", whatItProves(v))
+	if at, ok := firstSeen(v); ok && l.Time > at.Add(maxClockSkew).UnixNano() {
+		row("but", "the proxy's clock said a later time than the witnesses' when they cosigned: one of them was wrong, or the entry was dated ahead")
 	}
 	row("leaf", "%s", extra.Leaf)
 	switch {

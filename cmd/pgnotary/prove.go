@@ -18,26 +18,29 @@ import (
 
 func newProveCmd() *cobra.Command {
 	var (
-		dir, out  string
-		withValue bool
+		dir, out, from string
+		withValue      bool
 	)
 	cmd := &cobra.Command{
-		Use:   "prove INDEX",
-		Short: "Write a proof that an entry is in the log",
+		Use:   "prove [INDEX]",
+		Short: "Write a proof that an entry is in the log, or that the log only grew",
 		Long: `Prove writes a file that shows, without the log and without a network, that the entry
 at an index is in the log: the entry itself, the path from it to the root of the tree,
 and the signed checkpoint over that root (c2sp.org/tlog-proof). Anyone checks it with
 pgnotary check and the log's public key.
 
 Without --value the file tells who, when and what kind of statement, and not its text:
-that stays hidden behind its commitment. With --value the text and parameters are in it.`,
+that stays hidden behind its commitment. With --value the text and parameters are in it.
+
+With --from-checkpoint, and no index, it proves to whoever kept that checkpoint that the log only
+grew since: that the latest checkpoint continues it.`,
 		Example: `  pgnotary prove --data ./pgnotary-data 42 -o 42.tlog-proof
-  pgnotary prove --data ./pgnotary-data 42 --value -o 42.tlog-proof`,
-		Args: cobra.ExactArgs(1),
+  pgnotary prove --data ./pgnotary-data 42 --value -o 42.tlog-proof
+  pgnotary prove --data ./pgnotary-data --from-checkpoint monday.checkpoint -o since-monday.consistency`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			index, err := strconv.ParseInt(args[0], 10, 64)
-			if err != nil || index < 0 {
-				return fmt.Errorf("%q is not an index: a number from 0 on", args[0])
+			if (len(args) == 1) == (from != "") {
+				return withHint(errors.New("give either the index of an entry or --from-checkpoint"), "see %s --help", cmd.CommandPath())
 			}
 			if out == "" {
 				return withHint(errors.New("-o is needed: the file to write the proof to"), "see %s --help", cmd.CommandPath())
@@ -46,7 +49,16 @@ that stays hidden behind its commitment. With --value the text and parameters ar
 			if err != nil {
 				return err
 			}
-			proof, err := proveSoon(cmd.Context(), log, index, withValue)
+			var proof []byte
+			if from != "" {
+				proof, err = proveConsistency(log, from)
+			} else {
+				index, indexErr := strconv.ParseInt(args[0], 10, 64)
+				if indexErr != nil || index < 0 {
+					return fmt.Errorf("%q is not an index: a number from 0 on", args[0])
+				}
+				proof, err = proveSoon(cmd.Context(), log, index, withValue)
+			}
 			if err != nil {
 				return err
 			}
@@ -59,6 +71,7 @@ that stays hidden behind its commitment. With --value the text and parameters ar
 	}
 	addDataFlag(cmd, &dir)
 	cmd.Flags().StringVarP(&out, "out", "o", "", "`FILE` to write, by custom ending in .tlog-proof; - for standard output")
+	cmd.Flags().StringVar(&from, "from-checkpoint", "", "prove that the log continues the signed checkpoint in this `FILE`")
 	cmd.Flags().BoolVar(&withValue, "value", false, "put the value, such as text and parameters, into the proof")
 	return cmd
 }
@@ -145,6 +158,40 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, withValue
 	}
 	if err := tree.CheckInclusion(p.Hashes, c.Size, c.Root, index, tree.LeafHash(e.Leaf)); err != nil {
 		return nil, withHint(fmt.Errorf("the log does not agree with its own checkpoint: %w", err), "pgnotary verify says what is wrong")
+	}
+	return p.Format(), nil
+}
+
+// proveConsistency returns the proof that the log's current checkpoint
+// continues the one in a file, or the reason why not.
+func proveConsistency(log *query.Log, file string) ([]byte, error) {
+	old, err := readFile(file, checkpoint.MaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	signed, err := log.Witnessed()
+	if err != nil {
+		return nil, err
+	}
+	p := checkpoint.Consistency{Old: old, New: signed}
+	from, err := checkpoint.Open(old, log.VKey())
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	to, err := checkpoint.Open(signed, log.VKey())
+	if err != nil {
+		return nil, err
+	}
+	if from.Size > to.Size {
+		return nil, no("%s is over %d entries, the log's checkpoint only over %d: entries are lost, or it was rolled back", file, from.Size, to.Size)
+	}
+	if from.Size < to.Size {
+		if p.Hashes, err = tree.Consistency(log, from.Size, to.Size); err != nil {
+			return nil, err
+		}
+	}
+	if err := tree.CheckConsistency(p.Hashes, to.Size, to.Root, from.Size, from.Root); err != nil {
+		return nil, no("the log is not a continuation of %s: %v", file, err)
 	}
 	return p.Format(), nil
 }

@@ -68,7 +68,7 @@ func TestProveAndCheck(t *testing.T) {
 		{"leaf", []string{"2"}, []string{"valid: the log has this entry", "user alice, database app", "query", "index       2\n", "over 7 entries", "not in the proof"}, "SELECT 42"},
 		{"value", []string{"2", "--value"}, []string{"value       proven", "    SELECT 42 --"}, "\x1b"},
 		{"outcome", []string{"3"}, []string{"outcome of entry 2: SELECT 1, committed"}, "value"},
-		{"start", []string{"0"}, []string{"what        start, version"}, "who"},
+		{"start", []string{"0"}, []string{"what        start, version"}, "\nwho "},
 	} {
 		args := append([]string{"prove", "--data", dir, "-o", proof}, tt.args...)
 		if code, out, errs := command(t, args...); code != 0 || out != "" {
@@ -266,5 +266,109 @@ func TestKeygenNeverOverwrites(t *testing.T) {
 	}
 	if after, err := os.ReadFile(key); err != nil || !bytes.Equal(before, after) {
 		t.Error("keygen overwrote a key")
+	}
+}
+
+// TestProveConsistency: from a checkpoint that was kept, of another history, and of another log.
+func TestProveConsistency(t *testing.T) {
+	dir, policy := provable(t)
+	keep := func(dir string) string {
+		t.Helper()
+		b, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := filepath.Join(t.TempDir(), "kept")
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	grow := func(dir string, n int) {
+		t.Helper()
+		l, err := ledger.Open(ledger.Config{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range n {
+			if _, err := l.Emit(&event.Leaf{Kind: event.KindHeartbeat}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept := keep(dir)
+	fork := filepath.Join(t.TempDir(), "fork")
+	if err := os.CopyFS(fork, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	grow(dir, 300)
+	grow(fork, 5)
+	proof := filepath.Join(t.TempDir(), "p.consistency")
+	for _, from := range []string{kept, keep(dir)} {
+		if code, out, errs := command(t, "prove", "--data", dir, "--from-checkpoint", from, "-o", proof); code != 0 || out != "" {
+			t.Fatalf("prove = %d, %q, %q", code, out, errs)
+		}
+		code, out, errs := command(t, "check", "--policy", policy, proof)
+		if code != 0 || !strings.Contains(out, "valid: the later checkpoint continues the earlier one") || !strings.Contains(out, "none was changed, removed") {
+			t.Errorf("check = %d, %q\n%s", code, errs, out)
+		}
+	}
+	if code, _, errs := command(t, "prove", "--data", dir, "--from-checkpoint", keep(fork), "-o", proof); code != 1 || !strings.Contains(errs, "not a continuation") {
+		t.Errorf("from a fork = %d, %q", code, errs)
+	}
+	if code, _, errs := command(t, "prove", "--data", fork, "--from-checkpoint", keep(dir), "-o", proof); code != 1 || !strings.Contains(errs, "rolled back") {
+		t.Errorf("from a larger one = %d, %q", code, errs)
+	}
+	other, _ := provable(t)
+	if code, _, errs := command(t, "prove", "--data", dir, "--from-checkpoint", keep(other), "-o", proof); code != 2 || !strings.Contains(errs, "signature") {
+		t.Errorf("from another log = %d, %q", code, errs)
+	}
+	b, err := os.ReadFile(proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[40] ^= 1
+	if err := os.WriteFile(proof, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := command(t, "check", "--policy", policy, proof); code != 1 {
+		t.Errorf("check of an altered proof = %d, %q", code, errs)
+	}
+	for _, args := range [][]string{{"-o", proof}, {"3", "--from-checkpoint", kept, "-o", proof}, {"--from-checkpoint", kept}} {
+		if code, _, errs := command(t, append([]string{"prove", "--data", dir}, args...)...); code != 2 || !strings.Contains(errs, "hint:") {
+			t.Errorf("prove %q = %d, %q", args, code, errs)
+		}
+	}
+}
+
+// TestProofPage: the page is one file that names its own script and style, and nothing else.
+func TestProofPage(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "proof.html")
+	if code, _, errs := command(t, "check", "--page", name); code != 0 {
+		t.Fatalf("check --page = %d, %q", code, errs)
+	}
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	html := string(b)
+	for _, want := range []string{"default-src 'none'", "'sha256-", "crypto.subtle.verify"} {
+		if !strings.Contains(html, want) {
+			t.Errorf("the page has no %s", want)
+		}
+	}
+	for _, not := range []string{"{{", "src=", "http:", "https:", "import(", "fetch(", "eval(", "innerHTML"} {
+		if strings.Contains(html, not) {
+			t.Errorf("the page has %s", not)
+		}
+	}
+	if code, _, errs := command(t, "check", "--page", name, "x"); code != 2 {
+		t.Errorf("check --page with a proof = %d, %q", code, errs)
+	}
+	if code, _, errs := command(t, "check"); code != 2 || !strings.Contains(errs, "hint:") {
+		t.Errorf("check of nothing = %d, %q", code, errs)
 	}
 }

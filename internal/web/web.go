@@ -5,6 +5,7 @@
 //	GET /                          status page; it asks for /api/v1/status once a second
 //	GET /api/v1/status             Status as JSON
 //	GET /api/v1/...                entries, for those with a token (docs/api.md)
+//	GET /proof                     a page that checks proofs in the browser, with no further request
 //	GET /healthz                   200 while the process answers
 //	GET /readyz                    200 while statements are accepted and recorded, else 503
 //	GET /metrics                   Prometheus text
@@ -127,6 +128,7 @@ func NewHandler(c Config) http.Handler {
 	mux.HandleFunc("GET /log/vkey", h.vkey)
 	mux.HandleFunc("GET /log/tile/", h.tile)
 	mux.HandleFunc("GET /{$}", h.file("page/index.html", "text/html; charset=utf-8"))
+	mux.HandleFunc("GET /proof", h.proofPage)
 	mux.HandleFunc("GET /style.css", h.file("page/style.css", "text/css; charset=utf-8"))
 	mux.HandleFunc("GET /status.js", h.file("page/status.js", "text/javascript; charset=utf-8"))
 	mux.HandleFunc("GET /icon.svg", h.file("page/icon.svg", "image/svg+xml"))
