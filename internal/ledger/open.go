@@ -152,6 +152,9 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 	}
 	st, err := journal.Recover(opt, signed.Size)
 	if errors.Is(err, journal.ErrEmpty) && signed.Size == 0 {
+		if err := l.noSegments(); err != nil {
+			return nil, err
+		}
 		if err := l.startWitness(); err != nil {
 			return nil, err
 		}
@@ -160,7 +163,7 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		}
 		l.tree = journal.NewTree(opt)
 		l.sealer.add(0)
-		return nil, l.noSegments()
+		return nil, nil
 	}
 	if errors.Is(err, journal.ErrEmpty) {
 		return nil, fmt.Errorf("%w: it is over %d entries, and the journal is gone: put it back", ErrRolledBack, signed.Size)

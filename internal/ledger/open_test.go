@@ -5,14 +5,17 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/segment"
 )
 
 // TestStart looks at what a start records of itself.
@@ -226,4 +229,74 @@ func TestKeyThatIsThere(t *testing.T) {
 		t.Errorf("origin %s, vkey %s, want those of the key", l.Origin(), l.VKey())
 	}
 	mustClose(t, l)
+}
+
+// TestOpenRefusesToBeginAnew takes the journal of a sealed log away and puts back the checkpoint it was
+// founded with, or a journal that was begun anew: the segments tell, and stay.
+func TestOpenRefusesToBeginAnew(t *testing.T) {
+	s := faultfs.New()
+	cfg := quiet(s, "/d")
+	cfg.Rand = &countingReader{}
+	l := mustOpen(t, cfg)
+	for range 3 {
+		mustAppend(t, l, 1, []byte("value"))
+		if err := l.Rotate(); err != nil {
+			t.Fatal(err)
+		}
+		mustWait(t, l, l.next)
+		if err := l.SealNow(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustClose(t, l)
+	sealed, err := segment.List(s, "/d")
+	if err != nil || len(sealed) != 3 {
+		t.Fatalf("segments %v (%v), want 3", sealed, err)
+	}
+
+	names, err := s.List("/d/journal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		remove(t, s, "/d/journal/"+name)
+	}
+	key, err := durable.ReadFile(s, "/d/key", 1<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := checkpoint.NewSigner(strings.TrimSpace(string(key)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	founded, err := checkpoint.Sign(signer, "test.example/log", 0, sha256.Sum256(nil))
+	if err == nil {
+		err = durable.WriteFile(s, "/d/checkpoint", founded, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := func(want string) {
+		t.Helper()
+		if _, err := Open(quiet(s, "/d")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Open = %v, want an error with %q", err, want)
+		}
+		if now, err := segment.List(s, "/d"); err != nil || !slices.Equal(now, sealed) {
+			t.Errorf("segments %v (%v) after a refused start, want %v", now, err, sealed)
+		}
+	}
+	refused("the journal is gone")
+	refused("the journal is gone") // the first did not begin one
+
+	opt := journal.Options{
+		FS: s, Dir: "/d/journal", LogID: sha256.Sum256([]byte("test.example/log")), SegmentSize: 1 << 20, SegmentAge: time.Hour, Room: 8 << 10,
+	}
+	w, err := journal.Create(opt, 1)
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused("does not continue the last segment")
 }

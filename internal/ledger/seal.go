@@ -128,7 +128,8 @@ func (l *Ledger) SealNow(ctx context.Context) error {
 	return l.sealer.sealAll(ctx)
 }
 
-// checkSealed makes sure that the journal begins where the last segment ends.
+// checkSealed makes sure that the journal begins where the last segment ends. Only the file that was
+// being sealed can be there in both forms: a segment in the place of a later one is not what a crash leaves.
 func (l *Ledger) checkSealed(st *journal.State) error {
 	l.sealer.add(st.Files[0])
 	segs, err := segment.List(l.cfg.FS, l.cfg.Dir)
@@ -136,8 +137,8 @@ func (l *Ledger) checkSealed(st *journal.State) error {
 		return err
 	}
 	first := st.First
-	for len(segs) > 0 && segs[len(segs)-1] >= first.First {
-		segs = segs[:len(segs)-1] // its journal file is there too: it is sealed anew
+	if n := len(segs); n > 0 && segs[n-1] == first.First && len(st.Files) > 1 {
+		segs = segs[:n-1] // its journal file did not go any more: it is sealed anew
 	}
 	if len(segs) == 0 {
 		if first.First != 0 {
