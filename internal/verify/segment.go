@@ -176,6 +176,8 @@ func (r *reader) sealedHeader(s *sealed) (*sealedHeader, error) {
 	}
 	first := int64(le.Uint64(b[8:]))
 	switch {
+	case hash(b[128:160]) != r.logID:
+		return nil, s.bad("belongs to another log: the hash of the origin differs")
 	case first != r.index:
 		return nil, s.bad("its header says entry %d, want %d", first, r.index)
 	case h.count <= 0 || h.count%tileWidth != 0 || h.count > maxIndex || int64(len(s.frames)) != h.count/tileWidth:
@@ -188,9 +190,6 @@ func (r *reader) sealedHeader(s *sealed) (*sealedHeader, error) {
 		return nil, s.bad("its header says %d batches", h.nextSeq-r.seq)
 	case le.Uint64(b[24:]) > le.Uint64(b[32:]):
 		r.notes = append(r.notes, s.name+": the clock was set back while it was written")
-	}
-	if hash(b[128:160]) != r.logID {
-		return nil, s.bad("belongs to another log: the hash of the origin differs")
 	}
 	var why string
 	if h.rows, why = parseRows(b[sealedFixed-1 : len(b)-4]); why != "" {
