@@ -140,12 +140,16 @@ func (p *proxy) openLog() (err error) {
 		SegmentSize: int64(s.SegmentSize),
 		SegmentAge:  s.SegmentAge.Duration,
 		Immutable:   s.Immutable,
-		Lazy:        lazyCommit,
-		Version:     version(),
-		StartFacts:  s.facts(),
-		Sessions:    p.openSessions,
-		Observer:    &p.commits,
-		Logger:      p.log,
+		Retain: ledger.Retain{
+			Age: s.Retain.Duration, ValueAge: s.RetainValues.Duration,
+			Bytes: int64(s.RetainSize), ValueBytes: int64(s.RetainValuesSize),
+		},
+		Lazy:       lazyCommit,
+		Version:    version(),
+		StartFacts: s.facts(),
+		Sessions:   p.openSessions,
+		Observer:   &p.commits,
+		Logger:     p.log,
 	}
 	if p.witnesses != nil {
 		cfg.Witness = p.witnesses

@@ -124,6 +124,13 @@ type Config struct {
 	// SegmentSize and SegmentAge say when a journal file is full.
 	SegmentSize Size     `toml:"segment-size"`
 	SegmentAge  Duration `toml:"segment-age"`
+	// Retain and RetainValues say how long entries, or their values, are kept at
+	// least; 0 for ever. RetainSize and RetainValuesSize bound the bytes of sealed
+	// segments, or of their value files.
+	Retain           Duration `toml:"retain"`
+	RetainValues     Duration `toml:"retain-values"`
+	RetainSize       Size     `toml:"retain-size"`
+	RetainValuesSize Size     `toml:"retain-values-size"`
 	// Immutable asks for the immutable flag (chattr +i) on sealed files; it
 	// needs the right CAP_LINUX_IMMUTABLE.
 	Immutable bool `toml:"immutable"`
@@ -222,6 +229,10 @@ func (c *Config) Fields() []Field {
 		{Key: "policy", Usage: "file (c2sp.org/tlog-policy) with the witnesses that are to cosign the log, and their URLs", Value: text(&c.Policy, "file"), quoted: true},
 		{Key: "witness-mode", Usage: "async, or sync: what waits for the disk waits for a quorum of witnesses, too", Value: text(&c.WitnessMode, "mode"), quoted: true},
 		{Key: "witness-unreachable", Usage: "what a start does if too few witnesses answer: refuse or start", Value: text(&c.WitnessUnreachable, "answer"), quoted: true},
+		{Key: "retain", Usage: "prune entries older than this, unless a hold stops it; 0 never", Value: &c.Retain, quoted: true},
+		{Key: "retain-values", Usage: "prune values older than this; 0 never", Value: &c.RetainValues, quoted: true},
+		{Key: "retain-size", Usage: "prune the oldest entries when segments take more than this; 0 never", Value: &c.RetainSize, quoted: true},
+		{Key: "retain-values-size", Usage: "prune the oldest values when they take more than this; 0 never", Value: &c.RetainValuesSize, quoted: true},
 		{Key: "immutable", Usage: "make sealed files immutable (chattr +i) where that is possible", Value: (*flag)(&c.Immutable)},
 		{Key: "max-sessions", Usage: "client connections served at once", Value: (*count)(&c.MaxSessions)},
 		{Key: "max-unauthenticated", Usage: "client connections that may be before the end of their login", Value: (*count)(&c.MaxUnauthenticated)},
@@ -375,6 +386,9 @@ func (c *Config) validateNumbers(p *problems) {
 	}
 	if c.SegmentAge.Duration < time.Second {
 		p.addf("segment-age", "%s is less than a second", c.SegmentAge)
+	}
+	if c.Retain.Duration < 0 || c.RetainValues.Duration < 0 {
+		p.addf("retain", "and retain-values cannot be below zero")
 	}
 	if c.LoginTimeout.Duration <= 0 {
 		p.addf("login-timeout", "%s is not above zero", c.LoginTimeout)

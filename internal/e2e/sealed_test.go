@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,7 +71,7 @@ func TestFootprint(t *testing.T) {
 			t.Errorf("a sealed statement: %v", r)
 		}
 	}
-	if out, code := runProgram(t, "prove", "--data", n.data, "100", "-o", filepath.Join(t.TempDir(), "p.tlog-proof"), "--value"); code != 0 {
+	if out, code := runProgram(t, "prove", "--data", n.data, strconv.FormatInt(all[5].Index, 10), "-o", filepath.Join(t.TempDir(), "p.tlog-proof"), "--value"); code != 0 {
 		t.Errorf("prove of a sealed entry: %s", out)
 	}
 }

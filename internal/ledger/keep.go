@@ -107,6 +107,7 @@ func (l *Ledger) Close() error {
 
 func (l *Ledger) close() error {
 	close(l.stopKeep)
+	l.clerk.stop()
 	l.sealer.stop()
 	<-l.keepDone
 	<-l.witnessDone

@@ -64,6 +64,8 @@ type Config struct {
 	Rand   io.Reader    // default crypto/rand
 	Logger *slog.Logger // default: discarded
 
+	Retain Retain // how long things are kept; the zero value keeps all
+
 	byHand bool // nothing is sealed by itself; for tests
 
 	room int64 // journal.Options.Room; tests on slow file systems want little
@@ -128,6 +130,7 @@ type Ledger struct {
 	signed    atomic.Int64 // ck.size, for who does not want to wait
 	cut       atomic.Int64 // a journal file is to end here; see Rotate
 	sealer    sealer
+	clerk     clerk
 	stopKeep  chan struct{} // ends the keeper
 	keepDone  chan struct{}
 	closeOnce sync.Once

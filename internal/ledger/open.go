@@ -58,6 +58,7 @@ func Open(cfg Config) (*Ledger, error) {
 		close(l.witnessDone)
 	}
 	go l.sealer.run()
+	go l.clerk.run()
 	return l, nil
 }
 
@@ -147,6 +148,7 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull, Room: l.cfg.room,
 	}
 	l.sealer.init(l)
+	l.clerk.init(l)
 	if err := segment.RemoveLeftovers(l.cfg.FS, l.cfg.Dir); err != nil {
 		return nil, err
 	}

@@ -36,6 +36,8 @@ type entry struct {
 	blob   [16]byte
 	length int64 // of the blob
 
+	missing bool // there is no such blob; set by the worker
+
 	// Set by the worker.
 	hash hash
 	leafFacts
@@ -112,7 +114,10 @@ func (w *worker) entry(e *entry) {
 		got = commitment(&salt, e.value)
 	case valueBlob:
 		var err error
-		if got, err = w.blob(e); err != nil {
+		if got, err = w.blob(e); errors.Is(err, errNoBlob) {
+			e.missing = true
+			return
+		} else if err != nil {
 			e.flaws = append(e.flaws, flaw{"blob/" + hex.EncodeToString(e.blob[:]) + ".blob", err.Error()})
 			return
 		}
@@ -146,11 +151,13 @@ func commitment(salt *[32]byte, value []byte) hash {
 	return hash(h.Sum(nil))
 }
 
+var errNoBlob = errors.New("is missing")
+
 // blob returns the commitment of a value that is in a file of its own.
 func (w *worker) blob(e *entry) (got hash, err error) {
 	f, err := os.Open(filepath.Join(w.blobs, hex.EncodeToString(e.blob[:])+".blob"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return got, errors.New("is missing")
+		return got, errNoBlob
 	}
 	if err != nil {
 		return got, err

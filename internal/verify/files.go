@@ -20,6 +20,7 @@ type listing struct {
 	blobs     map[[16]byte]bool // whether an entry refers to it
 	tiles     map[string]bool   // path below the data directory: whether the entries filled it
 	evidence  []string          // of alarms about witnesses
+	requests  []string          // what the writer was asked for
 	leftover  []string          // left from a crash
 	unknown   []string
 	lastTiles []string // missing tiles that the last journal file filled
@@ -73,6 +74,8 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 		l.segments = append(l.segments, name)
 	case top == "segment" && numbered(name, ".val"):
 		l.values[name] = false
+	case top == "request" && (strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".done")):
+		l.requests = append(l.requests, rel)
 	case top == "blob" && blobName(name):
 		id, _ := hex.DecodeString(strings.TrimSuffix(name, ".blob"))
 		l.blobs[[16]byte(id)] = false
@@ -176,6 +179,9 @@ func (c *check) checkFiles() {
 	}
 	for _, name := range c.files.leftover {
 		c.note("%s: left over from a write that was not finished; it means nothing", name)
+	}
+	for _, name := range c.files.requests {
+		c.note("%s: something that the writer was asked for and has not finished, or an answer that nobody took", name)
 	}
 	for _, name := range c.files.lastTiles {
 		c.note("%s: not written yet; the next start does it", name)

@@ -27,6 +27,7 @@ type gaps struct {
 	expired []span             // entries of segments without a value file
 	erased  map[int64]struct{} // entries whose value was erased
 	copies  map[int64]struct{} // the same, in copies
+	blobs   map[int64][16]byte // entries whose value is in a blob that is not there
 
 	// What entries that a checkpoint covers explain.
 	leaves  map[int64]string   // prune: root in hex, by where the rest begins
@@ -41,7 +42,7 @@ func (s span) has(index int64) bool { return index >= s.from && index < s.to }
 
 func newGaps() gaps {
 	m := func() map[int64]struct{} { return map[int64]struct{}{} }
-	return gaps{erased: m(), copies: m(), leaves: map[int64]string{}, ordered: m(), done: m()}
+	return gaps{erased: m(), copies: m(), blobs: map[int64][16]byte{}, leaves: map[int64]string{}, ordered: m(), done: m()}
 }
 
 // begin finds out where reading begins: at entry 0, at the first file that
@@ -349,6 +350,12 @@ func (c *check) explain() {
 			}
 		}
 	}
+	// A blob goes before the file that names it.
+	for _, index := range slices.Sorted(maps.Keys(g.blobs)) {
+		if _, ok := g.ordered[index]; !ok && index >= g.values {
+			c.findAt(index, fmt.Sprintf("blob/%x.blob", g.blobs[index]), "is missing")
+		}
+	}
 	for _, index := range slices.Sorted(maps.Keys(g.done)) {
 		if _, ok := g.erased[index]; !ok && !gone(index) {
 			c.findAt(index, "value", "an erase entry says that it is gone, but it is there")
@@ -377,6 +384,9 @@ func (c *check) copy(where string, e *entryCopy) {
 	}
 	if e.form == valueBlob {
 		c.files.used(e.blob)
+		if e.missing {
+			c.gap.blobs[e.index] = e.blob
+		}
 	}
 	n := e.index / tileWidth
 	row, err := c.rowAt(1, n/tileWidth)
