@@ -349,7 +349,7 @@ func TestKeeper(t *testing.T) {
 	var signed checkpoint.Checkpoint
 	for end := time.Now().Add(10 * time.Second); signed.Size < 4; time.Sleep(time.Millisecond) {
 		var err error
-		if signed, err = l.lastCheckpoint(); err != nil {
+		if signed, _, err = l.lastCheckpoint(); err != nil {
 			t.Fatal(err)
 		}
 		if time.Now().After(end) {

@@ -99,10 +99,11 @@ func (l *Ledger) open() error {
 	if err != nil {
 		return err
 	}
-	signed, err := l.lastCheckpoint()
+	signed, text, err := l.lastCheckpoint()
 	if err != nil {
 		return err
 	}
+	l.ck.size, l.ck.signed = signed.Size, text
 	st, err := l.openJournal(signed)
 	if err != nil {
 		return err
@@ -120,24 +121,22 @@ func (l *Ledger) open() error {
 	return l.begin(st, digest)
 }
 
-// lastCheckpoint returns the checkpoint this log signed last. There always is
+// lastCheckpoint returns the checkpoint this log signed last, and its text. There always is
 // one, since a log is founded with one over nothing: without it, a journal that
 // was cut could not be told from one that is whole.
-func (l *Ledger) lastCheckpoint() (checkpoint.Checkpoint, error) {
+func (l *Ledger) lastCheckpoint() (c checkpoint.Checkpoint, text []byte, err error) {
 	name := l.path("checkpoint")
 	b, err := durable.ReadFile(l.cfg.FS, name, checkpoint.MaxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
-		return checkpoint.Checkpoint{}, fmt.Errorf("%w: %s is missing, and with it what the log promised: put it back",
+		return c, nil, fmt.Errorf("%w: %s is missing, and with it what the log promised: put it back",
 			ErrRolledBack, name)
 	} else if err != nil {
-		return checkpoint.Checkpoint{}, fmt.Errorf("read checkpoint: %w", err)
+		return c, nil, fmt.Errorf("read checkpoint: %w", err)
 	}
-	c, err := checkpoint.Open(b, l.info.VKey)
-	if err != nil {
-		return c, fmt.Errorf("%s has been altered: %w", name, err)
+	if c, err = checkpoint.Open(b, l.info.VKey); err != nil {
+		return c, nil, fmt.Errorf("%s has been altered: %w", name, err)
 	}
-	l.ck.size, l.ck.signed = c.Size, b
-	return c, nil
+	return c, b, nil
 }
 
 // openJournal recovers the journal, holds it against the signed checkpoint

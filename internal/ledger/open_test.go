@@ -27,7 +27,7 @@ func TestStart(t *testing.T) {
 	if l.Durable() != 1 || l.Origin() != cfg.Origin || l.Dir() != "/d" || l.VKey() == "" {
 		t.Errorf("new log: %d durable, origin %s, dir %s, vkey %q", l.Durable(), l.Origin(), l.Dir(), l.VKey())
 	}
-	c, err := l.lastCheckpoint()
+	c, _, err := l.lastCheckpoint()
 	if err != nil || c.Size != 1 {
 		t.Errorf("checkpoint after Open is over %d entries, %v, want 1", c.Size, err)
 	}
