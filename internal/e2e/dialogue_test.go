@@ -260,6 +260,9 @@ func TestRefusals(t *testing.T) {
 		{"unknown message", append(append([]byte{}, startup...), pgraw.Msg('z', "?")...), "08P01"},
 		{"message of length 3", append(append([]byte{}, startup...), 'Q', 0, 0, 0, 3), "08P01"},
 		{"message of negative length", append(append([]byte{}, startup...), 'Q', 0xff, 0xff, 0xff, 0xff), ""},
+		{"second start-up packet", append(append([]byte{}, startup...), startup...), "08P01"},
+		{"TLS after the login", append(append([]byte{}, startup...), 0x16, 3, 1, 2, 0, 1), "08P01"},
+		{"late password", append(append([]byte{}, startup...), pgraw.Msg('p', "secret", 0)...), "08P01"},
 		{"Sync of 20 kB", append(append([]byte{}, startup...), 'S', 0, 0, 0x4e, 0x20), ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
