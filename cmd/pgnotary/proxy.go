@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/config"
+	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/ledger"
 	"github.com/pgnotary/pgnotary/internal/query"
@@ -100,6 +101,7 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 		LoginTimeout:       s.LoginTimeout.Duration,
 		ClientCert:         certPolicy(s.ClientCert),
 		ProxySources:       sources,
+		Content:            contentModes(&s.Config),
 		Logger:             logger,
 	}
 	if s.TLSCert != "" {
@@ -374,7 +376,11 @@ func (p *proxy) applyReload() (changed []string, err error) {
 
 // facts are the settings that matter to whoever reads the log.
 func (s *settings) facts() []event.Fact {
-	return []event.Fact{
+	var captures []event.Fact
+	for i, r := range s.Captures {
+		captures = append(captures, event.Fact{Key: fmt.Sprintf("capture_%d", i+1), Val: r.String()})
+	}
+	return append(captures, []event.Fact{
 		{Key: "durability", Val: s.Durability},
 		{Key: "listen", Val: s.Listen},
 		{Key: "upstream", Val: s.Upstream},
@@ -384,7 +390,7 @@ func (s *settings) facts() []event.Fact {
 		{Key: "client_cert", Val: s.clientCert()},
 		{Key: "verifiers", Val: s.verifiers()},
 		{Key: "proxy_protocol_from", Val: cmp.Or(s.ProxyProtocolFrom, "off")},
-	}
+	}...)
 }
 
 // verifiers says where verifiers come from.
@@ -439,6 +445,15 @@ func relayMode(durability string) relay.Mode {
 		return relay.Async
 	}
 	return relay.BeforeForward
+}
+
+// contentModes returns what the settings say of how much is kept of results and COPYs.
+func contentModes(c *config.Config) func(user, database string) (results, copies content.Mode) {
+	modes := map[string]content.Mode{config.KeepCount: content.Count, config.KeepDigest: content.Digest, config.KeepFull: content.Full}
+	return func(user, database string) (results, copies content.Mode) {
+		r := c.CaptureOf(user, database)
+		return modes[r.Results], modes[r.Copy]
+	}
 }
 
 func certPolicy(text string) relay.CertPolicy {

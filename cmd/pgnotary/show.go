@@ -159,7 +159,16 @@ func (b *sheet) content(s *query.Statement) {
 	if s.Notify != nil {
 		b.row("notified", fmt.Sprintf("%s: %q by process %d", s.Notify.Channel, s.Notify.Payload, s.Notify.PID))
 	}
-	if s.Raw != nil {
+	for _, row := range s.Rows {
+		cells := make([]string, len(row))
+		for i, cell := range row {
+			if cells[i] = "NULL"; cell != nil {
+				cells[i] = fmt.Sprintf("%q", *cell)
+			}
+		}
+		b.row("row", strings.Join(cells, ", "))
+	}
+	if s.Raw != nil && s.Rows == nil {
 		b.row("bytes", fmt.Sprintf("%q", s.Raw))
 	}
 }
@@ -171,6 +180,9 @@ func (b *sheet) outcome(s *query.Statement) {
 		return
 	}
 	text, _ := verdict(s)
+	if o.Result != nil {
+		b.row("result", param(o.Result))
+	}
 	if len(o.Tags) > 0 {
 		text = strings.Join(o.Tags, ", ")
 	}

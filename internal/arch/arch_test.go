@@ -28,8 +28,8 @@ func layers() map[string][]string {
 		// The capture path: no log, no files.
 		"event":   {},
 		"wire":    {},
-		"session": {"event", "redact", "sqllex", "transaction", "verb", "wire"},
-		"relay":   {"event", "proxyproto", "redact", "scram", "session", "sqllex", "transaction", "verb", "wire"},
+		"session": {"content", "event", "redact", "sqllex", "transaction", "verb", "wire"},
+		"relay":   {"content", "event", "proxyproto", "redact", "scram", "session", "sqllex", "transaction", "verb", "wire"},
 		// The log: nothing of PostgreSQL, so neither wire nor session nor relay.
 		"durable":    {},
 		"tree":       {},
@@ -52,6 +52,7 @@ func layers() map[string][]string {
 		"sqlinfo":     {"sqllex"},
 		"scram":       {},
 		"transaction": {"verb"},
+		"content":     {},
 		"verb":        {},
 		// The rest.
 		"config":    {"proxyproto"},
@@ -85,7 +86,7 @@ func thirdParty() map[string][]string {
 
 // pure packages take time, randomness, files and network as arguments.
 func pure() []string {
-	return []string{"event", "redact", "scram", "session", "sqllex", "transaction", "tree", "verb", "wire"}
+	return []string{"content", "event", "redact", "scram", "session", "sqllex", "transaction", "tree", "verb", "wire"}
 }
 
 // trustedLines bounds the capture path, so that it can be read in an

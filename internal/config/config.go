@@ -143,6 +143,9 @@ type Config struct {
 	// WitnessUnreachable is UnreachableRefuse or UnreachableStart.
 	WitnessUnreachable string `toml:"witness-unreachable"`
 
+	// Captures say whose results and COPYs are kept, and how much of them.
+	Captures []Capture `toml:"capture"`
+
 	// MaxSessions is the number of client connections served at once.
 	MaxSessions int `toml:"max-sessions"`
 	// MaxUnauthenticated is how many of them may be before their login is complete.
@@ -271,6 +274,11 @@ func (c *Config) Print(w io.Writer, source map[string]string) error {
 			return err
 		}
 	}
+	for _, r := range c.Captures { // tables come behind all keys
+		if _, err := io.WriteString(w, r.toml()); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -302,6 +310,9 @@ func (c *Config) Changed(d *Config) (live, restart []string) {
 		default:
 			restart = append(restart, f.Key)
 		}
+	}
+	if !slices.Equal(c.Captures, d.Captures) {
+		restart = append(restart, "capture")
 	}
 	return live, restart
 }
@@ -374,6 +385,12 @@ func (c *Config) Validate() error {
 	}
 	if port(c.Listen) != "0" && c.Listen == c.Upstream {
 		p.addf("upstream", "is the same address as listen: the proxy would connect to itself")
+	}
+	if len(c.Captures) > maxCaptures {
+		p.addf("capture", "stands %d times, more than %d", len(c.Captures), maxCaptures)
+	}
+	for _, r := range c.Captures {
+		r.validate(&p)
 	}
 	p.add("origin", checkOrigin(c.Origin))
 	c.validateNumbers(&p)

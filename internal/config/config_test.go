@@ -216,7 +216,7 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		c := Default()
 		if _, err := c.decode("f", in); err != nil {
-			if c != Default() {
+			if !cmp.Equal(c, Default()) {
 				t.Fatalf("decode(%q) failed with %v and changed the settings", in, err)
 			}
 			return
@@ -227,7 +227,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatal(err)
 		}
 		back := Default()
-		if _, err := back.decode("printed", []byte(out.String())); err != nil || back != c {
+		if _, err := back.decode("printed", []byte(out.String())); err != nil || !cmp.Equal(back, c) {
 			t.Fatalf("decode(Print(decode(%q))) = %+v, %v, want %+v", in, back, err, c)
 		}
 	})

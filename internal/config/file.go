@@ -49,6 +49,7 @@ func (c *Config) ReadFile(path string) (keys []string, err error) {
 // decode is ReadFile on content already read. On an error c is unchanged.
 func (c *Config) decode(path string, data []byte) ([]string, error) {
 	next := *c
+	next.Captures = nil
 	dec := toml.NewDecoder(strings.NewReader(string(data)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&next); err != nil {

@@ -184,10 +184,18 @@ type record struct {
 	Kind        string
 	Statement   string
 	Params      []param
-	Function    struct{ OID uint32 }
-	Facts       map[string]string
-	Malformed   bool
-	Outcome     *outcome
+	Function    struct {
+		OID  uint32
+		Name string
+	}
+	Of        int64
+	Messages  int64
+	SHA256    string
+	Rows      [][]*string
+	Raw       []byte
+	Facts     map[string]string
+	Malformed bool
+	Outcome   *outcome
 }
 
 type param struct {
@@ -206,6 +214,7 @@ type outcome struct {
 	TX        string
 	Skipped   bool
 	Committed *bool
+	Result    *param
 	Error     *struct{ SQLState, Message string }
 }
 

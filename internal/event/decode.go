@@ -151,7 +151,7 @@ var kinds = words(
 	KindStart, KindStop, KindHeartbeat, KindConnect, KindAuth, KindDisconnect, KindQuery,
 	KindParse, KindBind, KindExecute, KindCopy, KindFunctionCall, KindCancel, KindReplication,
 	KindViolation, KindNotice, KindGap, KindPrune, KindHold, KindErase, KindRecover, KindConfig,
-	KindOutcome, KindSettle,
+	KindResult, KindOutcome, KindSettle,
 )
 
 var ends = words(EndSkipped, EndSuspended, EndUnknown, EndDiscarded)

@@ -46,6 +46,7 @@ const (
 	KindErase        Kind = "erase"
 	KindRecover      Kind = "recover" // what a start after a crash found and cut
 	KindConfig       Kind = "config"  // configuration in force
+	KindResult       Kind = "result"  // rows of the statement "of" refers to, or their digest
 	KindOutcome      Kind = "outcome" // end of the statement "of" refers to
 	KindSettle       Kind = "settle"  // end of a transaction not told by an outcome
 )

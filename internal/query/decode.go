@@ -204,11 +204,8 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 		if value != nil {
 			s.Version, s.Settings = decodeStartup(value, cs.text)
 		}
-	case event.KindCopy, event.KindReplication:
-		s.Copy = &Copy{Messages: v.rows, Bytes: v.bytes}
-		if len(value) == 32 {
-			s.Copy.SHA256 = value
-		}
+	case event.KindCopy, event.KindReplication, event.KindResult:
+		s.content(v, value, cs)
 	case event.KindNotice:
 		if v.session == 0 && s.fact(event.FactRead) != "" {
 			s.Request = cs.text(value)
@@ -280,7 +277,7 @@ func (s *Statement) functionCall(value []byte, cs *charset) {
 	oid, args, ok := decodeFunctionCall(body)
 	lo := largeObjects[oid]
 	s.Malformed = !ok
-	s.Function = &Function{OID: oid, Name: lo.name}
+	s.Function = &Function{OID: oid, Name: lo.name, resultFormat: args.result}
 	s.setParams(&args, lo.args, cs)
 }
 
@@ -407,8 +404,12 @@ func (d *decoder) outcome(o *Outcome, e *journal.Entry, v *view) {
 	if o.Error != nil {
 		return
 	}
-	// Without an error the value is all the command tags, since they were too
-	// many for the leaf.
+	// Without an error the value is a function's result, or all the command
+	// tags, since they were too many for the leaf.
+	if len(value) > 0 && value[0] == 'V' {
+		o.value = bytes.Clone(value)
+		return
+	}
 	o.Tags = o.Tags[:0]
 	for {
 		f, rest, ok := nextFrame(value)

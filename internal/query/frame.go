@@ -55,6 +55,7 @@ type bindMsg struct {
 	portal, statement []byte
 	formats           []int16
 	params            [][]byte
+	result            int16 // FunctionCall: format of the result
 }
 
 // An executeMsg is the content of an Execute message.
@@ -157,7 +158,7 @@ func decodeFunctionCall(body []byte) (oid uint32, m bindMsg, ok bool) {
 	c := cursor{b: body}
 	oid = uint32(c.int32())
 	c.arguments(&m)
-	c.int16()
+	m.result = c.int16()
 	return oid, m, !c.bad && len(c.b) == 0
 }
 

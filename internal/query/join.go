@@ -251,7 +251,7 @@ func settlementOf(v *view, of int64) settlement {
 // server did not read it, since the COPY never began, an outcome says so;
 // there is none otherwise.
 func mayBeDropped(v *view) bool {
-	return v.kind == event.KindCopy && bytes.Contains(v.facts, []byte(`"direction":"in"`))
+	return v.kind == event.KindCopy && !isPiece(v) && bytes.Contains(v.facts, []byte(`"direction":"in"`))
 }
 
 // arrived lets go of the entries of COPY data that cannot be followed by an
@@ -406,6 +406,9 @@ func (j *joiner) finish(r *record) (*Statement, error) {
 			r.outcome.Committed = r.committed
 		}
 		s.Outcome = &r.outcome
+		if s.Function != nil {
+			r.outcome.Result = decodeResult(r.outcome.value, s.Function.OID, s.Function.resultFormat, r.view.charset())
+		}
 	}
 	for i := range s.Params {
 		if s.Params[i].OID == 0 && i < len(r.types) {

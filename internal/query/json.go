@@ -139,6 +139,7 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 	if s.Error != nil {
 		dst = s.Error.appendJSON(append(dst, `,"error":`...))
 	}
+	dst = appendRows(dst, s.Rows)
 	if s.Raw != nil {
 		dst = appendBase64(append(dst, `,"raw":`...), s.Raw)
 	}
@@ -241,6 +242,9 @@ func (o *Outcome) appendJSON(dst []byte, kind event.Kind) []byte {
 	}
 	if o.Discarded {
 		dst = append(dst, `,"discarded":true`...)
+	}
+	if o.Result != nil {
+		dst = o.Result.appendJSON(append(dst, `,"result":`...))
 	}
 	dst = appendFacts(dst, o.Facts)
 	if o.Error != nil {

@@ -25,7 +25,7 @@ func (s *Statement) UnmarshalJSON(b []byte) error {
 	*s = Statement{
 		Index: j.Index, User: j.User, Database: j.Database, Application: j.Application, Client: j.Client,
 		Kind: j.Kind, Malformed: j.Malformed, Unavailable: j.Unavailable, Prepared: j.Prepared, Portal: j.Portal,
-		MaxRows: j.MaxRows, Request: j.Request, Notice: j.Notice.message(), Error: j.Error.message(), Raw: j.Raw,
+		MaxRows: j.MaxRows, Request: j.Request, Notice: j.Notice.message(), Error: j.Error.message(), Raw: j.Raw, Rows: j.Rows,
 	}
 	at, err := time.Parse(time.RFC3339Nano, j.Time)
 	if err != nil || at.Year() < 1970 || at.Year() > 2261 {
@@ -73,7 +73,9 @@ func (s *Statement) UnmarshalJSON(b []byte) error {
 	if n := j.Notification; n != nil {
 		s.Notify = &Notification{PID: n.PID, Channel: n.Channel, Payload: n.Payload}
 	}
-	s.Outcome = j.Outcome.outcome()
+	if s.Outcome, err = j.Outcome.outcome(); err != nil {
+		return fmt.Errorf("read statement: result: %w", err)
+	}
 	if j.SQL != nil && s.HasText {
 		s.sql = j.SQL.info()
 	}
@@ -133,6 +135,7 @@ type statementJSON struct {
 		Payload string `json:"payload"`
 	} `json:"notification"`
 	Error   *messageJSON `json:"error"`
+	Rows    [][]*string  `json:"rows"`
 	Raw     []byte       `json:"raw"`
 	Outcome *outcomeJSON `json:"outcome"`
 }
@@ -179,13 +182,14 @@ type outcomeJSON struct {
 	Skipped   bool         `json:"skipped"`
 	Suspended bool         `json:"suspended"`
 	Discarded bool         `json:"discarded"`
+	Result    *paramJSON   `json:"result"`
 	Facts     pairs        `json:"facts"`
 	Error     *messageJSON `json:"error"`
 }
 
-func (j *outcomeJSON) outcome() *Outcome {
+func (j *outcomeJSON) outcome() (*Outcome, error) {
 	if j == nil {
-		return nil
+		return nil, nil
 	}
 	o := &Outcome{
 		Index: j.Index, Tags: j.Tags, Rows: j.Rows, Bytes: j.Bytes, Micros: j.Micros, Skipped: j.Skipped,
@@ -203,7 +207,14 @@ func (j *outcomeJSON) outcome() *Outcome {
 			o.Committed = 1
 		}
 	}
-	return o
+	if j.Result != nil {
+		p, err := j.Result.param()
+		if err != nil {
+			return nil, err
+		}
+		o.Result = &p
+	}
+	return o, nil
 }
 
 type messageJSON struct {

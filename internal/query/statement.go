@@ -48,7 +48,8 @@ type Statement struct {
 	Notice   *ServerMessage
 	Notify   *Notification
 	Error    *ServerMessage // auth: why a login failed
-	Raw      []byte         // violation: the bytes at its place
+	Raw      []byte         // violation: the bytes at its place; copy, result: a piece of the content
+	Rows     [][]*string    // result: the rows in Raw, nil for NULL
 
 	Outcome *Outcome // nil if the end was never seen
 
@@ -132,12 +133,17 @@ type Outcome struct {
 	Discarded bool     // the server dropped it
 	Error     *ServerMessage
 	Facts     []event.Fact // settings the server told of, such as client_encoding
+	Result    *Param       // function_call: what it returned
+
+	value []byte
 }
 
 // A Function names the function of a FunctionCall.
 type Function struct {
 	OID  uint32
 	Name string // "" if not one of the large-object functions
+
+	resultFormat int16
 }
 
 // A Copy is what a copy entry says of the data that went through.
@@ -165,6 +171,11 @@ func (s *Statement) Clone() *Statement {
 	if s.Outcome != nil {
 		o := *s.Outcome
 		o.Tags = slices.Clone(o.Tags)
+		if o.Result != nil {
+			result := *o.Result
+			result.Raw = bytes.Clone(result.Raw)
+			o.Result, o.value = &result, nil
+		}
 		c.Outcome = &o
 	}
 	return &c
@@ -193,8 +204,9 @@ func (s *Statement) SQLState() string {
 
 // A largeObjectFunction is one that client libraries call with FunctionCall.
 type largeObjectFunction struct {
-	name string
-	args []uint32
+	name   string
+	args   []uint32
+	result uint32
 }
 
 const (
@@ -207,17 +219,17 @@ const (
 // largeObjects maps the OIDs of the server's large-object functions, fixed
 // since PostgreSQL 6, 9.3 for the 64-bit ones.
 var largeObjects = map[uint32]largeObjectFunction{
-	715:  {"lo_create", []uint32{oidOid}},
-	952:  {"lo_open", []uint32{oidOid, oidInt4}},
-	953:  {"lo_close", []uint32{oidInt4}},
-	954:  {"loread", []uint32{oidInt4, oidInt4}},
-	955:  {"lowrite", []uint32{oidInt4, oidBytea}},
-	956:  {"lo_lseek", []uint32{oidInt4, oidInt4, oidInt4}},
-	957:  {"lo_creat", []uint32{oidInt4}},
-	958:  {"lo_tell", []uint32{oidInt4}},
-	964:  {"lo_unlink", []uint32{oidOid}},
-	1004: {"lo_truncate", []uint32{oidInt4, oidInt4}},
-	3170: {"lo_lseek64", []uint32{oidInt4, oidInt8, oidInt4}},
-	3171: {"lo_tell64", []uint32{oidInt4}},
-	3172: {"lo_truncate64", []uint32{oidInt4, oidInt8}},
+	715:  {"lo_create", []uint32{oidOid}, oidOid},
+	952:  {"lo_open", []uint32{oidOid, oidInt4}, oidInt4},
+	953:  {"lo_close", []uint32{oidInt4}, oidInt4},
+	954:  {"loread", []uint32{oidInt4, oidInt4}, oidBytea},
+	955:  {"lowrite", []uint32{oidInt4, oidBytea}, oidInt4},
+	956:  {"lo_lseek", []uint32{oidInt4, oidInt4, oidInt4}, oidInt4},
+	957:  {"lo_creat", []uint32{oidInt4}, oidOid},
+	958:  {"lo_tell", []uint32{oidInt4}, oidInt4},
+	964:  {"lo_unlink", []uint32{oidOid}, oidInt4},
+	1004: {"lo_truncate", []uint32{oidInt4, oidInt4}, oidInt4},
+	3170: {"lo_lseek64", []uint32{oidInt4, oidInt8, oidInt4}, oidInt8},
+	3171: {"lo_tell64", []uint32{oidInt4}, oidInt8},
+	3172: {"lo_truncate64", []uint32{oidInt4, oidInt8}, oidInt4},
 }

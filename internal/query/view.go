@@ -181,7 +181,7 @@ func kindOf(b []byte) event.Kind {
 		event.KindConnect, event.KindAuth, event.KindDisconnect, event.KindCopy, event.KindFunctionCall,
 		event.KindCancel, event.KindReplication, event.KindViolation, event.KindNotice, event.KindStart,
 		event.KindStop, event.KindHeartbeat, event.KindGap, event.KindPrune, event.KindHold, event.KindErase,
-		event.KindRecover, event.KindConfig,
+		event.KindRecover, event.KindConfig, event.KindResult,
 	} {
 		if string(b) == string(k) {
 			return k

@@ -30,6 +30,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/proxyproto"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
@@ -75,6 +76,8 @@ type Config struct {
 	ProxySources proxyproto.Sources
 	// UpstreamTLS is used towards the server; nil speaks in the clear.
 	UpstreamTLS *tls.Config
+	// Content says how much is kept of results and COPYs, see session.Config; nil keeps the default.
+	Content func(user, database string) (results, copies content.Mode)
 	// Mode says what waits; the zero value is BeforeForward.
 	Mode Mode
 	// Loops is the number of event loops; 0 takes half the CPUs, at least one.

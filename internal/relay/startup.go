@@ -309,7 +309,7 @@ func (s *starter) open(packet []byte, handedOver *bool) error {
 		}
 	}
 	p := &pair{relay: r, id: newID(), addr: s.client, connect: -1}
-	p.sess = session.New(session.Config{ID: p.id, Client: s.client, Facts: s.facts, Log: p})
+	p.sess = session.New(session.Config{ID: p.id, Client: s.client, Facts: s.facts, Log: p, Content: r.cfg.Content})
 	fwd, err := p.sess.Start(r.now(), packet)
 	if err != nil {
 		return s.startFailed(p, err)

@@ -9,6 +9,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
 )
 
@@ -317,6 +318,7 @@ func (m *modelServer) next() []*request {
 // runModel plays a client against the model, in any chunks and interleaving.
 func runModel(tb testing.TB, rnd func(int) int) *modelServer {
 	w := watch(tb)
+	w.s.results, w.s.copies = content.Mode(rnd(3)), content.Mode(1+rnd(2))
 	m := newModel(rnd)
 	var fromClient []byte
 	var reading []*request // sent, not read by the server

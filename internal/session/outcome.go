@@ -17,17 +17,17 @@ const (
 	maxTag       = 64
 	maxTagFrames = 64 << 10
 	// maxFacts is how many settings an outcome lists, each cut to maxFact bytes.
-	maxFacts = 8
-	maxFact  = 64
+	maxFacts = 16
+	maxFact  = 128
 )
 
 // A result is the outcome of the statement at the head of the queue while its
 // replies come in.
 type result struct {
 	tags     []string
-	frames   []byte // CommandComplete frames of a Query with many statements
+	frames   []byte // CommandComplete frames of a Query with many statements, or FunctionCallResponse
 	tagBytes int
-	moreTags bool // than tags lists
+	framed   bool // frames is the value: more tags than tags lists, or a FunctionCallResponse
 	rows     int64
 	bytes    int64
 	types    []uint32
@@ -103,6 +103,9 @@ func (w *work) next() *pending {
 // has none (Sync, Describe on its own), to no statement.
 func (s *Session) ended(e *expect, end event.End, sqlstate, frame []byte) {
 	w := &s.work
+	if e.index >= 0 {
+		s.resultEnded(e.index)
+	}
 	p := w.next()
 	p.index, p.end, p.of = e.index, end, w.Settled
 	p.micros = max(0, s.now-e.at) / 1000
@@ -238,7 +241,7 @@ func (s *Session) emitOutcome(p *pending) error {
 		l.End = event.EndSuspended
 	}
 	value := p.value
-	if value == nil && p.moreTags {
+	if value == nil && p.framed {
 		value = p.frames
 	}
 	_, err := s.emit(value)
@@ -395,7 +398,7 @@ func (s *Session) appendTag(tag, frame []byte) {
 		r.tags = append(r.tags, s.tags.string(tag))
 		r.tagBytes += len(tag)
 	} else {
-		r.moreTags = true
+		r.framed = true
 	}
 	// The frames of the first ones are needed only if more come; they are
 	// small, and few texts hold more than one statement.

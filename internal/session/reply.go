@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 
+	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/verb"
 	"github.com/pgnotary/pgnotary/internal/wire"
@@ -38,10 +39,18 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 	case 'n':
 		return e.typ == 'D' && s.done()
 	case 'T':
+		if s.results == content.Full && (e.typ == 'Q' || e.portal) {
+			s.server.body = typ
+			_ = s.returned(frame, true) // an error stays in s.err
+		}
 		return e.typ == 'Q' || e.typ == 'D' && s.done()
 	case 'D':
 		r.rows++
 		r.bytes += int64(total)
+		if s.results != content.Count {
+			s.server.body = typ
+			_ = s.returned(frame, true) // likewise
+		}
 		return runs
 	case 'I':
 		return runs && s.completed(e, nil, frame)
@@ -55,13 +64,15 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 		s.copy.mode = typ
 		return runs
 	case 'd':
-		s.copy.out.begin(s.copy.mode)
-		s.copy.out.rows++
-		s.server.out = true
+		s.copy.out.Begin(s.copyMode())
+		s.copy.out.Rows++
+		s.server.body = typ
 		return runs && (s.copy.mode == 'H' || s.copy.mode == 'W')
 	case 'c':
 		return runs && s.copy.mode != 0
 	case 'V':
+		r.bytes += int64(total)
+		r.frames, r.framed = append(r.frames[:0], frame...), true
 		return e.typ == 'F'
 	}
 	return false
@@ -145,7 +156,7 @@ func (s *Session) replicated(of int64) error {
 		return err
 	}
 	for _, f := range []struct {
-		flow      *copyFlow
+		flow      *content.Flow
 		direction string
 	}{{&s.copy.in, "in"}, {&s.copy.out, "out"}} {
 		if _, err := s.copied(f.flow, f.direction, of, event.KindReplication, nil, false); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
@@ -18,7 +19,7 @@ type serverSide struct {
 	held    []byte // a partial message, nothing of it released
 	given   int
 	skip    int    // bytes of a message that pass without being looked at
-	out     bool   // those bytes are COPY content
+	body    byte   // the message whose those bytes are, if they are content: d, D or T
 	letters []byte // of messages since the last outcome
 }
 
@@ -82,8 +83,8 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 	for n < len(in) {
 		if v.skip > 0 {
 			m := min(v.skip, len(in)-n)
-			if v.out {
-				s.copy.out.add(in[n : n+m])
+			if err := s.passed(in[n : n+m]); err != nil {
+				return n, err
 			}
 			v.skip -= m
 			n += m
@@ -102,7 +103,7 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 		total := length + 1
 		looked := total // bytes that are looked at
 		switch typ {
-		case 'D', 'd', 'T', 'V':
+		case 'D', 'd', 'T':
 			looked = wire.HeaderLen
 		default:
 			looked = min(looked, maxControl)
@@ -114,7 +115,7 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 		if s.phase == phaseAuth && s.login.negotiate {
 			s.putNegotiation(typ, in[n:n+looked], n, put)
 		}
-		v.out = false
+		v.body = 0
 		if err := s.fromServer(typ, total, in[n:n+looked]); err != nil {
 			v.letters = v.letters[:max(0, len(v.letters)-1)] // it does not pass
 			return n, err
@@ -123,6 +124,23 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 		v.skip = total - looked
 	}
 	return n, nil
+}
+
+// passed takes bytes that pass without being looked at, of a message that may
+// have content.
+func (s *Session) passed(b []byte) error {
+	switch s.server.body {
+	case 'd':
+		s.copy.out.Add(b)
+		of := s.work.newest
+		if e := s.queue.first(); e != nil {
+			of = e.index
+		}
+		return s.kept(&s.copy.out, event.KindCopy, "out", of, content.MaxChunk)
+	case 'D', 'T':
+		return s.returned(b, false)
+	}
+	return nil
 }
 
 // oldError follows an error in the form of protocol 2.0: the letter, a text, a
@@ -214,10 +232,12 @@ func (s *Session) parameterChanged(body []byte) {
 	if !ok {
 		return
 	}
-	switch string(name) {
-	case "client_encoding", "standard_conforming_strings", "session_authorization", "is_superuser":
-	default:
-		return
+	if !s.login.done {
+		switch string(name) {
+		case "client_encoding", "standard_conforming_strings", "session_authorization", "is_superuser", "server_version":
+		default:
+			return // of the many settings told at start-up
+		}
 	}
 	val, _, _ := wire.CString(rest)
 	val = val[:min(len(val), maxFact)]

@@ -26,6 +26,7 @@ package session
 import (
 	"strings"
 
+	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
 )
 
@@ -58,6 +59,9 @@ type Config struct {
 	Client string       // client address: "host:port" or "unix"
 	Facts  []event.Fact // about the connection: tls, tls_cipher, sni ...
 	Log    Log
+	// Content says how much is kept of the rows of results, and of the data of
+	// COPYs. nil counts rows and has a digest of the data.
+	Content func(user, database string) (results, copies content.Mode)
 }
 
 // A Violation says why a session must end: the relay sends a FATAL
@@ -105,6 +109,9 @@ type Session struct {
 	queue    queue
 	names    names
 	copy     copyState
+	rows     *content.Flow // of the result coming in, unless they are only counted
+	results  content.Mode
+	copies   content.Mode
 	settings settings
 	work     work
 	tags     tagCache
@@ -113,7 +120,7 @@ type Session struct {
 
 // New begins a session.
 func New(cfg Config) *Session {
-	s := &Session{cfg: cfg, last: -1}
+	s := &Session{cfg: cfg, last: -1, copies: content.Digest}
 	s.work.reset()
 	return s
 }

@@ -52,6 +52,9 @@ func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
 	facts := append([]event.Fact(nil), s.cfg.Facts...)
 	facts = append(facts, event.Fact{Key: "protocol", Val: strconv.Itoa(int(wire.Major(version))) + "." + strconv.Itoa(int(wire.Minor(version)))})
 	facts = s.identify(params, facts)
+	if s.cfg.Content != nil {
+		s.results, s.copies = s.cfg.Content(s.who.User, s.who.Database)
+	}
 
 	fwd = bytes.Clone(packet)
 	s.login.version = version

@@ -1,9 +1,7 @@
 package session
 
 import (
-	"crypto/sha256"
-	"hash"
-
+	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/verb"
 	"github.com/pgnotary/pgnotary/internal/wire"
@@ -46,8 +44,8 @@ func (s *Session) streamOn(in []byte) (n int, err error) {
 	n = min(st.left, len(in))
 	st.left -= n
 	if st.blob == nil {
-		s.copy.in.add(in[:n])
-		return n, nil
+		s.copy.in.Add(in[:n])
+		return n, s.kept(&s.copy.in, event.KindCopy, "in", s.copyInOf(), content.MaxChunk)
 	}
 	st.head = append(st.head, in[:min(n, maxHead-len(st.head))]...)
 	if _, err := st.blob.Write(in[:n]); err != nil {
@@ -113,41 +111,28 @@ func (s *Session) Blob() Blob {
 	return s.client.stream.blob
 }
 
-// A copyFlow sums up the content of a COPY in one direction.
-type copyFlow struct {
-	sum     hash.Hash
-	rows    int64 // CopyData messages
-	bytes   int64 // of content, without headers
-	started bool
-}
-
-// begin starts the sum, unless it is a stream without an end.
-func (f *copyFlow) begin(mode byte) {
-	if f.started = true; f.sum == nil && mode != 'W' {
-		f.sum = sha256.New()
-	}
-}
-
-func (f *copyFlow) add(b []byte) {
-	f.bytes += int64(len(b))
-	if f.sum != nil {
-		f.sum.Write(b)
-	}
-}
-
 // copyState is what is known of the COPY going on.
 type copyState struct {
 	mode byte // 'G' in, 'H' out, 'W' both, 0 none
-	in   copyFlow
-	out  copyFlow
+	in   content.Flow
+	out  content.Flow
+}
+
+// copyMode is how much is kept of the COPY going on: of a stream without an
+// end only how much it was.
+func (s *Session) copyMode() content.Mode {
+	if s.copy.mode == 'W' {
+		return content.Count
+	}
+	return s.copies
 }
 
 // copyIn begins a CopyData message of the client with n bytes of content.
 func (s *Session) copyIn(n int) {
 	s.client.letter('d')
 	f := &s.copy.in
-	f.begin(s.copy.mode)
-	f.rows++
+	f.Begin(s.copyMode())
+	f.Rows++
 	s.client.stream.left, s.client.stream.blob = n, nil
 }
 
@@ -157,11 +142,7 @@ func (s *Session) copyInEnded(typ byte) error {
 	if s.copy.mode == 'W' {
 		return nil // replication: the entry comes at the end of both directions
 	}
-	of := s.work.newest
-	if e := s.queue.first(); s.copy.mode == 'G' && e != nil && e.index >= 0 {
-		of = e.index
-	}
-	index, err := s.copied(&s.copy.in, "in", of, event.KindCopy, s.client.letters, typ == 'f')
+	index, err := s.copied(&s.copy.in, "in", s.copyInOf(), event.KindCopy, s.client.letters, typ == 'f')
 	if err != nil {
 		return err
 	}
@@ -175,29 +156,95 @@ func (s *Session) copyInEnded(typ byte) error {
 	return nil
 }
 
+// copyInOf is the admission that COPY data from the client belongs to.
+func (s *Session) copyInOf() int64 {
+	if e := s.queue.first(); s.copy.mode == 'G' && e != nil && e.index >= 0 {
+		return e.index
+	}
+	return s.work.newest
+}
+
 // copyBroken records COPY data that was sent but never ended: another message
 // came, or the session ends. The server makes nothing of such data.
 func (s *Session) copyBroken() error {
-	if s.copy.in.rows == 0 || s.copy.mode == 'W' {
+	if s.copy.in.Rows == 0 || s.copy.mode == 'W' {
 		return nil
 	}
 	return s.copyInEnded(0)
 }
 
 // copied emits the entry about what a COPY carried.
-func (s *Session) copied(f *copyFlow, direction string, of int64, kind event.Kind, letters []byte, failed bool) (int64, error) {
-	f.begin(s.copy.mode)
+func (s *Session) copied(f *content.Flow, direction string, of int64, kind event.Kind, letters []byte, failed bool) (int64, error) {
+	f.Begin(s.copyMode())
+	if err := s.kept(f, kind, direction, of, 1); err != nil {
+		return -1, err
+	}
 	l := s.entry(kind)
 	l.Who, l.Msgs, l.Of = &s.who, letters, event.Ref(of)
-	l.Rows, l.Bytes = f.rows, f.bytes
+	l.Rows, l.Bytes = f.Rows, f.Bytes
 	l.Facts = append(l.Facts, event.Fact{Key: "direction", Val: direction})
 	if failed {
 		l.Facts = append(l.Facts, event.Fact{Key: "client", Val: "CopyFail"})
 	}
-	var digest []byte
-	if f.sum != nil {
-		digest = f.sum.Sum(nil)
-	}
-	*f = copyFlow{}
+	digest := f.Sum()
+	*f = content.Flow{}
 	return s.emit(digest)
+}
+
+// kept emits what a flow has kept, if that is at least n bytes, as an entry of
+// its own.
+func (s *Session) kept(f *content.Flow, kind event.Kind, direction string, of int64, n int) error {
+	chunk := f.Chunk(n)
+	if len(chunk) == 0 {
+		return nil
+	}
+	if err := s.flush(); err != nil {
+		return err
+	}
+	l := s.entry(kind)
+	l.Who, l.Of = &s.who, event.Ref(of)
+	if direction != "" {
+		l.Facts = append(l.Facts, event.Fact{Key: "direction", Val: direction})
+	}
+	l.Facts = append(l.Facts, event.Fact{Key: "content", Val: "full"})
+	if e := s.settings.foreign(); e != "" {
+		l.Facts = append(l.Facts, event.Fact{Key: "encoding", Val: e})
+	}
+	_, err := s.emit(chunk)
+	return err
+}
+
+// returned takes a part of a DataRow, or of the RowDescription in front of some.
+func (s *Session) returned(b []byte, first bool) error {
+	n := 4 * content.MaxChunk // of one row
+	if first {
+		if n = content.MaxChunk; s.rows == nil {
+			s.rows = new(content.Flow)
+			s.rows.Begin(s.results)
+		}
+	}
+	var of int64 = -1
+	if e := s.queue.first(); e != nil {
+		of = e.index
+	}
+	err := s.kept(s.rows, event.KindResult, "", of, n)
+	s.rows.Add(b)
+	return err
+}
+
+// resultEnded records the rows of the statement of, in full or their digest.
+func (s *Session) resultEnded(of int64) {
+	f := s.rows
+	if f == nil {
+		return
+	}
+	s.rows = nil
+	if f.Keeps() {
+		_ = s.kept(f, event.KindResult, "", of, 1) // an error stays in s.err
+	} else if s.flush() == nil {
+		l := s.entry(event.KindResult)
+		l.Who, l.Of, l.Rows, l.Bytes = &s.who, event.Ref(of), s.work.cur.rows, f.Bytes
+		l.Facts = append(l.Facts, event.Fact{Key: "content", Val: "sha256"})
+		_, _ = s.emit(f.Sum()) // likewise
+	}
 }
