@@ -59,6 +59,7 @@ type proxy struct {
 	users   *verifiers.File      // nil unless auth-file is set
 	asked   *verifiers.Function  // nil unless auth-user is set
 	web     httpAccess
+	sinks   sinks
 	commits commitStats
 
 	witnesses *witnesses // nil without a policy
@@ -85,6 +86,9 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 		return p, err
 	}
 	if err := p.openLog(); err != nil {
+		return p, err
+	}
+	if err := p.openSinks(s); err != nil {
 		return p, err
 	}
 	sources, err := s.ProxySources()
@@ -193,6 +197,7 @@ func (p *proxy) run(ctx context.Context) error {
 	rotate := make(chan os.Signal, 1) // likewise
 	signal.Notify(rotate, syscall.SIGUSR1)
 	defer signal.Stop(rotate)
+	p.sinks.run(p.log)
 	p.announce()
 	p.checkCertificates()
 	hourly := time.NewTicker(time.Hour)
@@ -248,6 +253,7 @@ func (p *proxy) close() error {
 	if p.ledger != nil {
 		err = p.ledger.Close()
 	}
+	p.sinks.end()
 	if p.http != nil {
 		if e := p.http.Close(); !errors.Is(e, net.ErrClosed) {
 			err = errors.Join(err, e)

@@ -106,6 +106,7 @@ func (p *proxy) numbers() web.Numbers {
 		n.Hold.Counts = append(n.Hold.Counts, count(&m.HoldTimes[i]))
 	}
 	n.CheckpointSize, _, n.CheckpointTime = p.checkpoint()
+	n.Sinks = p.sinks.numbers()
 	if p.witnesses != nil {
 		n.Witnessed = p.ledger.Witnessed()
 		n.Cosignatures = count(&p.witnesses.feeder.Cosignatures)
@@ -162,6 +163,7 @@ func (p *proxy) status() web.Status {
 		CommitMicros:   n.Commit.Mean() * 1e6,
 		BatchEntries:   n.BatchEntries.Mean(),
 		Backlog:        n.Backlog,
+		Sinks:          n.Sinks,
 		LogBytes:       n.LogBytes,
 		Commits:        web.Counts{Bounds: n.Commit.Bounds, Counts: n.Commit.Counts, Sum: n.Commit.Sum},
 		CheckpointSize: n.CheckpointSize,

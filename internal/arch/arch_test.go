@@ -42,6 +42,7 @@ func layers() map[string][]string {
 		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"verify":  {"event"}, // a second opinion: shares no reader with the rest
 		"export":  {"checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
+		"sink":    {"checkpoint", "durable", "event", "export", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"access":  {},
 		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"witness": {"checkpoint", "durable", "tree"},
@@ -78,7 +79,7 @@ func thirdParty() map[string][]string {
 		"github.com/spf13/pflag":              {"cmd/pgnotary"},
 		"golang.org/x/mod/sumdb/note":         {"internal/checkpoint", "internal/verify"},
 		"golang.org/x/mod/sumdb/tlog":         {"internal/tree", "internal/verify"},
-		"golang.org/x/sys/unix":               {"cmd/pgnotary", "internal/durable", "internal/relay"},
+		"golang.org/x/sys/unix":               {"cmd/pgnotary", "internal/durable", "internal/relay", "internal/sink"},
 		"golang.org/x/term":                   {"cmd/pgnotary"},
 		"golang.org/x/text":                   {"cmd/pgnotary", "internal/query"},
 	}

@@ -91,6 +91,8 @@ type Config struct {
 	// HTTPTokens is a file of package access: who may read entries over HTTP.
 	// Empty makes one token, kept in the data directory.
 	HTTPTokens string `toml:"http-tokens"`
+	// Sinks is a file of sinks, see ReadSinks; empty for none.
+	Sinks string `toml:"sinks"`
 
 	// TLSCert and TLSKey are PEM files; without them clients get no TLS.
 	TLSCert string `toml:"tls-cert"`
@@ -213,6 +215,7 @@ func (c *Config) Fields() []Field {
 		{Key: "http-tls-cert", Usage: "certificate chain of the HTTP address, PEM", Value: text(&c.HTTPTLSCert, "file"), Live: true, quoted: true},
 		{Key: "http-tls-key", Usage: "private key of that certificate, PEM", Value: text(&c.HTTPTLSKey, "file"), Live: true, quoted: true},
 		{Key: "http-tokens", Usage: "file that says who may read entries over HTTP (default one token, made in the data directory)", Value: text(&c.HTTPTokens, "file"), Live: true, quoted: true},
+		{Key: "sinks", Usage: "file that says where else to send what is recorded (docs/sinks.md)", Value: text(&c.Sinks, "file"), quoted: true},
 		{Key: "tls-cert", Usage: "certificate chain shown to clients, PEM", Value: text(&c.TLSCert, "file"), Live: true, quoted: true},
 		{Key: "tls-key", Usage: "private key of the certificate, PEM", Value: text(&c.TLSKey, "file"), Live: true, quoted: true},
 		{Key: "client-ca", Usage: "authorities of client certificates, PEM; asks clients for one", Value: text(&c.ClientCA, "file"), Live: true, quoted: true},

@@ -28,6 +28,10 @@ func (c *Config) Check() error {
 		_, err := readPool(c.ClientCA)
 		p.add("client-ca", err)
 	}
+	if c.Sinks != "" {
+		_, err := ReadSinks(c.Sinks)
+		p.add("sinks", err)
+	}
 	if _, err := c.UpstreamTLSConfig(); err != nil {
 		p = append(p, err)
 	}

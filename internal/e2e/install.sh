@@ -26,6 +26,8 @@ want libpostgresql-jdbc-java has /usr/share/java/postgresql.jar
 want default-jdk-headless javac -version
 want nodejs node --version
 want npm npm --version
+want rsyslog rsyslogd -v
+want rsyslog-gnutls has /usr/lib/*/rsyslog/lmnsd_gtls.so
 want chromium chromium --version
 
 if [ -n "$need" ]; then

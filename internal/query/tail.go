@@ -2,9 +2,13 @@ package query
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"maps"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
 )
 
 const (
@@ -35,6 +39,18 @@ func (l *Log) Tail(ctx context.Context, from int64, f Filter, fn func(*Statement
 // they are selected by their outcome. fn is also called without a statement,
 // up to ten times a second, while next moves on and nothing is selected.
 func (l *Log) Follow(ctx context.Context, from int64, f Filter, fn func(s *Statement, next int64) error) error {
+	return l.follow(ctx, &tail{fn: fn, hold: holdFor}, from, f)
+}
+
+// Feed is Follow for those who keep copies: a statement is given on when all
+// is known about it, or after hold as it is then; in that case it comes once
+// more when it has ended, however much later that is. fn is called without a
+// statement ten times a second.
+func (l *Log) Feed(ctx context.Context, from int64, hold time.Duration, f Filter, fn func(s *Statement, next int64) error) error {
+	return l.follow(ctx, &tail{fn: fn, hold: hold, feed: true, begun: from, open: make(map[int64]uint64)}, from, f)
+}
+
+func (l *Log) follow(ctx context.Context, t *tail, from int64, f Filter) error {
 	m, err := f.compile()
 	if err != nil {
 		return err
@@ -47,7 +63,7 @@ func (l *Log) Follow(ctx context.Context, from int64, f Filter, fn func(s *State
 		from = max(from, start)
 	}
 	from = max(from, f.From, l.First())
-	t := &tail{joiner: newJoiner(l, m), fn: fn, left: f.Limit, from: from, told: from}
+	t.joiner, t.left, t.from, t.told = newJoiner(l, m), f.Limit, from, from
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
@@ -63,13 +79,13 @@ func (l *Log) Follow(ctx context.Context, from int64, f Filter, fn func(s *State
 		if done || err != nil || ctx.Err() != nil {
 			return err
 		}
-		if next := t.next(); next > t.told {
+		if next := t.next(); next > t.told || t.feed {
 			t.told = next
-			if err := fn(nil, next); err != nil {
+			if err := t.fn(nil, next); err != nil {
 				return err
 			}
 		}
-		if !f.Until.IsZero() && time.Since(f.Until) > holdFor && !t.joiner.waiting() {
+		if !f.Until.IsZero() && time.Since(f.Until) > t.hold && !t.joiner.waiting() {
 			return nil
 		}
 		select {
@@ -88,6 +104,11 @@ type tail struct {
 	done   bool
 	from   int64 // entries before it were read
 	told   int64 // the next that fn knows
+	hold   time.Duration
+
+	feed  bool             // see Feed
+	begun int64            // the index it began with
+	open  map[int64]uint64 // statements that were shown before their end, and their sessions
 }
 
 // next returns the index before which every statement that is selected was shown.
@@ -110,6 +131,11 @@ func (t *tail) read(ctx context.Context, src source, size int64) error {
 		if err := t.joiner.entry(&e); err != nil {
 			return err
 		}
+		if t.feed {
+			if err := t.late(src, &e); t.done || err != nil {
+				return err
+			}
+		}
 		// What is final goes at once: a long log is read in little memory.
 		for t.joiner.waiting() && t.joiner.fifo[t.joiner.head].final {
 			if err := t.call(t.joiner.pop()); t.done || err != nil {
@@ -126,6 +152,38 @@ func (t *tail) read(ctx context.Context, src source, size int64) error {
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// late shows a statement once more if e is its end and it was shown before, by
+// this feed or, if it stands before its beginning, by one before it.
+func (t *tail) late(src source, e *journal.Entry) error {
+	switch v := &t.joiner.view; v.kind {
+	case event.KindStart: // of those that were open no end will come
+		clear(t.open)
+	case event.KindDisconnect:
+		maps.DeleteFunc(t.open, func(_ int64, session uint64) bool { return session == v.session })
+	case event.KindOutcome:
+		of, ok := event.Index(v.of)
+		if _, open := t.open[of]; !ok || !open && of >= t.begun {
+			return nil
+		}
+		delete(t.open, of)
+		admission, err := src.Entry(of)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		j := newJoiner(src, t.joiner.match)
+		if err := j.entry(&admission); err != nil {
+			return err
+		}
+		if err := j.entry(e); err != nil {
+			return err
+		}
+		return t.call(j.next(true))
 	}
 	return nil
 }
@@ -163,10 +221,10 @@ func (t *tail) ready(r *record) bool {
 	if r.final {
 		return true
 	}
-	late := t.joiner.now.Sub(r.seen) > holdFor
+	late := t.joiner.now.Sub(r.seen) > t.hold
 	if r.hasEnd {
 		// In a transaction it may take any time until it is settled.
-		return late || r.outcome.Tx == 'T' || r.outcome.Tx == 'E' || r.view.kind == event.KindParse
+		return late || !t.feed && (r.outcome.Tx == 'T' || r.outcome.Tx == 'E' || r.view.kind == event.KindParse)
 	}
 	return late && !t.joiner.match.byOutcome()
 }
@@ -175,6 +233,9 @@ func (t *tail) ready(r *record) bool {
 func (t *tail) call(s *Statement, err error) error {
 	if err != nil || s == nil || t.done {
 		return err
+	}
+	if t.feed && concludes(s.Kind) && s.Outcome == nil {
+		t.open[s.Index] = s.Session
 	}
 	t.told = t.next()
 	if err := t.fn(s, t.told); err != nil {

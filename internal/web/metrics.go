@@ -35,6 +35,7 @@ type Numbers struct {
 	Commit             Histogram // seconds of write and sync of a batch
 	BatchEntries       Histogram // entries of a batch
 	CertificateExpires time.Time // zero without TLS
+	Sinks              []Sink
 }
 
 // A Histogram counts observations in buckets.
@@ -82,6 +83,13 @@ type collector struct {
 	series     []series
 	histograms []histogram
 	refusals   *prometheus.Desc
+	sinks      []sinkSeries
+}
+
+type sinkSeries struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(*Sink) float64
 }
 
 type series struct {
@@ -119,6 +127,11 @@ func newCollector(numbers func() Numbers) *collector {
 	c.counter("pgnotary_cosignature_failures_total", "Requests to witnesses that brought no cosignature.", func(n *Numbers) float64 { return float64(n.CosignFailures) })
 	c.counter("pgnotary_witness_alarms_total", "Times a witness began to disagree with the log: fork or rollback.", func(n *Numbers) float64 { return float64(n.WitnessAlarms) })
 	c.gauge("pgnotary_certificate_expiry_timestamp_seconds", "When the certificate shown to clients expires, Unix time; 0 without TLS.", func(n *Numbers) float64 { return unix(n.CertificateExpires) })
+	c.sink("pgnotary_sink_lag_entries", "Entries not known to be delivered to a receiver.", prometheus.GaugeValue, func(s *Sink) float64 { return float64(s.Lag) })
+	c.sink("pgnotary_sink_lag_seconds", "Age of the newest record delivered to a receiver, 0 if there is nothing to deliver.", prometheus.GaugeValue, func(s *Sink) float64 { return s.Behind })
+	c.sink("pgnotary_sink_sent_total", "Records delivered to a receiver.", prometheus.CounterValue, func(s *Sink) float64 { return float64(s.Sent) })
+	c.sink("pgnotary_sink_failures_total", "Attempts to send to a receiver that failed.", prometheus.CounterValue, func(s *Sink) float64 { return float64(s.Failures) })
+	c.sink("pgnotary_sink_shortened_total", "Records sent to a receiver without all of their content.", prometheus.CounterValue, func(s *Sink) float64 { return float64(s.Shortened) })
 	c.histogram("pgnotary_hold_seconds", "Time bytes were held back until their record was durable.", func(n *Numbers) Histogram { return n.Hold })
 	c.histogram("pgnotary_commit_seconds", "Time to write and sync a batch of entries.", func(n *Numbers) Histogram { return n.Commit })
 	c.histogram("pgnotary_commit_entries", "Entries of a batch.", func(n *Numbers) Histogram { return n.BatchEntries })
@@ -133,6 +146,10 @@ func (c *collector) counter(name, help string, value func(*Numbers) float64) {
 	c.series = append(c.series, series{prometheus.NewDesc(name, help, nil, nil), prometheus.CounterValue, value})
 }
 
+func (c *collector) sink(name, help string, kind prometheus.ValueType, value func(*Sink) float64) {
+	c.sinks = append(c.sinks, sinkSeries{prometheus.NewDesc(name, help, []string{"sink"}, nil), kind, value})
+}
+
 func (c *collector) histogram(name, help string, value func(*Numbers) Histogram) {
 	c.histograms = append(c.histograms, histogram{prometheus.NewDesc(name, help, nil, nil), value})
 }
@@ -145,6 +162,9 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, h := range c.histograms {
 		ch <- h.desc
 	}
+	for _, s := range c.sinks {
+		ch <- s.desc
+	}
 	ch <- c.refusals
 }
 
@@ -156,6 +176,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for _, h := range c.histograms {
 		ch <- constHistogram(h.desc, h.value(&n))
+	}
+	for i := range n.Sinks {
+		for _, s := range c.sinks {
+			ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.value(&n.Sinks[i]), n.Sinks[i].Name)
+		}
 	}
 	for reason, count := range n.Refusals {
 		ch <- prometheus.MustNewConstMetric(c.refusals, prometheus.CounterValue, float64(count), reason)

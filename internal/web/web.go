@@ -105,6 +105,18 @@ type Status struct {
 	Backlog       int64   `json:"backlog_bytes"`   // queued and not yet durable
 	LogBytes      uint64  `json:"log_bytes_total"` // written to journal files
 	Commits       Counts  `json:"commits"`         // by the time they took
+	Sinks         []Sink  `json:"sinks,omitempty"`
+}
+
+// A Sink tells how far a sink is.
+type Sink struct {
+	Name      string  `json:"name"`
+	Next      int64   `json:"next"`        // the first entry that is not known to be delivered
+	Lag       int64   `json:"lag_entries"` // of the log from there on
+	Behind    float64 `json:"lag_s"`       // age of the newest record delivered, 0 if there is nothing to deliver
+	Sent      uint64  `json:"sent_total"`
+	Failures  uint64  `json:"failures_total"`
+	Shortened uint64  `json:"shortened_total"`
 }
 
 // Counts is a Histogram as JSON: counts[i] observations were of at most

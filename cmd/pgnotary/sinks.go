@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/config"
+	"github.com/pgnotary/pgnotary/internal/durable"
+	"github.com/pgnotary/pgnotary/internal/query"
+	"github.com/pgnotary/pgnotary/internal/sink"
+	"github.com/pgnotary/pgnotary/internal/web"
+)
+
+const (
+	// sinkDir has the cursors, in the data directory.
+	sinkDir = "sink"
+	// syslogRecord is what receivers take if nobody told them to take more.
+	syslogRecord = 8 << 10
+)
+
+// sinks are those of a running proxy.
+type sinks struct {
+	all  []*sink.Sink
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// openSinks prepares the sinks of the settings.
+func (p *proxy) openSinks(s *settings) error {
+	if s.Sinks == "" {
+		return nil
+	}
+	list, err := config.ReadSinks(s.Sinks)
+	if err != nil {
+		return fileError(err)
+	}
+	dir := filepath.Join(p.ledger.Dir(), sinkDir)
+	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
+		return fmt.Errorf("make directory of sinks: %w", err)
+	}
+	for i := range list {
+		one, err := p.openSink(&list[i], dir)
+		if err != nil {
+			return fmt.Errorf("sink %s: %w", list[i].Name, err)
+		}
+		p.sinks.all = append(p.sinks.all, one)
+	}
+	return nil
+}
+
+func (p *proxy) openSink(c *config.Sink, dir string) (*sink.Sink, error) {
+	words, err := url.ParseQuery(c.Filter)
+	if err != nil {
+		return nil, fmt.Errorf("filter: %w", err)
+	}
+	f, err := query.ParseFilter(words, time.Now())
+	if err != nil {
+		return nil, fmt.Errorf("filter: %w", err)
+	}
+	target, err := p.sinkTarget(c)
+	if err != nil {
+		return nil, err
+	}
+	conf := sink.Config{
+		Name: c.Name, Log: p.view, Target: target, Format: c.Format, Version: version(), Filter: f, FromNow: c.From == "now",
+		MaxRecord: int(c.MaxRecord), Cursor: filepath.Join(dir, c.Name+".json"), Logger: p.log,
+	}
+	if conf.MaxRecord == 0 && strings.HasPrefix(c.URL, "syslog") {
+		conf.MaxRecord = syslogRecord
+	}
+	return sink.New(conf)
+}
+
+func (p *proxy) sinkTarget(c *config.Sink) (sink.Target, error) {
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	secure, err := c.TLS()
+	if err != nil {
+		return nil, err
+	}
+	if protocol, transport, ok := strings.Cut(u.Scheme, "+"); ok && protocol == "syslog" {
+		if transport == "tcp" {
+			secure = nil
+		}
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, err
+		}
+		return sink.NewSyslog(u.Host, secure, host, version()), nil
+	}
+	h := sink.HTTPConfig{URL: strings.TrimPrefix(c.URL, "otlp+"), TLS: secure, Origin: p.ledger.Origin()}
+	if c.TokenFile != "" {
+		b, err := readFile(c.TokenFile, 64<<10)
+		if err != nil {
+			return nil, err
+		}
+		h.Token = strings.TrimSpace(string(b))
+	}
+	if c.SecretFile != "" {
+		b, err := readFile(c.SecretFile, 64<<10)
+		if err != nil {
+			return nil, err
+		}
+		if h.Secret = []byte(strings.TrimSpace(string(b))); len(h.Secret) == 0 {
+			return nil, errors.New("the file of its secret is empty")
+		}
+	}
+	if strings.HasPrefix(c.URL, "otlp+") {
+		return sink.NewOTLP(h, version()), nil
+	}
+	return sink.NewWebhook(h), nil
+}
+
+// run sends until end. A sink that fails does not stop the proxy.
+func (s *sinks) run(logger *slog.Logger) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	for _, one := range s.all {
+		s.done.Go(func() {
+			if err := one.Run(ctx); err != nil {
+				logger.Error("sink ended", slog.Any("error", err))
+			}
+		})
+	}
+}
+
+// end stops the sinks, which then know how far they came.
+func (s *sinks) end() {
+	if s.stop != nil {
+		s.stop()
+		s.done.Wait()
+	}
+}
+
+// numbers returns how far the sinks are.
+func (s *sinks) numbers() []web.Sink {
+	var all []web.Sink
+	for _, one := range s.all {
+		n := one.Numbers()
+		all = append(all, web.Sink{
+			Name: n.Name, Next: n.Next, Lag: n.Lag, Behind: n.Behind.Seconds(), Sent: n.Sent, Failures: n.Failures, Shortened: n.Shortened,
+		})
+	}
+	return all
+}
