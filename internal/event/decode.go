@@ -29,6 +29,22 @@ func Skim(b []byte, l *Leaf) error {
 	return l.parse(&d)
 }
 
+// A Skimmer does what Skim does, faster for the leaves of a log in their
+// order: it remembers the second, and who the last sessions were, in the
+// spelling that it has checked. It is not for concurrent use.
+type Skimmer struct {
+	second []byte // of the time, "2006-01-02T15:04:05."
+	nano   int64  // and what it means
+	whos   [64][]byte
+}
+
+// Skim is the function Skim.
+func (s *Skimmer) Skim(b []byte, l *Leaf) error {
+	*l = Leaf{}
+	d := decoder{b: b, skim: true, known: s}
+	return l.parse(&d)
+}
+
 func (l *Leaf) parse(d *decoder) error {
 	if len(d.b) > MaxLeaf {
 		return fmt.Errorf("leaf of %d bytes is larger than %d", len(d.b), MaxLeaf)
@@ -137,9 +153,22 @@ func (l *Leaf) decode(d *decoder) {
 
 // decodeWho decodes the four keys that identify the user, if any is there.
 func (l *Leaf) decodeWho(d *decoder) {
+	var known *[]byte
+	if d.known != nil {
+		known = &d.known.whos[l.Session%uint64(len(d.known.whos))]
+		if n := len(*known); n > 0 && len(d.b)-d.pos > n && string(d.b[d.pos:d.pos+n]) == string(*known) {
+			d.pos += n
+			return
+		}
+	}
+	from := d.pos
 	var w Who
 	user, db := d.optString(`,"user":`, &w.User), d.optString(`,"db":`, &w.Database)
 	app, client := d.optString(`,"app":`, &w.Application), d.optString(`,"client":`, &w.Client)
+	// With the last of the four keys nothing of them can follow.
+	if known != nil && client && d.err == nil {
+		*known = append((*known)[:0], d.b[from:d.pos]...)
+	}
 	if (user || db || app || client) && !d.skim {
 		l.Who = &Who{User: w.User, Database: w.Database, Application: w.Application, Client: w.Client}
 	}
@@ -171,6 +200,8 @@ type decoder struct {
 	pos  int
 	err  error
 	skim bool // check strings and do not keep them
+
+	known *Skimmer // nil unless it skims
 }
 
 func (d *decoder) fail(what string) {
@@ -282,6 +313,13 @@ func (d *decoder) time() int64 {
 		return 0
 	}
 	var f fields
+	if k := d.known; k != nil && len(k.second) == 20 && string(s[:20]) == string(k.second) {
+		nano := f.number(s[20:29])
+		if f.bad || s[29] != 'Z' {
+			d.fail("time")
+		}
+		return k.nano + nano
+	}
 	year, month, day := f.number(s[0:4]), f.number(s[5:7]), f.number(s[8:10])
 	hour, minute, second := f.number(s[11:13]), f.number(s[14:16]), f.number(s[17:19])
 	nano := f.number(s[20:29])
@@ -307,6 +345,8 @@ func (d *decoder) time() int64 {
 			d.fail("time")
 			return 0
 		}
+	} else if d.known != nil {
+		d.known.second, d.known.nano = append(d.known.second[:0], s[:20]...), n-nano
 	}
 	return n
 }

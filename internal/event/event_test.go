@@ -2,6 +2,7 @@ package event
 
 import (
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -228,4 +229,26 @@ func BenchmarkSkim(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// FuzzSkimmer: a Skimmer that has seen other leaves says what Skim says.
+func FuzzSkimmer(f *testing.F) {
+	who := &Who{User: "alice", Database: "app", Application: "psql", Client: "127.0.0.1:1"}
+	a := (&Leaf{Time: 1, Session: 1, Seq: 1, Kind: KindQuery, Who: who, Msgs: []byte("Q")}).Append(nil)
+	b := (&Leaf{Time: 2, Session: 65, Seq: 1, Kind: KindQuery, Who: &Who{User: "alice", Database: "app", Client: "127.0.0.1:12"}}).Append(nil)
+	f.Add(a, b)
+	f.Add(b, a)
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		var s Skimmer
+		for _, b := range [][]byte{first, second, first, second} {
+			var got, want Leaf
+			gotErr, wantErr := s.Skim(b, &got), Skim(b, &want)
+			if (gotErr == nil) != (wantErr == nil) {
+				t.Fatalf("Skim(%s) = %v, want %v", b, gotErr, wantErr)
+			}
+			if wantErr == nil && !reflect.DeepEqual(got, want) {
+				t.Fatalf("Skim(%s) = %+v, want %+v", b, got, want)
+			}
+		}
+	})
 }

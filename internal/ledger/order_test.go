@@ -491,3 +491,85 @@ func answerOf(t *testing.T, fsys durable.FS) string {
 	}
 	return string(b)
 }
+
+// TestLettingGoTamper is rows 20 and 21 of the tamper matrix: whoever lets more
+// go than the entries say, or puts back what they say is gone, is found out.
+func TestLettingGoTamper(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	_, secret, _, err := rich(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(l.Rotate(), l.await(t.Context(), l.next-1), l.SealNow(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	whole := dump(t, s, "/d")
+	mustDo(t, l, Order{Kind: "erase", Entries: []int64{secret}})
+	erased := dump(t, s, "/d")
+	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 256})
+	mustDo(t, l, Order{Kind: "prune", What: "values", Until: 512})
+	mustClose(t, l)
+	mustVerify(t, s, "/d")
+	pruned := dump(t, s, "/d")
+	name := func(first int, suffix string) string { return fmt.Sprintf("segment/%020d%s", first, suffix) }
+	remove := func(names ...string) func(string) error {
+		return func(dir string) (err error) {
+			for _, n := range names {
+				err = errors.Join(err, os.Remove(filepath.Join(dir, n)))
+			}
+			return err
+		}
+	}
+	for _, tt := range []struct {
+		what string
+		from string
+		do   func(dir string) error
+		want string
+	}{
+		{"one more segment", pruned, remove(name(256, ".zst")), "those before 512 are not there"},
+		{"the values of one more segment", pruned, remove(name(512, ".val")), "the values of entries 512 to"},
+		{"the checkpoint", pruned, remove("checkpoint"), "is missing"},
+		{"an erased value is put back", erased, func(dir string) error {
+			b, err := os.ReadFile(filepath.Join(whole, name(0, ".val")))
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(dir, name(0, ".val")), b, 0o600)
+		}, "an erase entry says that it is gone, but it is there"},
+		{"the prune entry is cut off", pruned, func(dir string) error {
+			// An older state of the journal and its checkpoint, with the files as they are now.
+			for _, n := range []string{"checkpoint"} {
+				b, err := os.ReadFile(filepath.Join(erased, n))
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(dir, n), b, 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		}, "those before 256 are not there"},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := os.CopyFS(dir, os.DirFS(tt.from)); err != nil {
+				t.Fatal(err)
+			}
+			if err := tt.do(dir); err != nil {
+				t.Fatal(err)
+			}
+			r, err := verify.Dir(t.Context(), dir, verify.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := ""
+			for _, f := range r.Findings {
+				all += f.What + ": " + f.Why + "\n"
+			}
+			if r.OK || !strings.Contains(all, tt.want) {
+				t.Errorf("findings %q, want one with %q", all, tt.want)
+			}
+		})
+	}
+}

@@ -27,8 +27,12 @@ const (
 
 // entry is an entry on its way through the check.
 type entry struct {
-	index  int64
-	leaf   []byte
+	index int64
+	leaf  []byte
+	// In a segment: the leaf with the byte in front of it, the inline value with
+	// the 32 bytes in front. What is hashed together can lie together there.
+	leafIn, valueIn []byte
+
 	form   byte
 	value  []byte   // inline
 	salt   [32]byte // the blob's, or the seed of the bundle the entry is in
@@ -67,6 +71,7 @@ type worker struct {
 	blobs string // directory
 	buf   []byte // for reading them
 	leaf  event.Leaf
+	skim  event.Skimmer
 	zstd  *zstd.Decoder
 	row   [tileWidth]hash
 }
@@ -82,9 +87,16 @@ func (w *worker) chunk(c *chunk) {
 }
 
 func (w *worker) entry(e *entry) {
-	e.hash = leafHash(e.leaf)
+	if e.leafIn != nil {
+		front := e.leafIn[0]
+		e.leafIn[0] = 0
+		e.hash = sha256.Sum256(e.leafIn)
+		e.leafIn[0] = front
+	} else {
+		e.hash = leafHash(e.leaf)
+	}
 	l := &w.leaf
-	if err := event.Skim(e.leaf, l); err != nil {
+	if err := w.skim.Skim(e.leaf, l); err != nil {
 		e.flaws = append(e.flaws, flaw{"leaf", err.Error()})
 		return
 	}
@@ -111,7 +123,14 @@ func (w *worker) entry(e *entry) {
 		if !e.salted {
 			salt = saltOf(&e.salt, e.index)
 		}
-		got = commitment(&salt, e.value)
+		if e.valueIn != nil {
+			front := [32]byte(e.valueIn)
+			copy(e.valueIn, salt[:])
+			got = sha256.Sum256(e.valueIn)
+			copy(e.valueIn, front[:])
+		} else {
+			got = commitment(&salt, e.value)
+		}
 	case valueBlob:
 		var err error
 		if got, err = w.blob(e); errors.Is(err, errNoBlob) {

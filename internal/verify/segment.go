@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -26,7 +27,7 @@ const (
 	seekMagic    = 0x8F92EAB1
 	maxFrames    = 1 << 24
 	maxBlock     = tileWidth*(maxInline+64) + 1024
-	bundlesAhead = 16 // bundles in a chunk, unless their values are large
+	bundlesAhead = 4 // bundles in a chunk, unless their values are large
 )
 
 // sealedHeader is the header of a leaf file.
@@ -400,7 +401,11 @@ func (w *worker) sealed(c *chunk) {
 
 // bundle takes the entries of a bundle apart.
 func (c *chunk) bundle(b []byte) bool {
-	index := c.first + int64(len(c.entries))
+	whole := b
+	at := len(c.entries)
+	index := c.first + int64(at)
+	c.entries = slices.Grow(c.entries, tileWidth)[:at+tileWidth]
+	entries := c.entries[at:]
 	for j := range int64(tileWidth) {
 		if len(b) < 2 {
 			return false
@@ -409,7 +414,8 @@ func (c *chunk) bundle(b []byte) bool {
 		if b = b[2:]; n == 0 || n > maxLeaf || len(b) < n {
 			return false
 		}
-		c.entries = append(c.entries, entry{index: index + j, leaf: b[:n:n]})
+		e := &entries[j]
+		*e = entry{index: index + j, leaf: b[:n:n], leafIn: whole[len(whole)-len(b)-1:][: n+1 : n+1]}
 		b = b[n:]
 	}
 	return len(b) == 0
@@ -418,6 +424,7 @@ func (c *chunk) bundle(b []byte) bool {
 // parseBlock gives the entries of a bundle their values. It accepts exactly
 // what docs/format/segment.md says.
 func parseBlock(b []byte, entries []entry) bool {
+	whole := b
 	if len(b) < 1+tileWidth || b[0] > 1 {
 		return false
 	}
@@ -468,6 +475,8 @@ func parseBlock(b []byte, entries []entry) bool {
 			if int64(len(b)) < e.length {
 				return false
 			}
+			n := len(whole) - len(b) - len(e.salt) // there are the kinds, at least
+			e.valueIn = whole[n:][: int64(len(e.salt))+e.length : int64(len(e.salt))+e.length]
 			e.value, b = b[:e.length:e.length], b[e.length:]
 		}
 	}
