@@ -326,6 +326,9 @@ func TestWitnesses(t *testing.T) {
 	if err := os.CopyFS(older, os.DirFS(data)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Chmod(filepath.Join(older, "key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	p = serve(data, "--policy", file)
 	p.printed(t, `http=(127\S+)`)
 	p.stop()

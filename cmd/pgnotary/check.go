@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,7 +96,7 @@ func checkProof(policy *checkpoint.Policy, b []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	v, err := p.Verify(policy, tree.LeafHash(extra.Leaf))
+	v, err := p.Verify(policy.Follow(extra.Succession), tree.LeafHash(extra.Leaf))
 	if err != nil {
 		return "", err
 	}
@@ -109,7 +110,7 @@ func checkProof(policy *checkpoint.Policy, b []byte) (string, error) {
 			return "", errors.New("the value in it is not the one the entry commits to")
 		}
 	}
-	return describeProof(p, &v, extra, &l), nil
+	return describeProof(p, &v, policy.VKeys(), extra, &l), nil
 }
 
 // checkConsistency is checkProof for a proof between two checkpoints.
@@ -179,7 +180,7 @@ func firstSeen(v *checkpoint.Verified) (at time.Time, ok bool) {
 	return time.Unix(first, 0).UTC(), true
 }
 
-func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, extra *checkpoint.Extra, l *event.Leaf) string {
+func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string, extra *checkpoint.Extra, l *event.Leaf) string {
 	var b strings.Builder
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-11s %s\n", name, plain(fmt.Sprintf(format, args...)))
@@ -204,6 +205,9 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, extra *checkpoin
 	row("index", "%d", p.Index)
 	row("checkpoint", "over %d entries, root %s", v.Size, base64.StdEncoding.EncodeToString(v.Root[:]))
 	row("key", "%s", v.VKey)
+	if !slices.Contains(trusted, v.VKey) {
+		row("", "a successor of the key that the policy trusts, named by it")
+	}
 	for _, c := range v.Cosignatures {
 		row("witness", "%s, at %s", c.Witness, time.Unix(c.Time, 0).UTC().Format(time.RFC3339))
 	}

@@ -33,6 +33,7 @@ type witnesses struct {
 	sync   bool // statements wait for the quorum
 	lax    bool // start although too few answer
 	log    *slog.Logger
+	keys   *keys
 
 	feeder  *witness.Feeder // from Start on
 	started atomic.Bool     // Start succeeded
@@ -41,7 +42,7 @@ type witnesses struct {
 }
 
 // newWitnesses reads the policy, or returns nil if the settings name none.
-func newWitnesses(s *settings, log *slog.Logger) (*witnesses, error) {
+func newWitnesses(s *settings, k *keys, log *slog.Logger) (*witnesses, error) {
 	if s.Policy == "" {
 		return nil, nil
 	}
@@ -50,7 +51,7 @@ func newWitnesses(s *settings, log *slog.Logger) (*witnesses, error) {
 		return nil, err
 	}
 	w := &witnesses{
-		dir: s.Data, policy: policy, log: log, opened: make(chan struct{}),
+		dir: s.Data, policy: policy, keys: k, log: log, opened: make(chan struct{}),
 		sync: s.WitnessMode == config.WitnessSync, lax: s.WitnessUnreachable == config.UnreachableStart,
 	}
 	urls := 0
@@ -74,7 +75,13 @@ func (w *witnesses) Start(ctx context.Context, signed []byte) error {
 	if err != nil {
 		return err
 	}
-	policy, err := w.policy.ForLog(view.VKey())
+	vkeys := view.VKeys()
+	if next, err := w.keys.nextVKey(w.dir, view.Origin()); err != nil {
+		return err
+	} else if next != "" && next != view.VKey() {
+		vkeys = append(vkeys[:len(vkeys):len(vkeys)], next)
+	}
+	policy, err := w.policy.ForLog(vkeys...)
 	if err != nil {
 		return err
 	}

@@ -133,9 +133,7 @@ func TestWatched(t *testing.T) {
 
 	// An older state, well signed and cosigned, is put back: row 4 of the tamper matrix.
 	older := t.TempDir()
-	if err := os.CopyFS(older, os.DirFS(w.data)); err != nil {
-		t.Fatal(err)
-	}
+	copyLog(t, w.data, older)
 	p = w.serve()
 	if err := p.query(); err != nil {
 		t.Fatal(err)
@@ -180,9 +178,7 @@ func TestForkAlarm(t *testing.T) {
 	}
 	// The thief: a copy of the directory, run as a log of its own with witness A only.
 	thief := t.TempDir()
-	if err := os.CopyFS(thief, os.DirFS(w.data)); err != nil {
-		t.Fatal(err)
-	}
+	copyLog(t, w.data, thief)
 	own := filepath.Join(t.TempDir(), "policy")
 	text := fmt.Sprintf("log %s\nwitness A %s %s\nquorum A\n", w.vkey, w.a.vkey, w.a.url)
 	if err := os.WriteFile(own, []byte(text), 0o600); err != nil {
@@ -323,4 +319,15 @@ func TestUnreachable(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.refused([]string{"--witness-mode", "sync"}, "asks for no quorum")
+}
+
+// copyLog copies a data directory, with the key readable by its owner only.
+func copyLog(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(to, "key"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/query"
 )
 
 func newKeygenCmd() *cobra.Command {
-	var origin, out, policyOut string
+	var origin, out, policyOut, next string
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "Make the signing key of a new log",
@@ -22,11 +24,25 @@ line others verify the log with. A log's name (origin) is in its key and stays f
 choose one that no other log has, such as host/purpose/number.
 
 Serve makes a key by itself. Who wants to choose the name, or to hand the public key
-out before the first start, puts a key of this command at DIR/key first.`,
+out before the first start, puts a key of this command at DIR/key first. Keys that others can read are refused.
+
+With --next it makes the key that takes the place of the present one at the next start of serve:
+an entry signed with both keys then says so, and verify and check follow it. Give the line it prints
+to the log's witnesses before that start (pgnotary witness --add), and to auditors.`,
 		Example: `  pgnotary keygen --origin pgnotary/db1/prod -o ./pgnotary-data/key --policy-out log.policy
-  pgnotary check --policy log.policy 42.tlog-proof`,
+  pgnotary keygen --next ./pgnotary-data`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if next != "" {
+				if origin != "" || out != "" {
+					return withHint(errors.New("--next takes name and place from the data directory"), "leave out --origin and -o")
+				}
+				log, err := query.Open(next)
+				if err != nil {
+					return err
+				}
+				origin, out = log.Origin(), filepath.Join(next, "key.next")
+			}
 			if origin == "" || out == "" {
 				return withHint(errors.New("--origin and -o are needed"), "see %s --help", cmd.CommandPath())
 			}
@@ -49,6 +65,7 @@ out before the first start, puts a key of this command at DIR/key first.`,
 	f := cmd.Flags()
 	f.StringVar(&origin, "origin", "", "`NAME` of the log: 1 to 255 bytes without white space and '+'")
 	f.StringVarP(&out, "out", "o", "", "`FILE` for the private key; must not exist")
+	f.StringVar(&next, "next", "", "make the next key of the log in this data `DIR`ectory")
 	f.StringVar(&policyOut, "policy-out", "", "`FILE` for a policy that trusts this key; must not exist")
 	return cmd
 }

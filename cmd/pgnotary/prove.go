@@ -116,7 +116,7 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, withValue
 	} else if err != nil {
 		return nil, err
 	}
-	c, err := checkpoint.Open(signed, log.VKey())
+	c, _, err := checkpoint.OpenAny(signed, log.VKeys())
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, withValue
 	if err != nil {
 		return nil, err
 	}
-	extra := checkpoint.Extra{Leaf: e.Leaf}
+	extra := checkpoint.Extra{Leaf: e.Leaf, Succession: log.Succession()}
 	if withValue {
 		if !e.HasValue {
 			return nil, withHint(fmt.Errorf("entry %d has no value", index), "leave out --value")
@@ -173,12 +173,12 @@ func proveConsistency(log *query.Log, file string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := checkpoint.Consistency{Old: old, New: signed}
-	from, err := checkpoint.Open(old, log.VKey())
+	p := checkpoint.Consistency{Old: old, New: signed, Succession: log.Succession()}
+	from, _, err := checkpoint.OpenAny(old, log.VKeys())
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	to, err := checkpoint.Open(signed, log.VKey())
+	to, _, err := checkpoint.OpenAny(signed, log.VKeys())
 	if err != nil {
 		return nil, err
 	}

@@ -82,10 +82,14 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	if err != nil {
 		return p, err
 	}
-	if p.witnesses, err = newWitnesses(s, logger); err != nil {
+	keys, err := openKeys(s)
+	if err != nil {
 		return p, err
 	}
-	if err := p.openLog(); err != nil {
+	if p.witnesses, err = newWitnesses(s, &keys, logger); err != nil {
+		return p, err
+	}
+	if err := p.openLog(&keys); err != nil {
 		return p, err
 	}
 	if err := p.openSinks(s); err != nil {
@@ -138,7 +142,7 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 }
 
 // openLog opens or makes the log and says where it is.
-func (p *proxy) openLog() (err error) {
+func (p *proxy) openLog(k *keys) (err error) {
 	s := p.settings.Load()
 	cfg := ledger.Config{
 		Dir:         s.Data,
@@ -157,6 +161,7 @@ func (p *proxy) openLog() (err error) {
 		Observer:   &p.commits,
 		Logger:     p.log,
 	}
+	cfg.Key, cfg.NextKey, cfg.Origin = k.now, k.next, cmp.Or(s.Origin, k.origin)
 	if p.witnesses != nil {
 		cfg.Witness = p.witnesses
 	}

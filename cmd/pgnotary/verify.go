@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -61,7 +62,11 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 			if (online || fresh != 0) && policyFile == "" {
 				return withHint(errors.New("--online and --fresh need --policy: it says which witnesses to believe"), "see %s --help", cmd.CommandPath())
 			}
-			opt, policy, err := verifyOptions(policyFile, checkpoints)
+			succession, err := successionOf(cmd.Context(), dir, url)
+			if err != nil {
+				return err
+			}
+			opt, policy, err := verifyOptions(policyFile, checkpoints, succession)
 			if err != nil {
 				return err
 			}
@@ -133,8 +138,20 @@ func askAbout(ctx context.Context, policy *checkpoint.Policy, dir, url string) (
 	return askWitnesses(ctx, policy, signed)
 }
 
+// successionOf returns how the keys of a log named one another, nil if it has one key.
+func successionOf(ctx context.Context, dir, url string) ([]byte, error) {
+	if url != "" {
+		return verify.Succession(ctx, url), nil
+	}
+	b, err := readFile(filepath.Join(dir, "succession"), checkpoint.MaxSuccession)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return b, err
+}
+
 // verifyOptions reads the files that the flags name.
-func verifyOptions(policyFile string, checkpoints []string) (verify.Options, *checkpoint.Policy, error) {
+func verifyOptions(policyFile string, checkpoints []string, succession []byte) (verify.Options, *checkpoint.Policy, error) {
 	var opt verify.Options
 	for _, name := range checkpoints {
 		b, err := readFile(name, checkpoint.MaxBytes)
@@ -151,6 +168,7 @@ func verifyOptions(policyFile string, checkpoints []string) (verify.Options, *ch
 		return opt, nil, err
 	}
 	opt.VKeys = p.VKeys()
+	p = p.Follow(succession)
 	opt.Trust = func(signed []byte) (time.Time, error) {
 		v, err := p.Verify(signed)
 		if errors.Is(err, checkpoint.ErrQuorum) {

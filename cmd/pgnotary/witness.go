@@ -35,7 +35,8 @@ it was told of, each only if it continues the one cosigned before. Run it on ano
 machine, under another administrator, than the logs: it is what keeps the owner of a log,
 and whoever stole its key, from rewriting the past or showing two people two histories.
 
-It learns of a log by --add only, never from a request. What it cosigned is on the disk
+It learns of a log, and of its next key, by --add only, never from a request: stop it, add, start it.
+What it cosigned is on the disk
 before anybody gets the cosignature. If the data directory is lost or put back to an
 earlier state, the witness must not go on: begin a new one, with a new key and name.
 

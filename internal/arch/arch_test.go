@@ -52,6 +52,7 @@ func layers() map[string][]string {
 		"sqllex":      {},
 		"sqlinfo":     {"sqllex"},
 		"scram":       {},
+		"sshagent":    {},
 		"transaction": {"verb"},
 		"content":     {},
 		"verb":        {},

@@ -14,7 +14,7 @@ import (
 const consistencyHeader = "pgnotary/consistency@v1\n"
 
 // maxConsistency bounds the file of a consistency proof, in bytes.
-const maxConsistency = 2*MaxBytes + maxProofHashes*45 + 64
+const maxConsistency = 2*MaxSuccession + 2*MaxBytes + maxProofHashes*45 + 64
 
 // A Consistency shows without the log that a later checkpoint continues an
 // earlier one: no entry of the earlier was changed or removed.
@@ -22,11 +22,14 @@ type Consistency struct {
 	Hashes [][32]byte // RFC 6962, 2.1.2
 	Old    []byte     // signed, as it was issued
 	New    []byte     // signed, as it was issued
+	// Succession is how the log's keys named one another, nil if it always had one.
+	Succession []byte
 }
 
 // Format returns the bytes of the proof file:
 //
 //	pgnotary/consistency@v1
+//	succession <base64>             only if the log had several keys
 //	<base64 of a hash>
 //	…
 //
@@ -35,6 +38,9 @@ type Consistency struct {
 //	<later checkpoint>
 func (c *Consistency) Format() []byte {
 	b := []byte(consistencyHeader)
+	if len(c.Succession) > 0 {
+		b = append(base64.StdEncoding.AppendEncode(append(b, "succession "...), c.Succession), '\n')
+	}
 	for i := range c.Hashes {
 		b = append(base64.StdEncoding.AppendEncode(b, c.Hashes[i][:]), '\n')
 	}
@@ -68,6 +74,15 @@ func ParseConsistency(b []byte) (*Consistency, error) {
 		New: bytes.Join(parts[3:], []byte("\n\n")),
 	}
 	lines := strings.Split(string(parts[0]), "\n")[1:]
+	if len(lines) > 0 {
+		if text, ok := strings.CutPrefix(lines[0], "succession "); ok {
+			raw, err := base64.StdEncoding.DecodeString(text)
+			if err != nil {
+				return bad("bad succession line")
+			}
+			c.Succession, lines = raw, lines[1:]
+		}
+	}
 	if len(lines) > maxProofHashes {
 		return bad(fmt.Sprintf("%d hashes, want at most %d", len(lines), maxProofHashes))
 	}
@@ -93,6 +108,7 @@ func ParseConsistency(b []byte) (*Consistency, error) {
 // earlier is signed by a log of it, and the proof shows that it is a prefix.
 // The earlier may lack cosignatures: its root is in the later tree all the same.
 func (c *Consistency) Verify(policy *Policy) (old, later Verified, err error) {
+	policy = policy.Follow(c.Succession)
 	if later, err = policy.Verify(c.New); err != nil {
 		return old, later, fmt.Errorf("the later checkpoint: %w", err)
 	}

@@ -43,12 +43,12 @@ func TestConsistency(t *testing.T) {
 		c    Consistency
 		want string
 	}{
-		{"sound", Consistency{proof, one, two}, ""},
-		{"the same", Consistency{nil, two, two}, ""},
-		{"another history", Consistency{proof, fork, two}, "invalid"},
-		{"backwards", Consistency{proof, two, one}, "not within"},
-		{"no proof", Consistency{nil, one, two}, "invalid"},
-		{"one hash too many", Consistency{append(proof[:1:1], proof[0]), one, two}, "invalid"},
+		{"sound", Consistency{Hashes: proof, Old: one, New: two}, ""},
+		{"the same", Consistency{Hashes: nil, Old: two, New: two}, ""},
+		{"another history", Consistency{Hashes: proof, Old: fork, New: two}, "invalid"},
+		{"backwards", Consistency{Hashes: proof, Old: two, New: one}, "not within"},
+		{"no proof", Consistency{Hashes: nil, Old: one, New: two}, "invalid"},
+		{"one hash too many", Consistency{Hashes: append(proof[:1:1], proof[0]), Old: one, New: two}, "invalid"},
 	} {
 		c, err := ParseConsistency(tt.c.Format())
 		if err != nil {
@@ -63,7 +63,7 @@ func TestConsistency(t *testing.T) {
 			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
 		}
 	}
-	good := (&Consistency{proof, one, two}).Format()
+	good := (&Consistency{Hashes: proof, Old: one, New: two}).Format()
 	for i := range good {
 		b := bytes.Clone(good)
 		b[i] ^= 1 << (i % 8)
@@ -84,8 +84,9 @@ func TestConsistency(t *testing.T) {
 
 func FuzzConsistency(f *testing.F) {
 	_, one, two, _, proof := consistencies(f)
-	f.Add((&Consistency{proof, one, two}).Format())
-	f.Add((&Consistency{nil, one, one}).Format())
+	f.Add((&Consistency{Hashes: proof, Old: one, New: two}).Format())
+	f.Add((&Consistency{Hashes: proof, Old: one, New: two, Succession: []byte("x")}).Format())
+	f.Add((&Consistency{Hashes: nil, Old: one, New: one}).Format())
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if c, err := ParseConsistency(b); err == nil && !bytes.Equal(c.Format(), b) {
 			t.Errorf("%q becomes %q", b, c.Format())

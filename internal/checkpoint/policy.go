@@ -291,18 +291,21 @@ func (p *Policy) Fulfilled(names []string) bool {
 }
 
 // ForLog returns the policy for one log: the same witnesses and quorum, and
-// only its keys. If the policy lists logs, these keys must be among them.
+// only its keys, those in force one after the other. If the policy lists logs,
+// one of these keys must be among them.
 func (p *Policy) ForLog(vkeys ...string) (*Policy, error) {
 	q := &Policy{witnesses: p.witnesses, quorum: p.quorum}
+	listed := len(p.logs) == 0
 	for _, v := range vkeys {
 		k, err := parseKey(v)
 		if err != nil {
 			return nil, err
 		}
-		if len(p.logs) > 0 && !slices.ContainsFunc(p.logs, func(l policyKey) bool { return l.key.String() == v }) {
-			return nil, fmt.Errorf("the policy does not list the key of this log: %s", v)
-		}
+		listed = listed || slices.ContainsFunc(p.logs, func(l policyKey) bool { return l.key.String() == v })
 		q.logs = append(q.logs, policyKey{key: k})
+	}
+	if !listed {
+		return nil, fmt.Errorf("the policy does not list the key of this log: %s", vkeys[len(vkeys)-1])
 	}
 	return q, nil
 }

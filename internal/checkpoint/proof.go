@@ -18,7 +18,7 @@ import (
 const MaxProofValue = 16 << 20
 
 // MaxProof bounds a proof file: leaf and value are in it in base64, twice over.
-const MaxProof = 2*(MaxProofValue+1<<16) + 2*MaxBytes
+const MaxProof = 2*(MaxProofValue+1<<16) + 2*MaxBytes + 2*MaxSuccession
 
 // maxProofHashes is the height of the largest tree.
 const maxProofHashes = 63
@@ -40,6 +40,9 @@ type Extra struct {
 	HasValue bool
 	Value    []byte
 	Salt     [32]byte
+	// Succession is how the log's keys named one another, nil if it always had
+	// one key: so a policy with an older key can follow (Policy.Follow).
+	Succession []byte
 }
 
 // extraJSON fixes the keys and their order.
@@ -47,6 +50,7 @@ type extraJSON struct {
 	Leaf  []byte  `json:"leaf"`
 	Value *[]byte `json:"value,omitempty"`
 	Salt  []byte  `json:"salt,omitempty"`
+	Succ  []byte  `json:"succession,omitempty"`
 }
 
 // Format returns the bytes of the proof file.
@@ -131,7 +135,7 @@ func (e *Extra) Format() ([]byte, error) {
 	if len(e.Value) > MaxProofValue {
 		return nil, fmt.Errorf("format proof: the value is %d bytes, a proof carries at most %d", len(e.Value), MaxProofValue)
 	}
-	j := extraJSON{Leaf: nonNil(e.Leaf)}
+	j := extraJSON{Leaf: nonNil(e.Leaf), Succ: e.Succession}
 	if e.HasValue {
 		value := nonNil(e.Value)
 		j.Value, j.Salt = &value, e.Salt[:]
@@ -157,7 +161,7 @@ func ParseExtra(b []byte) (*Extra, error) {
 	if err := json.Unmarshal(b, &j); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoLeaf, err)
 	}
-	e := &Extra{Leaf: j.Leaf}
+	e := &Extra{Leaf: j.Leaf, Succession: j.Succ}
 	if j.Value != nil {
 		e.HasValue, e.Value = true, *j.Value
 		if len(j.Salt) != len(e.Salt) {

@@ -28,6 +28,7 @@ want nodejs node --version
 want npm npm --version
 want rsyslog rsyslogd -v
 want rsyslog-gnutls has /usr/lib/*/rsyslog/lmnsd_gtls.so
+want openssh-client has /usr/bin/ssh-agent
 want chromium chromium --version
 
 if [ -n "$need" ]; then

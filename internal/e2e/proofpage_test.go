@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"log/slog"
@@ -39,7 +40,7 @@ type pageCase struct {
 func pageLog(t *testing.T) (log *reader.Log, proofs [3][]byte, ws [2]*checkpoint.Cosigner) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "pgnotary/page/1"})
+	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "pgnotary/page/1", Key: pageKey()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func goSays(proof, policy []byte) bool {
 	if err != nil {
 		return false
 	}
-	if _, err := p.Verify(pol, tree.LeafHash(x.Leaf)); err != nil {
+	if _, err := p.Verify(pol.Follow(x.Succession), tree.LeafHash(x.Leaf)); err != nil {
 		return false
 	}
 	l, err := event.Parse(x.Leaf)
@@ -143,6 +144,8 @@ func pageCases(t *testing.T) (*reader.Log, []pageCase) {
 		}},
 		{Name: "key only", Proof: leaf, Policy: []byte(vkey + "\n"), Typed: true, valid: true, want: []string{"asks for no witness", "not in the proof"}},
 		{Name: "start", Proof: proofs[2], Policy: none, Typed: true, valid: true, want: []string{"start, version"}},
+		{Name: "successor", Proof: succeeded(t, leaf, false), Policy: none, Typed: true, valid: true, want: []string{"a successor of the key that you trust"}},
+		{Name: "successor named by another", Proof: succeeded(t, leaf, true), Policy: none},
 		{Name: "any", Proof: leaf, Policy: quorum("any"), valid: true},
 		{Name: "two", Proof: leaf, Policy: quorum("2"), valid: true},
 		{Name: "three of two", Proof: leaf, Policy: quorum("3")},
@@ -196,6 +199,47 @@ func without(proof []byte, name string) []byte {
 	}
 	return out
 }
+
+// succeeded returns the proof with its checkpoint signed by a successor of the
+// log's key, which the log's key named, or another one.
+func succeeded(t *testing.T, proof []byte, forged bool) []byte {
+	t.Helper()
+	p, err := checkpoint.ParseProof(proof)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := checkpoint.ParseExtra(p.Extra)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, old := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{7}, 32)), pageKey()
+	if forged {
+		old = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{8}, 32))
+	}
+	s, err := checkpoint.NewSuccessor("pgnotary/page/1", old, next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Succession = s.Format()
+	signer, err := checkpoint.SignerOf("pgnotary/page/1", next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := checkpoint.Parse(p.Checkpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Checkpoint, err = checkpoint.Sign(signer, c.Origin, c.Size, c.Root); err != nil {
+		t.Fatal(err)
+	}
+	if p.Extra, err = x.Format(); err != nil {
+		t.Fatal(err)
+	}
+	return p.Format()
+}
+
+// pageKey is the key of the log of these proofs.
+func pageKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, 32)) }
 
 func otherSalt(t *testing.T, proof []byte) []byte {
 	t.Helper()

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -74,18 +75,7 @@ func (l *Ledger) identify() (digest string, err error) {
 		return "", fmt.Errorf("the log in %s is %q, not %q: a log keeps its origin; use another data directory for another log",
 			l.cfg.Dir, l.info.Origin, l.cfg.Origin)
 	}
-	key, err := durable.ReadFile(l.cfg.FS, l.path("key"), 4<<10)
-	if err != nil {
-		return "", fmt.Errorf("read the log's private key: %w", err)
-	}
-	vkey, err := checkpoint.VKey(string(key))
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", l.path("key"), err)
-	}
-	if vkey != l.info.VKey {
-		return "", fmt.Errorf("the private key in %s is not that of the log in log.json", l.path("key"))
-	}
-	if l.signer, err = checkpoint.NewSigner(string(key)); err != nil {
+	if err := l.loadKeys(); err != nil {
 		return "", err
 	}
 	sum := sha256.Sum256(b)
@@ -100,38 +90,20 @@ func (l *Ledger) found() (info []byte, err error) {
 			return nil, errors.Join(fmt.Errorf("%s has a log without a log.json: put the file back", l.cfg.Dir), err)
 		}
 	}
-	key, err := durable.ReadFile(l.cfg.FS, l.path("key"), 4<<10)
-	if errors.Is(err, fs.ErrNotExist) {
-		origin := l.cfg.Origin
-		if origin == "" {
-			if origin, err = defaultOrigin(l.cfg.Rand); err != nil {
-				return nil, err
-			}
-		}
-		var skey string
-		if skey, _, err = checkpoint.GenerateKey(l.cfg.Rand, origin); err != nil {
-			return nil, err
-		}
-		key = []byte(skey + "\n")
-		err = durable.WriteFile(l.cfg.FS, l.path("key"), key, 0o600)
-		l.cfg.Logger.Info("made a signing key", slog.String("file", l.path("key")))
-	}
+	origin, key, err := l.foundKey()
 	if err != nil {
 		return nil, err
 	}
-	vkey, err := checkpoint.VKey(string(key))
+	vkey, err := checkpoint.VKeyOf(origin, key)
 	if err != nil {
 		return nil, err
 	}
-	i := logInfo{Format: logFormat, VKey: vkey, Created: time.Unix(0, l.cfg.Now()).UTC().Format("2006-01-02T15:04:05.000000000Z")}
-	if i.Origin, err = checkpoint.Origin(vkey); err != nil {
-		return nil, err
-	}
+	i := logInfo{Format: logFormat, Origin: origin, VKey: vkey, Created: time.Unix(0, l.cfg.Now()).UTC().Format("2006-01-02T15:04:05.000000000Z")}
 	if info, err = i.encode(); err != nil {
 		return nil, err
 	}
 	// If we die before this: as below. From log.json on, a checkpoint exists.
-	if err := l.foundCheckpoint(string(key), i.Origin); err != nil {
+	if err := l.foundCheckpoint(key, i.Origin); err != nil {
 		return nil, err
 	}
 	// If we die before this: the next start uses the key. Behind it: the log
@@ -143,9 +115,34 @@ func (l *Ledger) found() (info []byte, err error) {
 	return info, nil
 }
 
+// foundKey returns the key of a new log and its origin: the one in the
+// settings, the one that is in its file, or a new one.
+func (l *Ledger) foundKey() (origin string, key crypto.Signer, err error) {
+	if origin = l.cfg.Origin; origin == "" {
+		if origin, err = defaultOrigin(l.cfg.Rand); err != nil {
+			return "", nil, err
+		}
+	}
+	if l.cfg.Key != nil {
+		return origin, l.cfg.Key, nil
+	}
+	if named, key, err := l.readKey("key"); err != nil || key != nil {
+		return named, key, err
+	}
+	skey, _, err := checkpoint.GenerateKey(l.cfg.Rand, origin)
+	if err != nil {
+		return "", nil, err
+	}
+	if err := durable.WriteFile(l.cfg.FS, l.path("key"), []byte(skey+"\n"), 0o600); err != nil {
+		return "", nil, err
+	}
+	l.cfg.Logger.Info("made a signing key", slog.String("file", l.path("key")))
+	return checkpoint.ParseLogKey(skey)
+}
+
 // foundCheckpoint signs the empty log.
-func (l *Ledger) foundCheckpoint(key, origin string) error {
-	signer, err := checkpoint.NewSigner(key)
+func (l *Ledger) foundCheckpoint(key crypto.Signer, origin string) error {
+	signer, err := checkpoint.SignerOf(origin, key)
 	if err != nil {
 		return err
 	}

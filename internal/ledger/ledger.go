@@ -15,10 +15,11 @@
 // It knows nothing of PostgreSQL: leaves and values are bytes, but for its own
 // entries (start, stop, heartbeat, recover).
 //
-// Files, all in Config.Dir: LOCK, log.json, key, checkpoint, witnessed, journal/, segment/, blob/, tile/.
+// Files, all in Config.Dir: LOCK, log.json, key, succession, checkpoint, witnessed, journal/, segment/, blob/, tile/.
 package ledger
 
 import (
+	"crypto"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,9 @@ var ErrClosed = errors.New("the log is closed")
 type Config struct {
 	Dir    string // data directory; made if it is missing
 	Origin string // name of the log; default: that of log.json or key, or pgnotary/HOST/8 random hex digits
+
+	Key     crypto.Signer // signs the log (checkpoint.SignerOf says how); default: the key in Dir/key, made if it is missing
+	NextKey crypto.Signer // takes its place at this start, unless it has already; default: the key in Dir/key.next, if there is one
 
 	SegmentSize     int64         // a journal file ends after this many bytes; default 64 MiB
 	SegmentAge      time.Duration // or this time; default 24 h
@@ -84,6 +88,11 @@ type Ledger struct {
 	info   logInfo
 	signer checkpoint.Signer
 	lock   io.Closer
+
+	// Set while the log is opened, then only read.
+	key, nextKey crypto.Signer
+	vkeys        []string // in the order they were in force; the last one is
+	succession   []byte   // how each named the next
 
 	mu      sync.Mutex
 	next    int64    // index of the next entry
@@ -305,7 +314,7 @@ func (l *Ledger) Err() error {
 func (l *Ledger) Origin() string { return l.info.Origin }
 
 // VKey returns the key that the log's checkpoints are verified with.
-func (l *Ledger) VKey() string { return l.info.VKey }
+func (l *Ledger) VKey() string { return l.vkeys[len(l.vkeys)-1] }
 
 // Dir returns the data directory.
 func (l *Ledger) Dir() string { return l.cfg.Dir }

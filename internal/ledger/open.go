@@ -133,7 +133,8 @@ func (l *Ledger) lastCheckpoint() (c checkpoint.Checkpoint, text []byte, err err
 	} else if err != nil {
 		return c, nil, fmt.Errorf("read checkpoint: %w", err)
 	}
-	if c, err = checkpoint.Open(b, l.info.VKey); err != nil {
+	// After a crash in a rotation it is of the key before.
+	if c, _, err = checkpoint.OpenAny(b, l.vkeys[max(0, len(l.vkeys)-2):]); err != nil {
 		return c, nil, fmt.Errorf("%s has been altered: %w", name, err)
 	}
 	return c, b, nil
@@ -249,11 +250,28 @@ func (l *Ledger) begin(st *journal.State, digest string) error {
 	if _, err := l.Emit(&event.Leaf{Kind: event.KindStart, Facts: facts}, nil); err != nil {
 		return err
 	}
+	rotation, successor, err := l.rotation()
+	if err != nil {
+		return err
+	}
+	if rotation != nil {
+		if _, err := l.Emit(rotation, nil); err != nil {
+			return err
+		}
+	}
 	l.mu.Lock()
 	b := l.fill
 	l.fill = nil
 	l.mu.Unlock()
 	if err := l.commit(b); err != nil {
+		return err
+	}
+	if rotation != nil {
+		err = l.succeed(successor)
+	} else {
+		err = l.renameKey()
+	}
+	if err != nil {
 		return err
 	}
 	return l.sign()

@@ -170,7 +170,7 @@ func (l *Ledger) startWitness() error {
 	}
 	b, err := durable.ReadFile(l.cfg.FS, l.path("witnessed"), checkpoint.MaxBytes)
 	if err == nil {
-		c, err := checkpoint.Open(b, l.info.VKey)
+		c, _, err := checkpoint.OpenAny(b, l.vkeys)
 		if err != nil {
 			return fmt.Errorf("%s has been altered: %w", l.path("witnessed"), err)
 		}

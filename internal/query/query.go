@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/tree"
@@ -47,6 +48,9 @@ type Log struct {
 		VKey    string    `json:"vkey"`
 		Created time.Time `json:"created"`
 	}
+
+	vkeys      []string
+	succession []byte
 
 	mu    sync.Mutex
 	roots map[int64]tree.Hash // of full bundles, see nodes
@@ -70,6 +74,16 @@ func Open(dir string) (*Log, error) {
 	if l.info.Format != formatVersion {
 		return nil, fmt.Errorf("open log: %s has format %d, this program reads %d", dir, l.info.Format, formatVersion)
 	}
+	l.vkeys = []string{l.info.VKey}
+	l.succession, err = os.ReadFile(filepath.Join(dir, "succession"))
+	if err == nil {
+		l.vkeys, err = checkpoint.ParseSuccession(l.succession, l.info.VKey)
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open log: %s: %w", filepath.Join(dir, "succession"), err)
+	}
 	if l.reader, err = segment.OpenReader(dir); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
@@ -80,7 +94,14 @@ func Open(dir string) (*Log, error) {
 func (l *Log) Origin() string { return l.info.Origin }
 
 // VKey returns the key, in the form of note verifiers, that checks the checkpoints.
-func (l *Log) VKey() string { return l.info.VKey }
+func (l *Log) VKey() string { return l.vkeys[len(l.vkeys)-1] }
+
+// VKeys returns all keys the log ever had, the one in force last.
+func (l *Log) VKeys() []string { return l.vkeys }
+
+// Succession returns how the keys named one another (docs/format/checkpoint.md), nil if there
+// was only one.
+func (l *Log) Succession() []byte { return l.succession }
 
 // Created returns when the log was begun.
 func (l *Log) Created() time.Time { return l.info.Created }

@@ -31,7 +31,7 @@ func (c *check) evidence() {
 		if e.Theirs == "" || c.log.vkey == "" {
 			continue
 		}
-		n, err := openNote([]byte(e.Theirs), c.log.vkey)
+		n, err := c.openSigned(rel, []byte(e.Theirs))
 		if err != nil {
 			c.note("%s: the witness's checkpoint is not signed by this log, and proves nothing: %v", rel, err)
 			continue

@@ -63,7 +63,7 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 	switch {
 	case !d.Type().IsRegular():
 		l.unknown = append(l.unknown, rel)
-	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint" || rel == "witnessed":
+	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint" || rel == "witnessed" || rel == "succession" || rel == "key.next":
 	case top == "sink" && strings.HasSuffix(name, ".json"): // how far copies were sent elsewhere
 	case top == "evidence" && len(name) == 64 && strings.Trim(name, "0123456789abcdef") == "":
 		l.evidence = append(l.evidence, rel)

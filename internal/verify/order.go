@@ -141,6 +141,9 @@ func (o *order) entry(e *entry) {
 	if e.kind == event.KindPrune || e.kind == event.KindErase {
 		o.explains(e)
 	}
+	if e.kind == event.KindConfig || e.kind == event.KindViolation {
+		o.isAbout(e)
+	}
 	if e.kind != "" { // else it could not be read, and says so
 		o.life(e)
 		o.inSession(e)

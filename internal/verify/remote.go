@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -52,6 +53,20 @@ func newRemote(base string) (*remote, error) {
 		return nil, fmt.Errorf("verify: %q is not the URL of a log", base)
 	}
 	return &remote{base: strings.TrimSuffix(strings.TrimSuffix(base, "/"), "/log") + "/log/", client: &http.Client{Timeout: fetchTimeout}}, nil
+}
+
+// Succession fetches how the keys of the log at base named one another,
+// unchecked; nil if it does not say.
+func Succession(ctx context.Context, base string) []byte {
+	r, err := newRemote(base)
+	if err != nil {
+		return nil
+	}
+	b, err := r.get(ctx, "succession", maxSmall)
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
 // Checkpoint fetches the checkpoint that the log at base serves, unchecked.
@@ -108,6 +123,9 @@ func (c *check) remote(ctx context.Context, r *remote) error {
 	if c.log.vkey, err = c.keyFor(ctx, r, signed); err != nil {
 		return err
 	}
+	if !c.follow(ctx, r, signed) {
+		c.keysFrom("/log/succession", nil)
+	}
 	c.log.origin, _, _ = strings.Cut(c.log.vkey, "+")
 	c.Origin = c.log.origin
 	c.checkpoints("/log/checkpoint", signed, nil)
@@ -139,6 +157,25 @@ func (c *check) keyFor(ctx context.Context, r *remote, signed []byte) (string, e
 	}
 	b, err := r.get(ctx, "vkey", maxSmall)
 	return strings.TrimSuffix(string(b), "\n"), err
+}
+
+// follow takes a key of the user's that is not that of the checkpoint, but
+// whose successor is.
+func (c *check) follow(ctx context.Context, r *remote, signed []byte) bool {
+	if _, err := openNote(signed, c.log.vkey); err == nil {
+		return false
+	}
+	rest, err := r.get(ctx, "succession", maxSmall)
+	for ; err == nil && len(rest) > 0; _, rest, _ = bytes.Cut(rest, []byte("\n")) {
+		for _, vkey := range c.opt.VKeys {
+			// The user's key need not be the one the log was founded with.
+			if k, err := parseSuccession(rest, vkey); err == nil {
+				c.log.vkey, c.keys = vkey, k
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // keyIDPrefix returns what the base64 of a signature by that key begins with:

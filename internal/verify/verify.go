@@ -110,6 +110,7 @@ type check struct {
 	trusted int64      // size of the trusted checkpoint, 0 if there is none
 	wanted  []wanted   // roots to compare on the way
 	tree    frontier
+	keys    *keyring
 	order   *order
 	files   *listing
 	gap     gaps
@@ -150,6 +151,9 @@ func (c *check) run(ctx context.Context) error {
 		}
 	}
 	if err := c.readLogFile(); err != nil {
+		return err
+	}
+	if err := c.readKeys(); err != nil {
 		return err
 	}
 	signed, err := readSmall(filepath.Join(c.dir, "checkpoint"))
@@ -308,7 +312,7 @@ func (c *check) openCheckpoint(name string, b []byte) (signedNote, bool) {
 		c.find(name, "cannot be checked: the log gives no key")
 		return signedNote{}, false
 	}
-	n, err := openNote(b, c.log.vkey)
+	n, err := c.openSigned(name, b)
 	if err != nil {
 		c.find(name, "%v", err)
 		return n, false
@@ -335,6 +339,7 @@ func (c *check) compareRoots() {
 // compareSizes is called after the last entry: checkpoints that the log did
 // not reach are left on the list.
 func (c *check) compareSizes() {
+	c.checkKeys()
 	for _, w := range c.wanted {
 		c.find(w.name, "is of size %d, but only %d entries are there or could be read", w.size, c.tree.size)
 	}

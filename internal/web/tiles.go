@@ -94,3 +94,13 @@ func checkpointSize(signed []byte) (int64, error) {
 	}
 	return size, nil
 }
+
+// succession serves how the keys of the log named one another.
+func (h *handler) succession(w http.ResponseWriter, _ *http.Request) {
+	b := h.Log.Succession()
+	if b == nil {
+		http.Error(w, "this log always had one key", http.StatusNotFound)
+		return
+	}
+	answer(w, "text/plain; charset=utf-8", b)
+}

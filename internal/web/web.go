@@ -11,6 +11,7 @@
 //	GET /metrics                   Prometheus text
 //	GET /log/checkpoint            the latest signed checkpoint
 //	GET /log/vkey                  the key line that checks it
+//	GET /log/succession            how former keys named it, if there were any
 //	GET /log/tile/<L>/<N>[.p/<W>]  hashes of the tree
 //	GET /log/tile/entries/<N>[.p/<W>]  leaves
 //
@@ -51,6 +52,8 @@ type Log interface {
 	Bundle(n int64, width int) ([]byte, error)
 	// VKey returns the key line that checks the checkpoints.
 	VKey() string
+	// Succession returns how the log's keys named one another, nil if there was one.
+	Succession() []byte
 }
 
 // Config says what the handler is about.
@@ -138,6 +141,7 @@ func NewHandler(c Config) http.Handler {
 	mux.Handle("GET /metrics", c.Metrics)
 	mux.HandleFunc("GET /log/checkpoint", h.checkpoint)
 	mux.HandleFunc("GET /log/vkey", h.vkey)
+	mux.HandleFunc("GET /log/succession", h.succession)
 	mux.HandleFunc("GET /log/tile/", h.tile)
 	mux.HandleFunc("GET /{$}", h.file("page/index.html", "text/html; charset=utf-8"))
 	mux.HandleFunc("GET /proof", h.proofPage)

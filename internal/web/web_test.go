@@ -43,7 +43,8 @@ func (l *fakeLog) Bundle(n int64, width int) ([]byte, error) {
 	return []byte(tree.BundlePath(n, width)), l.err
 }
 
-func (l *fakeLog) VKey() string { return "origin+1234abcd+key" }
+func (l *fakeLog) VKey() string       { return "origin+1234abcd+key" }
+func (l *fakeLog) Succession() []byte { return nil }
 
 func testConfig(l Log) Config {
 	return Config{

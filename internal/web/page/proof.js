@@ -92,6 +92,28 @@ async function parsePolicy(source) {
   return { logs, witnesses, quorum };
 }
 
+// follow adds to the keys of the policy those that took their place, as far as
+// each is named by the one before and itself.
+async function follow(policy, succession) {
+  const lines = succession.split('\n');
+  need(lines.pop() === '', 'the succession is cut');
+  for (let key, trusted = [...policy.logs]; lines.length > 0; lines.shift()) {
+    for (key of trusted) {
+      let from = key, added = [];
+      for (const line of lines) {
+        const f = line.split(' ');
+        if (f.length !== 3) break;
+        const next = await parseKey(f[0], 1), message = encoder.encode(`pgnotary/succession@v1\n${from.line}\n${next.line}\n`);
+        const signed = async (k, sig) => crypto.subtle.verify('Ed25519', k.key, fromBase64(sig, 'a signature'), message);
+        if (next.name !== from.name || !await signed(from, f[1]) || !await signed(next, f[2])) break;
+        added.push(next);
+        from = next;
+      }
+      if (added.length === lines.length) policy.logs.push(...added.filter(k => !policy.logs.some(o => o.line === k.line)));
+    }
+  }
+}
+
 // parseNote takes a signed checkpoint apart.
 function parseNote(note) {
   const at = note.indexOf('\n\n');
@@ -173,9 +195,10 @@ function parseExtra(extra) {
   need(extra, 'the proof does not carry its entry');
   let j;
   try { j = JSON.parse(text(extra)); } catch { need(false, 'the proof does not carry its entry'); }
-  const canonical = { leaf: j.leaf, ...('value' in j && { value: j.value, salt: j.salt }) };
+  const canonical = { leaf: j.leaf, ...('value' in j && { value: j.value, salt: j.salt }), ...('succession' in j && { succession: j.succession }) };
   need(JSON.stringify(canonical) === text(extra) && typeof j.leaf === 'string', 'the extra line is not in canonical form');
   const out = { leaf: fromBase64(j.leaf, 'the entry') };
+  if ('succession' in j) out.succession = text(fromBase64(j.succession, 'the succession'));
   if ('value' in j) {
     out.value = fromBase64(j.value, 'the value');
     out.salt = fromBase64(j.salt, 'the salt');
@@ -206,6 +229,8 @@ async function rootOf(index, size, leaf, hashes) {
 // proof shows nothing.
 async function check(bytes, policySource) {
   const policy = await parsePolicy(policySource), proof = parseProof(bytes), extra = parseExtra(proof.extra);
+  const trusted = policy.logs.map(l => l.line);
+  if (extra.succession !== undefined) await follow(policy, extra.succession);
   const { by, cosigned } = await verifyNote(proof.note, policy);
   const root = await rootOf(proof.index, proof.note.size, extra.leaf, proof.hashes);
   need(same(root, proof.note.root), 'the entry is not in the tree of the checkpoint');
@@ -216,7 +241,7 @@ async function check(bytes, policySource) {
     const c = toBase64(await sha256(extra.salt, extra.value));
     need(leaf.c === c && (leaf.size ?? 0) === extra.value.length, 'the value in it is not the one the entry commits to');
   }
-  return { proof, extra, leaf, by, cosigned };
+  return { proof, extra, leaf, by, cosigned, successor: !trusted.includes(by.line) };
 }
 
 const $ = id => document.getElementById(id);
@@ -247,7 +272,7 @@ function showFacts(rows) {
   }));
 }
 
-function showValid({ proof, extra, leaf, by, cosigned }) {
+function showValid({ proof, extra, leaf, by, cosigned, successor }) {
   $('result').className = 'valid';
   $('verdict').textContent = 'Valid: the log has this entry';
   const first = cosigned.length ? Math.min(...cosigned.map(c => c.time)) : 0;
@@ -270,7 +295,7 @@ function showValid({ proof, extra, leaf, by, cosigned }) {
     ['log', proof.note.origin],
     ['index', proof.index],
     ['checkpoint', `over ${proof.note.size} entries, root ${proof.note.rootText}`],
-    ['key', by.line],
+    ['key', by.line + (successor ? ', a successor of the key that you trust, named by it' : '')],
     ...cosigned.map(c => ['witness', `${c.name}, at ${utc(c.time)}`]),
   ]);
   $('statement').hidden = !has;
