@@ -48,7 +48,7 @@ func layers() map[string][]string {
 		"witness": {"checkpoint", "durable", "tree"},
 		// Parts of the capture path that stand alone.
 		"proxyproto":  {},
-		"redact":      {"sqllex"},
+		"redact":      {"sqllex", "wire"},
 		"sqllex":      {},
 		"sqlinfo":     {"sqllex"},
 		"scram":       {},

@@ -116,3 +116,32 @@ func TestFull(t *testing.T) {
 		t.Errorf("%d replies outstanding, idle %v", d.s.queue.len(), d.s.Idle())
 	}
 }
+
+// A password in a message too large for memory does not stay in the blob, nor in the answer to it.
+func TestBlobRedacted(t *testing.T) {
+	for _, typ := range []string{"query", "parse"} {
+		d := loggedIn(t)
+		text := "create role r password 'sesame'; -- " + strings.Repeat("x", 300<<10)
+		b := query(text)
+		if typ == "parse" {
+			b = parse("", text)
+		}
+		if fwd, err := d.feed(true, b); err != nil || len(fwd) != len(b)-1 {
+			t.Fatalf("%d bytes passed, %v", len(fwd), err)
+		}
+		if err := d.s.Blob().Sync(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.feed(true, nil); err != nil {
+			t.Fatal(err)
+		}
+		d.play(client(syncMsg()), server(problem("ERROR", "42601"), ready('I')))
+		e := d.log.entries[2]
+		if bytes.Contains(e.value, []byte("sesame")) || !bytes.Contains(e.value, []byte("password '***'")) || len(e.Facts) != 1 || e.Facts[0].Key != "redacted" {
+			t.Errorf("%s: %.80q", e.String(), e.value)
+		}
+		if o := d.log.entries[3]; bytes.Contains(o.value, []byte("went wrong")) || !bytes.Contains(o.value, []byte("42601")) {
+			t.Errorf("%s: %q", o.String(), o.value)
+		}
+	}
+}

@@ -45,6 +45,7 @@ type run struct {
 	bind     int64
 	types    []uint32
 	facts    []event.Fact
+	redacted bool // a password was replaced
 }
 
 // pool lends buffers for partial messages, so that an idle session has none.
@@ -430,7 +431,10 @@ func (s *Session) closeRun(in []byte, upto int) error {
 	}
 	frames := in[r.from:min(r.to, upto)]
 	if r.kind == event.KindQuery || r.parsed {
-		frames = s.redacted(frames, r.queued > 0)
+		var found bool
+		if frames, found = s.redacted(frames, r.queued > 0); found {
+			r.tellRedacted()
+		}
 	}
 	_, err := s.admission(frames, nil)
 	return err
@@ -466,8 +470,7 @@ func (s *Session) admission(value []byte, b Blob) (int64, error) {
 	}
 	for i := r.queued; i < s.queue.len(); i++ {
 		if e := s.queue.at(i); e.typ != 'S' {
-			e.index = index
-			e.last = false
+			e.index, e.last, e.redacted = index, false, r.redacted
 		}
 	}
 	for i := s.queue.len() - 1; i >= r.queued; i-- {

@@ -11,9 +11,9 @@ func (s *Session) Close(now int64, reason string) error {
 	s.over = true
 	s.now = max(s.now, now)
 	s.phase = phaseDead
-	if b := s.client.stream.blob; b != nil {
-		b.Abort()
-		s.client.stream.blob = nil
+	if l := s.client.stream.large; l != nil && l.blob != nil {
+		l.blob.Abort()
+		s.client.stream.large = nil
 	}
 	if !s.login.done && s.login.begun {
 		if err := s.loginEnded("unfinished", nil, nil); err != nil {

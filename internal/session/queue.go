@@ -21,6 +21,7 @@ const maxQueue = 1 << 16
 //	'c'   CopyDone, or 'f' CopyFail: no reply of their own
 type expect struct {
 	typ      byte
+	redacted bool      // a password was replaced in the record of its text
 	last     bool      // last message of its entry but for Sync
 	maybe    bool      // Sync: the server may have swallowed it during COPY
 	does     verb.Verb // by the text: Query, Execute

@@ -5,6 +5,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/redact"
 	"github.com/pgnotary/pgnotary/internal/verb"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
@@ -310,6 +311,9 @@ func (s *Session) failed(frame []byte) error {
 	}
 	if e = s.head(); e == nil {
 		return s.failedFatally(e, state, frame)
+	}
+	if e.redacted {
+		frame = redact.Error(frame)
 	}
 	w.Failed, w.Rollback = true, false
 	if e.does.Ends != verb.EndsNone && !w.inBlock() {

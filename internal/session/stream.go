@@ -13,15 +13,23 @@ const maxHead = 4 << 10
 // A stream is a frontend message that passes without being held: CopyData, or
 // a message too large for memory on its way into a blob.
 type stream struct {
-	left  int   // bytes of the message that did not come yet
-	total int64 // its length, header included
-	typ   byte
-	blob  Blob
-	head  []byte // its first bytes
+	left   int // bytes of the message that did not come yet
+	*large     // nil for CopyData
 	// done: all is in the blob but the blob not durable. The message's last
 	// byte is held until it is, and its entry emitted; a server runs nothing
 	// before that byte.
 	done bool
+}
+
+// A large is a message on its way into a blob.
+type large struct {
+	total int64 // its length, header included
+	typ   byte
+	blob  Blob
+	head  []byte // its first bytes
+	text  []byte // all that came, if passwords are to be looked for before any of it is written
+
+	redacted bool // a password was replaced in the blob
 }
 
 // streamBlob begins to stream a large message.
@@ -31,7 +39,7 @@ func (s *Session) streamBlob(typ byte, total int) error {
 		s.phase, s.err = phaseDead, err
 		return err
 	}
-	s.client.stream = stream{left: total, total: int64(total), typ: typ, blob: b, head: s.client.stream.head[:0]}
+	s.client.stream = stream{left: total, large: &large{total: int64(total), typ: typ, blob: b}}
 	return nil
 }
 
@@ -43,12 +51,20 @@ func (s *Session) streamOn(in []byte) (n int, err error) {
 	}
 	n = min(st.left, len(in))
 	st.left -= n
-	if st.blob == nil {
+	if st.large == nil {
 		s.copy.in.Add(in[:n])
 		return n, s.kept(&s.copy.in, event.KindCopy, "in", s.copyInOf(), content.MaxChunk)
 	}
 	st.head = append(st.head, in[:min(n, maxHead-len(st.head))]...)
-	if _, err := st.blob.Write(in[:n]); err != nil {
+	value := in[:n]
+	if (st.typ == 'Q' || st.typ == 'P') && st.total <= maxRedacted {
+		st.text, value = append(st.text, value...), nil
+		if st.left == 0 {
+			value, st.redacted = s.redacted(st.text, s.queue.len() > 0)
+			st.total, st.text = int64(len(value)), nil
+		}
+	}
+	if _, err := st.blob.Write(value); err != nil {
 		s.phase, s.err = phaseDead, err
 		return 0, err
 	}
@@ -67,16 +83,19 @@ func (s *Session) streamed() (n int, err error) {
 		return 0, err
 	}
 	b := st.blob
-	st.blob, st.done = nil, false
+	st.blob, st.done = nil, false // it is not ours to abort any more
 	c.run.open(0, s.queue.len(), c.skip)
 	c.letter(st.typ)
 	s.admit(st.typ, st.head[wire.HeaderLen:])
 	s.unread(s.queue.at(s.queue.len() - 1))
 	c.run.facts = removeMalformed(c.run.facts, st.typ)
+	if st.redacted {
+		c.run.tellRedacted()
+	}
 	if _, err := s.admission(nil, b); err != nil {
 		return 0, err
 	}
-	st.head = nil
+	st.large = nil
 	return 1, nil
 }
 
@@ -133,7 +152,7 @@ func (s *Session) copyIn(n int) {
 	f := &s.copy.in
 	f.Begin(s.copyMode())
 	f.Rows++
-	s.client.stream.left, s.client.stream.blob = n, nil
+	s.client.stream = stream{left: n}
 }
 
 // copyInEnded records the content of a COPY before its CopyDone or CopyFail
