@@ -23,6 +23,7 @@ import (
 func newDemoCmd() *cobra.Command {
 	var once bool
 	set := config.Default()
+	set.Immutable = false // its directory goes with it
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show it: throwaway PostgreSQL, proxy, page and a small workload",
