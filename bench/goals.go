@@ -46,6 +46,13 @@ func (r *report) goals() error {
 func (r *report) judge(res *result, judge func(what string, got, limit float64, unit string, most bool)) {
 	w := res.workload
 	if w.name == "tpcb" {
+		sealed := res.of("before-forward", func(s sample) float64 { return s.sealed })
+		if sealed > 0 {
+			judge(fmt.Sprintf("%s, bytes per statement once sealed", w), sealed, 96, "", true)
+		}
+		if text := res.of("pgaudit", func(s sample) float64 { return s.stored }); sealed > 0 && text > 0 {
+			judge(fmt.Sprintf("%s, the same against pgaudit's text", w), sealed/text, 0.5, " ×", true)
+		}
 		return
 	}
 	cpu := func(s sample) float64 { return s.proxyCPU }

@@ -38,7 +38,7 @@ func workloads(o *options) []workload {
 	}
 	if o.wants("tpcb") {
 		// BEGIN, three UPDATEs, SELECT, INSERT, END
-		ws = append(ws, workload{"tpcb", []string{"-b", "tpcb-like", "-M", "simple"}, 7, 8})
+		ws = append(ws, workload{"tpcb", []string{"-b", "tpcb-like", "-M", "prepared"}, 7, 8})
 	}
 	return ws
 }
@@ -50,6 +50,7 @@ type sample struct {
 	proxyCPU  float64 // microseconds per statement
 	serverCPU float64
 	stored    float64 // bytes per statement
+	sealed    float64 // the same, once its log is sealed
 	peak      int64   // of the proxy's memory
 	p50, p99  float64 // of a transaction, microseconds; with one client only
 }
@@ -74,6 +75,10 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	if w.clients == 1 {
 		args = append(args, "-l", "--log-prefix", prefix)
 	}
+	sealed, err := t.sealedBytes(ctx)
+	if err != nil {
+		return s, err
+	}
 	before, err := t.usage()
 	if err != nil {
 		return s, err
@@ -97,7 +102,7 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	if n == 0 {
 		return s, fmt.Errorf("pgbench on %s: no transaction", t.name)
 	}
-	s.proxyCPU, s.stored, s.p50, s.p99, s.peak = -1, -1, -1, -1, -1
+	s.proxyCPU, s.stored, s.sealed, s.p50, s.p99, s.peak = -1, -1, -1, -1, -1, -1
 	s.serverCPU = float64((after.serverCPU - before.serverCPU).Microseconds()) / n
 	if t.proxy != nil {
 		s.proxyCPU = float64((after.proxyCPU - before.proxyCPU).Microseconds()) / n
@@ -105,6 +110,13 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	}
 	if t.stored != nil {
 		s.stored = float64(after.stored-before.stored) / n
+	}
+	if t.data != "" {
+		size, err := t.sealedBytes(ctx)
+		if err != nil {
+			return s, err
+		}
+		s.sealed = float64(size-sealed) / n
 	}
 	if w.clients == 1 {
 		s.p50, s.p99, err = latencies(prefix)

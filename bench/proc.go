@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -181,6 +182,45 @@ func memory(pid int, field string) (int64, error) {
 // resetPeak sets the peak of a process's memory to what it has now.
 func resetPeak(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)
+}
+
+// sealedBytes has pgnotary end its journal file, waits until all of it is
+// sealed, and returns the bytes of segments and tiles. For other targets it is 0.
+func (t *target) sealedBytes(ctx context.Context) (int64, error) {
+	if t.data == "" {
+		return 0, nil
+	}
+	journal := filepath.Join(t.data, "journal")
+	before, err := os.ReadDir(journal)
+	if err != nil {
+		return 0, fmt.Errorf("wait for sealing: %w", err)
+	}
+	if err := t.proxy.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return 0, fmt.Errorf("ask for sealing: %w", err)
+	}
+	for {
+		now, err := os.ReadDir(journal)
+		if err != nil {
+			return 0, fmt.Errorf("wait for sealing: %w", err)
+		}
+		if len(now) == 1 && (len(before) == 0 || now[0].Name() > before[len(before)-1].Name()) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	var total int64
+	for _, part := range []string{"segment", "tile"} {
+		n, err := usedBytes(filepath.Join(t.data, part))
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
 }
 
 // usedBytes returns the bytes a log directory holds. The space that the journal has

@@ -103,7 +103,7 @@ func (r *report) print() error {
 
 func (r *report) table(res *result) {
 	fmt.Fprintf(r.out, "\n## %s\n\n", res.workload)
-	heads := []string{"target", "tps", "×direct", "×haproxy", "×pgbouncer", "proxy µs/stmt", "×pgbouncer", "server µs/stmt", "B/stmt", "peak MiB"}
+	heads := []string{"target", "tps", "×direct", "×haproxy", "×pgbouncer", "proxy µs/stmt", "×pgbouncer", "server µs/stmt", "B/stmt", "sealed B/stmt", "peak MiB"}
 	one := res.workload.clients == 1
 	if one {
 		heads = append(heads, "p50 µs", "p99 µs", "+p50", "+p99", "+p50 over haproxy")
@@ -120,6 +120,7 @@ func (r *report) table(res *result) {
 			ratio(res.of(n, tps), res.of("direct", tps)), ratio(res.of(n, tps), res.of("haproxy", tps)), ratio(res.of(n, tps), res.of("pgbouncer", tps)),
 			num(res.of(n, cpu), 1), ratio(res.of(n, cpu), res.of("pgbouncer", cpu)),
 			num(res.of(n, func(s sample) float64 { return s.serverCPU }), 1), num(res.of(n, func(s sample) float64 { return s.stored }), 1),
+			num(res.of(n, func(s sample) float64 { return s.sealed }), 1),
 			num(res.of(n, func(s sample) float64 { return float64(s.peak) / (1 << 20) }), 1),
 		}
 		if one {
