@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/event"
+	reports "github.com/pgnotary/pgnotary/internal/report"
 	"github.com/pgnotary/pgnotary/internal/tree"
 	"github.com/pgnotary/pgnotary/internal/web"
 	"github.com/pgnotary/pgnotary/internal/wire"
@@ -27,7 +29,8 @@ func newCheckCmd() *cobra.Command {
 		Short: "Check a proof, offline",
 		Long: `Check says whether a proof made by pgnotary prove is true: that the entry in it is in the
 log, under a checkpoint that a log of the policy signed and its witnesses cosigned; or
-that a later checkpoint continues an earlier one. It needs the proof and the policy, nothing
+that a later checkpoint continues an earlier one; or that the files of an evidence bundle, beside
+its MANIFEST, are those that the log's key signed. It needs the proof and the policy, nothing
 else, and prints what the entry says and what that proves.
 
 With --page it writes the same for those without pgnotary: one HTML file that checks proofs
@@ -69,8 +72,12 @@ Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
 				return err
 			}
 			checkFile := checkProof
-			if checkpoint.IsConsistency(b) {
+			switch {
+			case checkpoint.IsConsistency(b):
 				checkFile = checkConsistency
+			case reports.IsManifest(b):
+				dir := filepath.Dir(args[0])
+				checkFile = func(p *checkpoint.Policy, b []byte) (string, error) { return checkManifest(p, b, dir) }
 			}
 			text, err := checkFile(policy, b)
 			if err != nil {
@@ -83,6 +90,20 @@ Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
 	cmd.Flags().StringVar(&policyFile, "policy", "", "policy `FILE` that says which logs and witnesses to trust")
 	cmd.Flags().StringVar(&pageFile, "page", "", "write the page that checks proofs in a browser to this HTML `FILE`")
 	return cmd
+}
+
+// maxBundleFile bounds a file of an evidence bundle, in bytes.
+const maxBundleFile = 256 << 20
+
+// checkManifest verifies the files of an evidence bundle in dir.
+func checkManifest(policy *checkpoint.Policy, b []byte, dir string) (string, error) {
+	origin, n, err := reports.CheckManifest(b, policy.VKeys(), func(name string) ([]byte, error) {
+		return readFile(filepath.Join(dir, name), maxBundleFile)
+	})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("valid: the key of %s signed the %d files of this bundle\n", plain(origin), n), nil
 }
 
 // checkProof verifies a proof and returns in plain words what it shows. An

@@ -232,3 +232,27 @@ func (n *parsedNote) signedBy(k key) (ok bool, time int64, err error) {
 	}
 	return ok, time, nil
 }
+
+// SignText signs a text that is no checkpoint as a signed note. The first line
+// of a checkpoint is the name of its key, so that of the text must be another.
+func SignText(s Signer, text string) ([]byte, error) {
+	if first, _, _ := strings.Cut(text, "\n"); first == s.Name() {
+		return nil, malformed("a text that begins with the name of its key could be taken for a checkpoint")
+	}
+	return note.Sign(&note.Note{Text: text}, s)
+}
+
+// OpenText checks that one of the keys signed a text that is no checkpoint,
+// and returns it.
+func OpenText(signed []byte, vkeys []string) (string, error) {
+	for _, vkey := range vkeys {
+		v, err := note.NewVerifier(vkey)
+		if err != nil {
+			continue // of another kind of key
+		}
+		if n, err := note.Open(signed, note.VerifierList(v)); err == nil {
+			return n.Text, nil
+		}
+	}
+	return "", errors.New("it is not signed by one of the keys")
+}
