@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -261,5 +262,38 @@ func eachFile(t *testing.T, p *goPackage, f func(path string, file *ast.File)) {
 			t.Fatal(err)
 		}
 		f(path, file)
+	}
+}
+
+// TestTamperMatrix holds that the tests which docs/tamper.md names exist.
+func TestTamperMatrix(t *testing.T) {
+	root := filepath.Join("..", "..")
+	text, err := os.ReadFile(filepath.Join(root, "docs", "tamper.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z0-9]+)\\.(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+	if rows := bytes.Count(text, []byte("\n| ")); len(named) < rows || rows < 31 {
+		t.Errorf("docs/tamper.md has %d rows and names %d tests", rows, len(named))
+	}
+	for _, m := range named {
+		dir := filepath.Join(root, "internal", m[1])
+		switch m[1] {
+		case "pgnotary":
+			dir = filepath.Join(root, "cmd", m[1])
+		case "interop":
+			dir = filepath.Join(root, m[1])
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := slices.ContainsFunc(files, func(name string) bool {
+			src, err := os.ReadFile(name)
+			return err == nil && bytes.Contains(src, []byte("func "+m[2]+"(t *testing.T"))
+		})
+		if !found {
+			t.Errorf("docs/tamper.md names %s.%s, and there is no such test", m[1], m[2])
+		}
 	}
 }

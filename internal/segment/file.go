@@ -92,7 +92,8 @@ func (w *writer) content(b []byte) error {
 	return w.put(w.buf, len(b))
 }
 
-// finish writes footer and seek table and makes the file durable. It closes it in any case.
+// finish writes footer and seek table, makes the file durable, and reads every
+// byte of it again. It closes it in any case.
 func (w *writer) finish() error {
 	le := binary.LittleEndian
 	b := le.AppendUint32(le.AppendUint32(nil, footerFrame), 8)
@@ -108,10 +109,31 @@ func (w *writer) finish() error {
 	if err == nil {
 		err = w.f.Sync()
 	}
+	if err == nil {
+		err = readBack(w.f, w.off+int64(len(b)), crc32.Update(w.crc, castagnoli, b))
+	}
 	if cerr := w.f.Close(); err == nil {
 		err = cerr
 	}
 	return err
+}
+
+// readBack compares a file with the length and the CRC of what was written to
+// it. That finds what no reader would miss, such as a bit of the footer.
+func readBack(f durable.File, size int64, want uint32) error {
+	buf, crc := make([]byte, 64<<10), uint32(0)
+	for off := int64(0); off < size; {
+		b := buf[:min(int64(len(buf)), size-off)]
+		if n, err := f.ReadAt(b, off); n < len(b) {
+			return fmt.Errorf("%w: %w", errReadBack, err)
+		}
+		crc = crc32.Update(crc, castagnoli, b)
+		off += int64(len(b))
+	}
+	if got, err := f.Size(); err != nil || got != size || crc != want {
+		return errors.Join(errReadBack, err)
+	}
+	return nil
 }
 
 // A frame is where a frame is in its file.

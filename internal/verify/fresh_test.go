@@ -38,7 +38,7 @@ func TestWitnessed(t *testing.T) {
 	newest := readFile(t, b.dir, "checkpoint")
 	opt := Options{Trust: func(signed []byte) (time.Time, error) {
 		if string(signed) == string(witnessed) {
-			return time.Now(), nil
+			return time.Unix(1_780_000_000, 0), nil // the builder's clock
 		}
 		return time.Time{}, fmt.Errorf("%w: none", ErrUnwitnessed)
 	}}
@@ -82,4 +82,39 @@ func TestWitnessed(t *testing.T) {
 	name := evidence([]byte("x"))
 	write(name, []byte("y"))
 	wantFinding(t, run(t, b.dir, Options{}), name, "does not have the SHA-256 that is its name")
+}
+
+// TestDated is row 12 of the tamper matrix: the times of entries lie between
+// those at which witnesses cosigned the checkpoints around them.
+func TestDated(t *testing.T) {
+	b := newBuilder(t, ledger.Config{})
+	b.session(1)
+	b.close()
+	kept := readFile(t, b.dir, "checkpoint")
+	earlier := b.now.Load()
+	b.now.Add(int64(time.Hour))
+	b.open(ledger.Config{})
+	b.session(2)
+	b.close()
+	later := b.now.Load()
+	opt := func(before, after time.Duration) Options {
+		return Options{
+			Checkpoints: []File{{"kept", kept}},
+			Trust: func(signed []byte) (time.Time, error) {
+				if string(signed) == string(kept) {
+					return time.Unix(0, earlier).Add(before), nil
+				}
+				return time.Unix(0, later).Add(after), nil
+			},
+		}
+	}
+	if r := run(t, b.dir, opt(time.Minute, time.Minute)); !r.OK {
+		t.Errorf("honest times: %+v", r.Findings)
+	}
+	if r := run(t, b.dir, opt(-time.Minute, -time.Minute)); !r.OK {
+		t.Errorf("clocks a minute apart: %+v", r.Findings)
+	}
+	wantFinding(t, run(t, b.dir, opt(0, -10*time.Minute)), "dated ahead")
+	wantFinding(t, run(t, b.dir, opt(-10*time.Minute, 0)), "entry 0: leaf: is dated later than witnesses cosigned kept")
+	wantFinding(t, run(t, b.dir, opt(2*time.Hour, 2*time.Hour)), "dated back")
 }

@@ -145,6 +145,7 @@ func (o *order) entry(e *entry) {
 		o.isAbout(e)
 	}
 	if e.kind != "" { // else it could not be read, and says so
+		o.dated(e)
 		o.life(e)
 		o.inSession(e)
 		o.references(e)

@@ -111,6 +111,7 @@ type check struct {
 	wanted  []wanted   // roots to compare on the way
 	tree    frontier
 	keys    *keyring
+	bounds  []bound // of the times of entries
 	order   *order
 	files   *listing
 	gap     gaps
@@ -267,6 +268,11 @@ func (c *check) checkpoints(name string, signed, witnessed []byte) {
 		if ok && i == len(c.opt.Checkpoints) {
 			c.trusted = n.size
 		}
+		if ok && c.opt.Trust != nil {
+			if at, err := c.opt.Trust(f.Data); err == nil {
+				c.bound(f.Name, n.size, at)
+			}
+		}
 		if ok && c.signed.size >= 0 && n.size > c.signed.size {
 			c.find(f.Name, "is of size %d, but the log's own checkpoint only of %d: entries are lost, or it was rolled back", n.size, c.signed.size)
 		}
@@ -282,9 +288,10 @@ func (c *check) sortWanted() {
 // cosigned last: new ones are without cosignatures for a moment.
 func (c *check) trust(name string, signed, witnessed []byte, older signedNote) {
 	at, err := c.opt.Trust(signed)
+	size := c.signed.size
 	if errors.Is(err, ErrUnwitnessed) && older.size >= 0 {
 		if olderAt, olderErr := c.opt.Trust(witnessed); olderErr == nil {
-			at, err = olderAt, nil
+			at, err, size = olderAt, nil, older.size
 			c.note("%d entries from %d on are signed, but not yet cosigned by enough witnesses", c.signed.size-older.size, older.size)
 		}
 	}
@@ -292,6 +299,7 @@ func (c *check) trust(name string, signed, witnessed []byte, older signedNote) {
 		c.find(name, "does not satisfy the policy: %v", err)
 		return
 	}
+	c.bound(name, size, at)
 	if c.opt.Fresh <= 0 {
 		return
 	}
