@@ -90,6 +90,7 @@ func showText(w io.Writer, s *query.Statement, e *query.Entry, value []byte) err
 	b.row("database", s.Database)
 	b.row("application", s.Application)
 	b.row("client", s.Client)
+	b.row("executes", s.Executes)
 	b.row("prepared", s.Prepared)
 	b.row("portal", s.Portal)
 	if s.MaxRows != 0 {

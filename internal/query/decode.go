@@ -58,6 +58,7 @@ type ref struct {
 	parse       int64 // reference to the Parse it goes back to, itself
 	types       []uint32
 	hasParse    bool
+	isQuery     bool // PREPARE or DECLARE in a Query: text is all of it
 	parsed      parseMsg
 	text        string
 	malformed   bool
@@ -133,6 +134,9 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 			r.parsed, r.ok = decodeParse(body)
 			r.malformed, r.ok = !r.ok, true
 			r.text = r.charset.text(r.parsed.text)
+		} else if body, found := findFrame(r.value, 'Q'); found {
+			c := cursor{b: body}
+			r.isQuery, r.text = true, r.charset.text(c.str())
 		}
 	}
 	if size := len(r.value) + len(r.text); size <= maxRefs {
@@ -196,6 +200,7 @@ func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
 	switch v.kind {
 	case event.KindQuery:
 		s.query(value, cs)
+		return d.executes(s, v)
 	case event.KindParse, event.KindBind, event.KindExecute:
 		return d.extended(s, value, v, cs)
 	case event.KindFunctionCall:
@@ -252,6 +257,24 @@ func (s *Statement) query(value []byte, cs *charset) {
 	}
 	c := cursor{b: body}
 	s.setText(cs.text(c.str()), c.bad || len(c.b) > 0)
+}
+
+// executes sets the text that a Query runs or fetches from by a name.
+func (d *decoder) executes(s *Statement, v *view) error {
+	for _, reference := range []int64{v.parse, v.bind} {
+		r, err := d.ref(reference)
+		if err != nil {
+			return err
+		}
+		if r != nil && (r.hasParse || r.isQuery) {
+			s.Executes = r.text
+			return nil
+		}
+		if r != nil {
+			s.Unavailable = s.Unavailable || !r.ok
+		}
+	}
+	return nil
 }
 
 // fact returns the value of a fact, "" if there is none.
@@ -352,6 +375,9 @@ func (d *decoder) referred(s *Statement, parse int64, bind *bindMsg, types []uin
 		return nil
 	}
 	s.Unavailable = s.Unavailable || !r.ok
+	if r.isQuery {
+		s.setText(r.text, false)
+	}
 	if r.hasParse {
 		s.setText(r.text, r.malformed)
 		s.Prepared = r.charset.text(r.parsed.name)

@@ -92,6 +92,7 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 	if s.Unavailable {
 		dst = append(dst, `,"unavailable":true`...)
 	}
+	dst = appendOpt(dst, `,"executes":`, s.Executes)
 	dst = appendOpt(dst, `,"prepared":`, s.Prepared)
 	dst = appendOpt(dst, `,"portal":`, s.Portal)
 	if s.MaxRows != 0 {

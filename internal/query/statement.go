@@ -34,6 +34,7 @@ type Statement struct {
 	// to is no longer there (erased, expired or damaged; verify tells).
 	Unavailable bool
 
+	Executes string // query: the text that its EXECUTE or FETCH goes back to
 	Prepared string // name of the prepared statement, if it has one
 	Portal   string // name of the portal, if it has one
 	MaxRows  int32  // row limit of Execute, 0 for none

@@ -9,14 +9,9 @@ import (
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
 
-const (
-	// maxHeld is the largest frontend message held in memory until it is
-	// whole, in bytes; larger ones are streamed into a blob.
-	maxHeld = 256 << 10
-	// maxLetters bounds the letters carried to the next entry; '+' says that
-	// there were more.
-	maxLetters = 4096
-)
+// maxHeld is the largest frontend message held in memory until it is
+// whole, in bytes; larger ones are streamed into a blob.
+const maxHeld = 256 << 10
 
 // clientSide is what is kept of the client's stream between two reads.
 type clientSide struct {
@@ -239,20 +234,7 @@ func (s *Session) fromClient(typ byte, in []byte, from, to int) error {
 }
 
 // letter notes a message; runs of d are noted once.
-func (c *clientSide) letter(typ byte) { c.letters = appendLetter(c.letters, typ) }
-
-func appendLetter(letters []byte, typ byte) []byte {
-	n := len(letters)
-	switch {
-	case n > maxLetters:
-		return letters
-	case n == maxLetters:
-		typ = '+'
-	case n > 0 && letters[n-1] == typ && (typ == 'd' || typ == 'D'):
-		return letters
-	}
-	return append(letters, typ)
-}
+func (c *clientSide) letter(typ byte) { c.letters = event.AppendLetter(c.letters, typ) }
 
 func (r *run) open(from, queued int, skip bool) {
 	*r = run{kind: event.KindQuery, from: from, to: from, queued: queued, skip: skip, parse: -1, bind: -1}
@@ -286,8 +268,8 @@ func (s *Session) admit(typ byte, body []byte) {
 		r.kind = event.KindQuery
 		n.stmtKnown, n.portalKnown = false, false
 		var name []byte
-		if e.does, name = verb.Of(body); e.does.Kind == verb.Deallocate {
-			e.name = folded(name)
+		if e.does, name = verb.Of(body); len(name) > 0 {
+			s.named(&e, name)
 		}
 		if len(body) == 0 || body[len(body)-1] != 0 {
 			r.malformed("unterminated text")
@@ -328,15 +310,6 @@ func (s *Session) admit(typ byte, body []byte) {
 		}
 	}
 	s.queue.push(e)
-}
-
-// folded returns a name that SQL gives as the server keeps it, "" if that
-// cannot be told.
-func folded(name []byte) string {
-	if name, ok := verb.Fold(nil, name); ok {
-		return string(name)
-	}
-	return ""
 }
 
 func (r *run) malformed(what string) {

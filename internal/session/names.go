@@ -1,11 +1,15 @@
 package session
 
-import "github.com/pgnotary/pgnotary/internal/verb"
+import (
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/verb"
+)
 
 // What protocol-level names stand for. The map changes when a message is
 // admitted, since the messages right behind it mean the new one; if the server
-// then refuses it, the old meaning comes back. Names made by SQL (PREPARE,
-// DECLARE, functions) are not in it: a name that is not known is legal.
+// then refuses it, the old meaning comes back. Of names made by SQL those of a
+// PREPARE or DECLARE that is a Query of its own are in it, once the server has
+// done it; a name that is not known is legal.
 
 // A named is a prepared statement or a portal.
 type named struct {
@@ -150,5 +154,54 @@ func (s *Session) endPortals(index int64) {
 	}
 	if n.portal.bind <= index {
 		n.portalKnown = false
+	}
+}
+
+// named follows a Query that is about one name, as its text has it.
+func (s *Session) named(e *expect, name []byte) {
+	var b [64]byte
+	name, ok := verb.Fold(b[:0], name)
+	if !ok {
+		return
+	}
+	r, to, what := &s.client.run, (*named)(nil), "statement"
+	switch e.does.Kind {
+	case verb.Execute:
+		to = s.names.stmts[string(name)]
+	case verb.Fetch:
+		to, what = s.names.portals[string(name)], "portal"
+	default: // it takes effect when its tag comes
+		e.name = string(name)
+		return
+	}
+	switch {
+	case to == nil:
+		r.facts = append(r.facts, event.Fact{Key: what, Val: "unknown"})
+		return
+	case to.unsure:
+		r.facts = append(r.facts, event.Fact{Key: what, Val: "uncertain"})
+	}
+	r.parse, r.bind = to.parse, to.bind
+}
+
+// prepared follows the tag PREPARE: its text is what the name stands for.
+func (s *Session) prepared(e *expect) {
+	if e.typ == 'Q' && e.does.Kind == verb.Prepare && e.name != "" && !s.pendingFor('P', e.name) {
+		set(&s.names.stmts, e.name, &named{parse: e.index, bind: -1})
+	}
+}
+
+// declared follows the tags DECLARE CURSOR and CLOSE CURSOR.
+func (s *Session) declared(e *expect) {
+	if e.typ == 'Q' && e.does.Kind == verb.Declare && e.name != "" {
+		if !s.pendingFor('B', e.name) {
+			set(&s.names.portals, e.name, &named{parse: e.index, bind: -1})
+		}
+		return
+	}
+	for name, p := range s.names.portals { // which of them is not known
+		if p.bind < 0 {
+			delete(s.names.portals, name)
+		}
 	}
 }

@@ -320,6 +320,10 @@ func (s *Session) command(e *expect, tag []byte) {
 		w.Release(e.does)
 	case "PREPARE TRANSACTION":
 		w.Prepared(e.index)
+	case "PREPARE":
+		s.prepared(e)
+	case "DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL":
+		s.declared(e)
 	case "DISCARD ALL", "DEALLOCATE ALL":
 		s.names.forget(max(w.Settled, e.index))
 	case "DEALLOCATE":

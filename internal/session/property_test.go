@@ -185,6 +185,10 @@ func (w *watched) checkRefs(i int64, e *entry) {
 	w.tb.Helper()
 	holds := func(ref int64, letter string) bool {
 		at, ok := event.Index(ref)
+		if ok && letter == "P" && w.log.entries[at].Kind == event.KindQuery {
+			text := bytes.ToLower(w.log.entries[at].value)
+			return at < i && (bytes.Contains(text, []byte("prepare")) || bytes.Contains(text, []byte("declare")))
+		}
 		return !ok || at < i && admits(w.log.entries[at].Kind) && bytes.Contains(w.log.entries[at].Msgs, []byte(letter))
 	}
 	since, settles := event.Index(e.Since)

@@ -111,7 +111,7 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 		if looked > len(in)-n {
 			return n, nil
 		}
-		v.letters = appendLetter(v.letters, typ)
+		v.letters = event.AppendLetter(v.letters, typ)
 		if s.phase == phaseAuth && s.login.negotiate {
 			s.putNegotiation(typ, in[n:n+looked], n, put)
 		}
@@ -146,7 +146,7 @@ func (s *Session) passed(b []byte) error {
 // oldError follows an error in the form of protocol 2.0: the letter, a text, a
 // NUL. A postmaster that cannot fork still answers so. All that follows passes.
 func (s *Session) oldError(b []byte) error {
-	s.server.letters = appendLetter(s.server.letters, 'E')
+	s.server.letters = event.AppendLetter(s.server.letters, 'E')
 	s.server.skip = math.MaxInt
 	text, _, _ := wire.CString(b[1:])
 	if len(text) > 4*maxFact {

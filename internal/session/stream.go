@@ -88,7 +88,6 @@ func (s *Session) streamed() (n int, err error) {
 	c.letter(st.typ)
 	s.admit(st.typ, st.head[wire.HeaderLen:])
 	s.unread(s.queue.at(s.queue.len() - 1))
-	c.run.facts = removeMalformed(c.run.facts, st.typ)
 	if st.redacted {
 		c.run.tellRedacted()
 	}
@@ -104,21 +103,13 @@ func (s *Session) unread(e *expect) {
 	e.does = verb.Verb{Ends: verb.EndsAny}
 	switch {
 	case e.typ == 'Q':
-		e.name = ""
+		r := &s.client.run
+		e.name, r.parse, r.bind, r.facts = "", -1, -1, r.facts[:0]
 	case e.typ == 'P' && e.unnamed:
 		s.names.stmt.does = e.does
 	case e.typ == 'P':
 		e.given.does = e.does
 	}
-}
-
-// removeMalformed drops what admit says about a Query of which it saw only
-// the beginning.
-func removeMalformed(facts []event.Fact, typ byte) []event.Fact {
-	if typ == 'Q' {
-		return facts[:0]
-	}
-	return facts
 }
 
 // Blob returns the value that the relay must Sync before it calls

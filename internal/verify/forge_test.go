@@ -241,7 +241,7 @@ func TestOrder(t *testing.T) {
 			e[6].Of, e[6].Parse = ref(2), 0
 			return e
 		}, "entry 6: of: a second outcome of entry 2"},
-		{"parse of another kind", func(e []forgedEntry) []forgedEntry { e[6].Parse = ref(2); return e }, "entry 6: parse: refers to entry 2, which is of kind query"},
+		{"parse of another kind", func(e []forgedEntry) []forgedEntry { e[6].Parse = ref(3); return e }, "entry 6: parse: refers to entry 3, which is of kind outcome"},
 		{"parse that is later", func(e []forgedEntry) []forgedEntry { e[6].Parse = ref(9); return e }, "not before it"},
 		{"bind of another kind", func(e []forgedEntry) []forgedEntry { e[6].Bind = ref(4); return e }, "entry 6: bind: refers to entry 4, which is of kind parse"},
 		{"since of another kind", func(e []forgedEntry) []forgedEntry { e[7].Since = ref(3); return e }, "entry 7: since: refers to entry 3, which is of kind outcome"},

@@ -295,9 +295,10 @@ func isCopy(k event.Kind) bool { return k == event.KindCopy }
 
 func hasOrIsOutcome(k event.Kind) bool { return isStatement(k) || k == event.KindOutcome }
 
-// A run of messages is one entry, so any but a query can hold a Parse.
+// A run of messages is one entry, so any can hold a Parse, and a query what is
+// as good, PREPARE or DECLARE.
 func holdsParse(k event.Kind) bool {
-	return k == event.KindParse || k == event.KindBind || k == event.KindExecute
+	return k == event.KindParse || k == event.KindBind || k == event.KindExecute || k == event.KindQuery
 }
 
 func holdsBind(k event.Kind) bool { return k == event.KindBind || k == event.KindExecute }
