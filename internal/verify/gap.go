@@ -329,12 +329,17 @@ func parseRanges(s string, limit int64) (out []int64, ok bool) {
 	return out, true
 }
 
-// explain is called at the end: whatever is not there must have its entry.
-func (c *check) explain() {
-	g := &c.gap
-	if g.start > 0 && !g.trusted && !g.pruned() {
+// explainStart is called at the end: a missing beginning must have its entry.
+func (c *check) explainStart() {
+	if g := &c.gap; g.start > 0 && !g.trusted && !g.pruned() {
 		c.find("entries", "those before %d are not there, and no prune entry that a checkpoint covers explains it", g.start)
 	}
+}
+
+// explain is called at the end: whatever is not there must have its entry.
+func (c *check) explain() {
+	c.explainStart()
+	g := &c.gap
 	for _, s := range g.expired {
 		if s.to > g.values {
 			c.findAt(s.from, "value", "the values of entries %d to %d are not there, and no prune entry that a checkpoint covers explains it", s.from, s.to-1)

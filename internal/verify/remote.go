@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -134,11 +135,21 @@ func (c *check) remote(ctx context.Context, r *remote) error {
 	}
 	c.order = newOrder(c)
 	c.order.again = func(index int64) (place, error) { return r.place(ctx, index, c.signed.size) }
+	if err := c.remoteStart(ctx, r); err != nil {
+		return err
+	}
+	c.wanted = slices.DeleteFunc(c.wanted, func(w wanted) bool {
+		if w.size < c.gap.start {
+			c.note("%s is of size %d, and entries before %d were pruned: it was not compared", w.name, w.size, c.gap.start)
+		}
+		return w.size < c.gap.start
+	})
 	c.compareRoots()
 	if err := c.bundles(ctx, r); err != nil {
 		return err
 	}
 	c.compareSizes()
+	c.explainStart()
 	c.note("values were not checked: a log does not serve them")
 	return nil
 }
@@ -206,7 +217,7 @@ func (c *check) bundles(ctx context.Context, r *remote) error {
 	queue := make(chan chan bundle, ahead)
 	go func() {
 		defer close(queue)
-		for n := int64(0); n*tileWidth < c.signed.size; n++ {
+		for n := c.gap.start / tileWidth; n*tileWidth < c.signed.size; n++ {
 			one := make(chan bundle, 1)
 			select {
 			case queue <- one:
@@ -312,6 +323,9 @@ func (r *remote) get(ctx context.Context, path string, limit int64) ([]byte, err
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("get %s: %s: %w", req.URL, resp.Status, errNotServed)
+	}
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("get %s: %s", req.URL, resp.Status)
 	}

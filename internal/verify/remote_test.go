@@ -5,8 +5,10 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,6 +25,7 @@ type served struct {
 	checkpoint []byte
 	vkey       string
 	alter      map[string]func([]byte) []byte
+	pruned     int64 // bundles before this one are not served
 }
 
 func serve(t *testing.T, entries []forgedEntry) *served {
@@ -54,7 +57,9 @@ func (s *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = bytes.Clone(s.checkpoint)
 	case path == "vkey":
 		body = []byte(s.vkey + "\n")
-	case err != nil || level != tree.Entries || (n*tileWidth+int64(width)) > int64(len(s.leaves)):
+	case err == nil && level > 0:
+		body = s.tile(level, n, width)
+	case err != nil || level != tree.Entries || n < s.pruned || (n*tileWidth+int64(width)) > int64(len(s.leaves)):
 		http.NotFound(w, r)
 		return
 	default:
@@ -179,6 +184,59 @@ func TestURLHostile(t *testing.T) {
 	for _, base := range []string{"", "nonsense", "ftp://127.0.0.1/", "http://", "http://127.0.0.1:1"} {
 		if r, err := URL(t.Context(), base, Options{}); err == nil {
 			t.Errorf("URL(%q) = %+v, want an error", base, r)
+		}
+	}
+}
+
+// tile returns a tile of a level above 0, from the leaves.
+func (s *served) tile(level int, n int64, width int) []byte {
+	var row []hash
+	for _, leaf := range s.leaves {
+		row = append(row, leafHash(leaf))
+	}
+	for range level {
+		var up []hash
+		for ; len(row) >= tileWidth; row = row[tileWidth:] {
+			up = append(up, rootOf(slices.Clone(row[:tileWidth])))
+		}
+		row = up
+	}
+	var out []byte
+	for _, h := range row[n*tileWidth:][:width] {
+		out = append(out, h[:]...)
+	}
+	return out
+}
+
+// TestRemotePruned verifies a log over HTTP that serves its beginning no more:
+// it is in order exactly if an entry explains that.
+func TestRemotePruned(t *testing.T) {
+	for _, explained := range []bool{true, false} {
+		entries := goodEntries(t)
+		for len(entries) < 3*tileWidth {
+			entries = append(entries, forgedEntry{Leaf: event.Leaf{Kind: event.KindHeartbeat}})
+		}
+		tr := tree.New()
+		for i := range 2 * tileWidth {
+			tr.Append(tree.LeafHash(entries[i].Leaf.Append(nil)))
+		}
+		root := tr.Root()
+		if explained {
+			entries = append(entries, forgedEntry{Leaf: event.Leaf{Kind: event.KindPrune, Facts: []event.Fact{
+				{Key: "what", Val: "leaves"}, {Key: "until", Val: "512"}, {Key: "root", Val: hex.EncodeToString(root[:])},
+			}}})
+		}
+		s := serve(t, entries)
+		s.pruned = 2
+		r, err := s.run(t, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if explained && (!r.OK || r.Pruned != 512 || r.Entries != int64(len(entries))-512) {
+			t.Errorf("%+v, want a log in order without its first 512 entries", r)
+		}
+		if !explained {
+			wantFinding(t, r, "those before 512 are not there")
 		}
 	}
 }
