@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
@@ -95,5 +96,16 @@ func TestReport(t *testing.T) {
 		if code := report(&out, tt.err); code != tt.code || out.String() != tt.out {
 			t.Errorf("%s: report = %d, %q, want %d, %q", tt.name, code, out.String(), tt.code, tt.out)
 		}
+	}
+}
+
+// TestProgress draws the bar of a long verification.
+func TestProgress(t *testing.T) {
+	var out bytes.Buffer
+	p := &progress{w: &out, began: time.Now().Add(-10 * time.Second)}
+	p.show(1, 4)
+	p.clear()
+	if got, want := out.String(), "\r[##########..............................]  25 %, 30s left \x1b[K\r\x1b[K"; got != want {
+		t.Errorf("the bar is %q, want %q", got, want)
 	}
 }

@@ -116,7 +116,7 @@ func showText(w io.Writer, s *query.Statement, e *query.Entry, value []byte) err
 	b.WriteString("leaf\n    " + string(e.Leaf) + "\n")
 	switch {
 	case e.HasValue && value == nil:
-		b.row("value", "no longer there")
+		b.row("value", e.Gone.String())
 	case e.HasValue:
 		b.row("value", fmt.Sprintf("%d bytes", len(value)))
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -246,12 +247,13 @@ func printResult(w io.Writer, r *verify.Result, asJSON bool) error {
 // progress shows how far a long run is, on a terminal and after a second only.
 type progress struct {
 	w     io.Writer
+	began time.Time
 	next  time.Time
 	shown bool
 }
 
 func progressLine(w io.Writer) *progress {
-	p := &progress{next: time.Now().Add(time.Second)}
+	p := &progress{began: time.Now(), next: time.Now().Add(time.Second)}
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		p.w = w
 	}
@@ -264,7 +266,14 @@ func (p *progress) show(done, total int64) {
 	}
 	p.next = time.Now().Add(200 * time.Millisecond)
 	p.shown = true
-	fmt.Fprintf(p.w, "\r%3d %%", min(100*done/total, 100))
+	const width = 40
+	share := float64(min(done, total)) / float64(total)
+	filled := int(share * width)
+	left := time.Duration(0)
+	if passed := time.Since(p.began); share > 0 {
+		left = time.Duration(float64(passed) * (1 - share) / share).Round(time.Second)
+	}
+	fmt.Fprintf(p.w, "\r[%s%s] %3.0f %%, %s left \x1b[K", strings.Repeat("#", filled), strings.Repeat(".", width-filled), 100*share, left)
 }
 
 func (p *progress) clear() {

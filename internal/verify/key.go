@@ -142,7 +142,7 @@ func (o *order) isAbout(e *entry) {
 // checkKeys is called after the last entry.
 func (c *check) checkKeys() {
 	for i, at := range c.keys.retired {
-		if at < 0 && c.Pruned == 0 && c.dir != "" {
+		if at < 0 && c.gap.start == 0 && c.dir != "" {
 			c.find("succession", "no entry tells that %s took the place of %s", c.keys.vkeys[i+1], c.keys.vkeys[i])
 		} else if at >= 0 {
 			c.note("the key was changed by entry %d to %s", at, c.keys.vkeys[i+1])
