@@ -342,6 +342,49 @@ func TestDiskFullMidPipeline(t *testing.T) {
 	compareWithServer(t, s, n.finish(t), "pipelined (")
 }
 
+// TestPasswords sends passwords in SQL that is too large to be held, and that the server refuses and quotes.
+func TestPasswords(t *testing.T) {
+	s := pgtest.Server(t)
+	n := start(t, s.Addr())
+	c, err := pgraw.Login(n.addr, "postgres", "postgres", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	pad := strings.Repeat("-- padding\n", 100_000)
+	refusals := 0
+	for _, packets := range [][][]byte{
+		{query("CREATE ROLE p_small PASSWORD 'sesame-1'; DROP ROLE p_small")},
+		{query(pad + "CREATE ROLE p_large PASSWORD 'sesame-2'; DROP ROLE p_large; SELECT 'large and whole'")},
+		{parse("", pad+"CREATE ROLE p_parse PASSWORD 'sesame-3'"), bindText("", ""), execute("", 0), sync()},
+		{query("DROP ROLE p_parse")},
+		{query("ALTER ROLE postgres SET PASSWORD 'sesame-4'")},
+		{query("CREATE ROLE p_bad PASSWORD 'sesame-5' 'sesame-6'")},
+		{query("DO $$ BEGIN EXECUTE 'ALTER ROLE p_missing PASSWORD ''sesame-7'''; END $$")},
+		{query(pad + "ALTER ROLE postgres SET PASSWORD 'sesame-8'")},
+	} {
+		if err := c.Send(packets...); err != nil {
+			t.Fatal(err)
+		}
+		ms, err := c.Until('Z')
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range ms {
+			if m.Type == 'E' {
+				refusals++
+				t.Logf("%s: %s", pgraw.Field(m.Body, 'M'), pgraw.Field(m.Body, 'W'))
+			}
+		}
+	}
+	if refusals != 4 {
+		t.Errorf("%d refusals, want 4", refusals)
+	}
+	c.Close()
+	find(t, n.finish(t), "large and whole")
+	noSecrets(t, n.data, "sesame")
+}
+
 // TestHostileTable holds docs/hostile.md to the tests it names.
 func TestHostileTable(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "hostile.md"))

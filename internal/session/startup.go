@@ -83,7 +83,7 @@ func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
 	if _, err := s.emit(packet); err != nil {
 		return nil, err
 	}
-	s.login.begun = true
+	s.login.begun, s.cfg.Facts = true, nil // they are in the log
 	s.queue.push(expect{typ: '0', index: -1, at: now})
 	return fwd, nil
 }
@@ -234,7 +234,7 @@ func (s *Session) loginEnded(result string, sqlstate, frame []byte) error {
 	if lg.mechanism != "" {
 		l.Facts = append(l.Facts, event.Fact{Key: "mechanism", Val: lg.mechanism})
 	}
-	l.Facts = append(l.Facts, lg.facts...)
+	l.Facts, lg.facts = append(l.Facts, lg.facts...), nil
 	l.Facts = append(l.Facts, event.Fact{Key: "result", Val: result})
 	l.Facts = append(l.Facts, s.work.cur.facts...) // what the server told
 	_, err := s.emit(frame)
