@@ -192,6 +192,8 @@ func kindOf(b []byte) Kind {
 		return KindBind
 	case KindSettle:
 		return KindSettle
+	case KindResult:
+		return KindResult
 	case KindConnect:
 		return KindConnect
 	case KindAuth:
