@@ -243,3 +243,39 @@ func TestWriteFileIsDurable(t *testing.T) {
 		}
 	}
 }
+
+// TestProtect: what is protected cannot be written by accident, and can be
+// replaced and removed once it is not any more. Whether the immutable flag
+// holds, too, depends on the file system and on who runs the test.
+func TestProtect(t *testing.T) {
+	for _, immutable := range []bool{false, true} {
+		name := filepath.Join(t.TempDir(), "file")
+		if err := durable.WriteFile(durable.OS, name, []byte("content"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := durable.OS.Protect(name, immutable); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(name)
+		if err != nil || info.Mode().Perm() != 0o444 {
+			t.Errorf("protected: mode %v, %v, want 0444", info.Mode(), err)
+		}
+		if immutable && os.Remove(name) != nil {
+			if err := durable.WriteFile(durable.OS, name, []byte("other"), 0o600); err == nil {
+				t.Error("an immutable file was replaced")
+			}
+		}
+		if err := durable.OS.Unprotect(name); err != nil {
+			t.Fatal(err)
+		}
+		if err := durable.WriteFile(durable.OS, name, []byte("other"), 0o600); err != nil {
+			t.Errorf("replace what is not protected any more: %v", err)
+		}
+		if err := durable.OS.Remove(name); err != nil {
+			t.Error(err)
+		}
+		if err := durable.OS.Unprotect(name); err != nil {
+			t.Errorf("Unprotect of what is not there = %v, want nil", err)
+		}
+	}
+}

@@ -341,6 +341,14 @@ func TestKeepText(t *testing.T) {
 	if all := everywhere(t, s, "/d"); bytes.Contains(all, []byte("the text of a statement")) {
 		t.Error("an erased copy is still there")
 	}
+	// Nor does it matter that what ordered it is pruned some day.
+	for range 3 {
+		if err := errors.Join(l.Rotate(), l.await(t.Context(), l.next-1), l.SealNow(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 1 << 40})
+		mustVerify(t, s, "/d")
+	}
 	if _, err := l.Emit(&event.Leaf{Kind: event.KindDisconnect, Session: 1, Seq: 6, Time: l.cfg.Now()}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -571,5 +579,44 @@ func TestLettingGoTamper(t *testing.T) {
 				t.Errorf("findings %q, want one with %q", all, tt.want)
 			}
 		})
+	}
+}
+
+// TestImmutable seals, erases and prunes on the real file system, with the
+// immutable flag where that can be set.
+func TestImmutable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	t.Cleanup(func() { // or nobody could remove the directory
+		names, err := filepath.Glob(filepath.Join(dir, "segment", "*"))
+		for _, name := range names {
+			err = errors.Join(err, durable.OS.Unprotect(name))
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	cfg := steady(quiet(nil, dir))
+	cfg.Immutable = true
+	l := mustOpen(t, cfg)
+	_, secret, _, err := rich(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "segment", "*"))
+	if err != nil || len(names) != 4 {
+		t.Fatalf("files %q, %v, want those of two segments", names, err)
+	}
+	for _, name := range names {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o444 {
+			t.Errorf("%s: %v, %v, want mode 0444", name, info.Mode(), err)
+		}
+	}
+	mustDo(t, l, Order{Kind: "erase", Entries: []int64{secret}})
+	mustDo(t, l, Order{Kind: "prune", What: "values", Until: 256})
+	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 256})
+	mustClose(t, l)
+	r, err := verify.Dir(t.Context(), dir, verify.Options{})
+	if err != nil || !r.OK || r.Pruned != 256 {
+		t.Errorf("verify: %+v, %v", r, err)
 	}
 }

@@ -73,7 +73,7 @@ func (s *Sealer) Keep(ctx context.Context, first int64, indexes []int64) error {
 			if err != nil {
 				c, err = r.copyOf(index, first)
 			}
-			if err == nil && c.kind != kindNone {
+			if err == nil && c.kind != kindNone && c.kind != kindErased {
 				list, touched = append(list, c), true
 			}
 		}

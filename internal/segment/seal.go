@@ -239,7 +239,7 @@ func (b *builder) copies() ([]copied, error) {
 		if err != nil {
 			return nil, fmt.Errorf("copy entry %d: %w", index, err)
 		}
-		if c.kind != kindNone {
+		if c.kind != kindNone && c.kind != kindErased {
 			list = append(list, c)
 		}
 	}

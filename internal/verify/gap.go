@@ -350,7 +350,8 @@ func (c *check) explain() {
 	}
 	for _, set := range []map[int64]struct{}{g.erased, g.copies} {
 		for _, index := range slices.Sorted(maps.Keys(set)) {
-			if _, ok := g.ordered[index]; !ok {
+			// What was pruned may have taken the entry that explains a copy with it.
+			if _, ok := g.ordered[index]; !ok && index >= g.start {
 				c.findAt(index, "value", "it was erased, and no erase entry that a checkpoint covers explains it")
 			}
 		}
