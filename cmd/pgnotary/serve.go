@@ -138,6 +138,9 @@ func checkSettings(w io.Writer, s *settings) error {
 			_, e := verifiers.OpenFile(s.AuthFile)
 			err = errors.Join(err, e)
 		}
+		k, e := openKeys(s)
+		_, e2 := newWitnesses(s, &k, nil)
+		err = errors.Join(err, e, e2)
 	}
 	return settingsError(err)
 }

@@ -499,6 +499,9 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	}
 	index, err := k.say(ctx, event.KindPrune, o, event.Fact{Key: "what", Val: o.What},
 		event.Fact{Key: "until", Val: strconv.FormatInt(end.End(), 10)}, event.Fact{Key: "root", Val: hex.EncodeToString(end.NextRoot[:])})
+	if err == nil {
+		err = k.l.awaitWitnessed(ctx, index)
+	}
 	if err != nil {
 		return nil, err
 	}

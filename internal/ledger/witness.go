@@ -60,6 +60,28 @@ func (l *Ledger) WantWitnessed(index int64) {
 	l.Want(index)
 }
 
+// awaitWitnessed waits until enough witnesses cosigned a checkpoint over an
+// entry, for some time. Without a Witness it does not wait.
+func (l *Ledger) awaitWitnessed(ctx context.Context, index int64) error {
+	if l.cfg.Witness == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*cosignTimeout)
+	defer cancel()
+	l.WantWitnessed(index)
+	for l.Witnessed() <= index {
+		if err := l.Err(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("too few witnesses cosigned entry %d, so nothing is done yet: %w", index, ctx.Err())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
 // askWitness wakes the goroutine below. The channel has room for one token.
 func (l *Ledger) askWitness() {
 	select {

@@ -1,0 +1,205 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/durable"
+	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
+)
+
+// fakeWitness cosigns, or does not.
+type fakeWitness struct {
+	c *checkpoint.Cosigner
+
+	mu      sync.Mutex
+	refuse  error // of Start
+	away    bool
+	started int
+	seen    []int64 // sizes asked for
+}
+
+func newFakeWitness(t *testing.T) *fakeWitness {
+	t.Helper()
+	skey, _, err := checkpoint.GenerateWitnessKey(bytes.NewReader(make([]byte, 32)), "witness.example/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := checkpoint.ParseWitnessKey(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &fakeWitness{c: c}
+}
+
+func (w *fakeWitness) Start(context.Context, []byte) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.started++
+	return w.refuse
+}
+
+func (w *fakeWitness) Cosign(_ context.Context, signed []byte) ([]byte, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c, _, err := checkpoint.Parse(signed)
+	if err != nil || w.away {
+		return signed, false
+	}
+	w.seen = append(w.seen, c.Size)
+	line, err := w.c.Cosign(c, 1_780_000_000)
+	if err != nil {
+		return signed, false
+	}
+	cosigned, _, err := checkpoint.AddCosignature(signed, line, w.c.VKey())
+	return cosigned, err == nil
+}
+
+func (w *fakeWitness) set(away bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = away
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still waiting for %s", what)
+		}
+	}
+}
+
+// TestWitness: what is wanted witnessed is so before anybody is told, and both
+// files have the cosignature.
+func TestWitness(t *testing.T) {
+	s, w := faultfs.New(), newFakeWitness(t)
+	cfg := quiet(s, "/d")
+	cfg.Witness = w
+	l := mustOpen(t, cfg)
+	var mu sync.Mutex
+	var told []int64
+	l.SubscribeWitnessed(func(size int64, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, size)
+	})
+	for n := range 20 {
+		i := mustAppend(t, l, n, nil)
+		l.WantWitnessed(i)
+		until(t, "the witness", func() bool { return l.Witnessed() > i })
+		b, err := durable.ReadFile(s, "/d/witnessed", checkpoint.MaxBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, _, err := checkpoint.Parse(b); err != nil || c.Size <= i {
+			t.Fatalf("witnessed is of size %d, and entry %d is said to be (%v)", c.Size, i, err)
+		}
+		if at, err := checkpoint.CosignatureTime(b, w.c.VKey()); err != nil || at != 1_780_000_000 {
+			t.Fatalf("%s: %v", b, err)
+		}
+	}
+	w.set(true)
+	i := mustAppend(t, l, 20, nil)
+	l.WantWitnessed(i)
+	until(t, "the commit", func() bool { return l.Durable() > i })
+	if l.Witnessed() > i {
+		t.Error("witnessed without a witness")
+	}
+	w.set(false) // asked again without anything new
+	until(t, "the witness that came back", func() bool { return l.Witnessed() > i })
+	mustClose(t, l)
+	b, err := durable.ReadFile(s, "/d/checkpoint", checkpoint.MaxBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := checkpoint.CosignatureTime(b, w.c.VKey()); err != nil {
+		t.Errorf("the last checkpoint: %v\n%s", err, b)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for k := 1; k < len(told); k++ {
+		if told[k] <= told[k-1] {
+			t.Errorf("told %d, want ascending sizes", told)
+		}
+	}
+	for k := 1; k < len(w.seen); k++ {
+		if w.seen[k] < w.seen[k-1] {
+			t.Errorf("cosigned %d: sizes fall", w.seen)
+		}
+	}
+}
+
+// TestWitnessRefuses: a start that the witnesses refuse changes no file.
+func TestWitnessRefuses(t *testing.T) {
+	s, w := faultfs.New(), newFakeWitness(t)
+	cfg := quiet(s, "/d")
+	mustClose(t, mustOpen(t, cfg))
+	cfg.Witness, w.refuse = w, errors.New("they know more")
+	ops := s.Ops()
+	before := everything(t, s)
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "they know more") {
+		t.Errorf("Open = %v", err)
+	}
+	if after := everything(t, s); after != before {
+		t.Errorf("files before\n%s\nafter\n%s\n(%d operations)", before, after, s.Ops()-ops)
+	}
+	w.refuse = nil
+	l := mustOpen(t, cfg)
+	mustClose(t, l)
+	if w.started != 2 {
+		t.Errorf("asked %d times at a start, want 2", w.started)
+	}
+}
+
+// everything returns names and contents of the files that matter.
+func everything(t *testing.T, s durable.FS) string {
+	t.Helper()
+	out := ""
+	for _, dir := range []string{"/d", "/d/journal"} {
+		names, err := s.List(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			if b, err := durable.ReadFile(s, dir+"/"+name, 1<<20); err == nil {
+				out += name + " " + string(b[:min(len(b), 4096)]) + "\n"
+			}
+		}
+	}
+	return out
+}
+
+// TestPruneIsWitnessed: nothing is pruned before enough witnesses cosigned the
+// entry that explains it.
+func TestPruneIsWitnessed(t *testing.T) {
+	s, w := faultfs.New(), newFakeWitness(t)
+	cfg := steady(quiet(s, "/d"))
+	cfg.Witness = w
+	l := mustOpen(t, cfg)
+	if _, _, _, err := rich(l); err != nil {
+		t.Fatal(err)
+	}
+	w.set(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := l.Do(ctx, &Order{Kind: "prune", What: "leaves", Until: 256}); err == nil || !strings.Contains(err.Error(), "too few witnesses") {
+		t.Errorf("prune without witnesses: %v", err)
+	}
+	if b, err := durable.ReadFile(s, "/d/segment/00000000000000000000.zst", 1<<20); err != nil || len(b) == 0 {
+		t.Errorf("the segment is gone: %v", err)
+	}
+	w.set(false)
+	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 256})
+	if _, err := durable.ReadFile(s, "/d/segment/00000000000000000000.zst", 1<<20); err == nil {
+		t.Error("the segment is still there")
+	}
+	mustClose(t, l)
+	mustVerify(t, s, "/d")
+}
