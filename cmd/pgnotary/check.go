@@ -125,10 +125,20 @@ func checkProof(policy *checkpoint.Policy, b []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("the log has this entry, but it is not one of pgnotary's: %w", err)
 	}
-	if extra.HasValue {
-		sum := sha256.Sum256(append(extra.Salt[:], extra.Value...))
-		if !l.HasValue || sum != l.Commitment || l.Size != int64(len(extra.Value)) {
-			return "", errors.New("the value in it is not the one the entry commits to")
+	if extra.HasValue && !committed(&l, &extra.Salt, extra.Value) {
+		return "", errors.New("the value in it is not the one the entry commits to")
+	}
+	if err := extra.VerifyRelated(&v); err != nil {
+		return "", err
+	}
+	for i := range extra.Related {
+		r := &extra.Related[i]
+		of, err := event.Parse(r.Leaf)
+		if err != nil || !committed(&of, &r.Salt, r.Value) {
+			return "", fmt.Errorf("the value of entry %d in it is not the one that entry commits to", r.Index)
+		}
+		if ref := event.Ref(r.Index); ref != l.Parse && ref != l.Bind {
+			return "", fmt.Errorf("the entry does not go back to entry %d, which is in it", r.Index)
 		}
 	}
 	return describeProof(p, &v, policy.VKeys(), extra, &l), nil
@@ -201,6 +211,21 @@ func firstSeen(v *checkpoint.Verified) (at time.Time, ok bool) {
 	return time.Unix(first, 0).UTC(), true
 }
 
+// committed reports whether a leaf commits to a value.
+func committed(l *event.Leaf, salt *[32]byte, value []byte) bool {
+	return l.HasValue && l.Size == int64(len(value)) && sha256.Sum256(append(salt[:len(salt):len(salt)], value...)) == l.Commitment
+}
+
+// relatedTo returns the related entry with that index, nil if the proof has none.
+func relatedTo(extra *checkpoint.Extra, index int64) *checkpoint.Related {
+	for i := range extra.Related {
+		if extra.Related[i].Index == index {
+			return &extra.Related[i]
+		}
+	}
+	return nil
+}
+
 func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string, extra *checkpoint.Extra, l *event.Leaf) string {
 	var b strings.Builder
 	row := func(name, format string, args ...any) {
@@ -213,11 +238,21 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string
 	}
 	row("when", "%s, by the clock of the proxy", event.AppendTime(nil, l.Time))
 	row("what", "%s", describeKind(l))
-	if of, ok := event.Index(l.Parse); ok {
-		row("text", "in entry %d, which needs a proof of its own", of)
-	}
-	if of, ok := event.Index(l.Bind); ok {
-		row("parameters", "in entry %d, which needs a proof of its own", of)
+	for _, ref := range []struct {
+		name string
+		at   int64
+	}{{"text", l.Parse}, {"parameters", l.Bind}} {
+		of, ok := event.Index(ref.at)
+		if r := relatedTo(extra, of); ok && r != nil {
+			row(ref.name, "proven, in entry %d:", of)
+			kind := event.KindBind
+			if ref.name == "text" {
+				kind = event.KindParse
+			}
+			b.WriteString(indent(describeValue(kind, r.Value)))
+		} else if ok {
+			row(ref.name, "in entry %d, which needs a proof of its own", of)
+		}
 	}
 	if l.Session != 0 {
 		row("session", "%s, number %d in it", event.AppendSession(nil, l.Session), l.Seq)

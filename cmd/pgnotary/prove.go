@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/query"
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
@@ -19,7 +20,7 @@ import (
 func newProveCmd() *cobra.Command {
 	var (
 		dir, out, from string
-		withValue      bool
+		withValue, all bool
 	)
 	cmd := &cobra.Command{
 		Use:   "prove [INDEX]",
@@ -30,12 +31,14 @@ and the signed checkpoint over that root (c2sp.org/tlog-proof). Anyone checks it
 pgnotary check and the log's public key.
 
 Without --value the file tells who, when and what kind of statement, and not its text:
-that stays hidden behind its commitment. With --value the text and parameters are in it.
+that stays hidden behind its commitment. With --value what the entry itself has of text and parameters is in it; with
+--statement also what it goes back to, of a statement that was prepared before.
 
 With --from-checkpoint, and no index, it proves to whoever kept that checkpoint that the log only
 grew since: that the latest checkpoint continues it.`,
 		Example: `  pgnotary prove --data ./pgnotary-data 42 -o 42.tlog-proof
   pgnotary prove --data ./pgnotary-data 42 --value -o 42.tlog-proof
+  pgnotary prove --data ./pgnotary-data 42 --statement -o 42.tlog-proof
   pgnotary prove --data ./pgnotary-data --from-checkpoint monday.checkpoint -o since-monday.consistency`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,7 +60,13 @@ grew since: that the latest checkpoint continues it.`,
 				if indexErr != nil || index < 0 {
 					return fmt.Errorf("%q is not an index: a number from 0 on", args[0])
 				}
-				proof, err = proveSoon(cmd.Context(), log, index, withValue)
+				give := giveNothing
+				if all {
+					give = giveStatement
+				} else if withValue {
+					give = giveValue
+				}
+				proof, err = proveSoon(cmd.Context(), log, index, give)
 			}
 			if err != nil {
 				return err
@@ -73,6 +82,7 @@ grew since: that the latest checkpoint continues it.`,
 	cmd.Flags().StringVarP(&out, "out", "o", "", "`FILE` to write, by custom ending in .tlog-proof; - for standard output")
 	cmd.Flags().StringVar(&from, "from-checkpoint", "", "prove that the log continues the signed checkpoint in this `FILE`")
 	cmd.Flags().BoolVar(&withValue, "value", false, "put the value, such as text and parameters, into the proof")
+	cmd.Flags().BoolVar(&all, "statement", false, "put in the value, and the text and parameters that it goes back to")
 	return cmd
 }
 
@@ -83,21 +93,30 @@ const proveFor = 3 * time.Second
 // errUnsigned says that no checkpoint covers an entry yet.
 var errUnsigned = errors.New("is not covered by a signed checkpoint yet")
 
+// given says what of its content a proof gives away.
+type given int
+
+const (
+	giveNothing   given = iota
+	giveValue           // the entry's own value
+	giveStatement       // and those of the entries that have its text and parameters
+)
+
 // proveSoon is prove, and waits for the checkpoint if one is to come.
-func proveSoon(ctx context.Context, log *query.Log, index int64, withValue bool) ([]byte, error) {
+func proveSoon(ctx context.Context, log *query.Log, index int64, give given) ([]byte, error) {
 	if err := log.CatchUp(ctx); err != nil {
 		return nil, err
 	}
 	for until := time.Now().Add(proveFor); ; {
 		// Rather an older checkpoint that witnesses cosigned than one they may
 		// not have seen yet; but if they are gone, that is what there is.
-		proof, err := prove(log, log.Witnessed, index, withValue)
+		proof, err := prove(log, log.Witnessed, index, give)
 		if !errors.Is(err, errUnsigned) {
 			return proof, err
 		}
 		live, liveErr := log.Live()
 		if liveErr != nil || !live || time.Now().After(until) {
-			return prove(log, log.Checkpoint, index, withValue)
+			return prove(log, log.Checkpoint, index, give)
 		}
 		select {
 		case <-ctx.Done():
@@ -109,7 +128,7 @@ func proveSoon(ctx context.Context, log *query.Log, index int64, withValue bool)
 
 // prove returns the proof of an entry against a checkpoint of the log. It is
 // checked before it is handed out, so a damaged log makes no bad proofs.
-func prove(log *query.Log, newest func() ([]byte, error), index int64, withValue bool) ([]byte, error) {
+func prove(log *query.Log, newest func() ([]byte, error), index int64, give given) ([]byte, error) {
 	signed, err := newest()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, withHint(errors.New("the log has no signed checkpoint yet"), "it gets one as soon as pgnotary serve runs")
@@ -136,18 +155,16 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, withValue
 		return nil, err
 	}
 	extra := checkpoint.Extra{Leaf: e.Leaf, Succession: log.Succession()}
-	if withValue {
-		if !e.HasValue {
-			return nil, withHint(fmt.Errorf("entry %d has no value", index), "leave out --value")
-		}
-		if e.Blob != nil && e.Blob.Size > checkpoint.MaxProofValue {
-			return nil, withHint(fmt.Errorf("the value of entry %d is %d bytes, a proof carries at most %d", index, e.Blob.Size, checkpoint.MaxProofValue),
-				"leave out --value; pgnotary show --json gives value and salt")
-		}
-		if extra.Value, err = log.Value(&e); err != nil {
+	if give != giveNothing {
+		if extra.Value, err = valueOf(log, &e); err != nil {
 			return nil, err
 		}
 		extra.HasValue, extra.Salt = true, e.Salt
+	}
+	if give == giveStatement {
+		if extra.Related, err = related(log, &e, c.Size); err != nil {
+			return nil, err
+		}
 	}
 	p := checkpoint.Proof{Index: index, Checkpoint: signed}
 	if p.Extra, err = extra.Format(); err != nil {
@@ -160,6 +177,46 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, withValue
 		return nil, withHint(fmt.Errorf("the log does not agree with its own checkpoint: %w", err), "pgnotary verify says what is wrong")
 	}
 	return p.Format(), nil
+}
+
+// valueOf returns a value that is to be in a proof.
+func valueOf(log *query.Log, e *query.Entry) ([]byte, error) {
+	if !e.HasValue {
+		return nil, withHint(fmt.Errorf("entry %d has no value", e.Index), "leave out --value")
+	}
+	if e.Blob != nil && e.Blob.Size > checkpoint.MaxProofValue {
+		return nil, withHint(fmt.Errorf("the value of entry %d is %d bytes, a proof carries at most %d", e.Index, e.Blob.Size, checkpoint.MaxProofValue),
+			"leave out --value; pgnotary show --json gives value and salt")
+	}
+	return log.Value(e)
+}
+
+// related returns the entries whose values are text and parameters of a
+// statement that was prepared or bound before, proven in the tree of that size.
+func related(log *query.Log, e *query.Entry, size int64) (out []checkpoint.Related, err error) {
+	l, err := event.Parse(e.Leaf)
+	if err != nil {
+		return nil, err
+	}
+	for _, ref := range []int64{l.Parse, l.Bind} {
+		index, ok := event.Index(ref)
+		if !ok {
+			continue
+		}
+		other, err := log.Entry(index)
+		if err != nil {
+			return nil, withHint(fmt.Errorf("entry %d goes back to one that is gone: %w", e.Index, err), "--value gives what entry %d has itself", e.Index)
+		}
+		r := checkpoint.Related{Index: index, Leaf: other.Leaf, Salt: other.Salt}
+		if r.Value, err = valueOf(log, &other); err != nil {
+			return nil, err
+		}
+		if r.Hashes, err = tree.Inclusion(log, index, size); err != nil {
+			return nil, err
+		}
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // proveConsistency returns the proof that the log's current checkpoint

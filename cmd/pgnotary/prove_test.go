@@ -11,6 +11,8 @@ import (
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/ledger"
+	"github.com/pgnotary/pgnotary/internal/query"
+	"github.com/pgnotary/pgnotary/internal/tree"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
 
@@ -370,5 +372,98 @@ func TestProofPage(t *testing.T) {
 	}
 	if code, _, errs := command(t, "check"); code != 2 || !strings.Contains(errs, "hint:") {
 		t.Errorf("check of nothing = %d, %q", code, errs)
+	}
+}
+
+// TestProveStatement puts the text of a prepared statement and its parameters
+// into one proof with the Execute, and nothing that does not belong there.
+func TestProveStatement(t *testing.T) {
+	dir, policy := filepath.Join(t.TempDir(), "data"), filepath.Join(t.TempDir(), "policy")
+	l, err := ledger.Open(ledger.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(policy, []byte(checkpoint.FormatPolicy(l.VKey(), "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	who := &event.Who{User: "alice"}
+	for i, e := range []struct {
+		leaf  event.Leaf
+		value string
+	}{
+		{event.Leaf{Kind: event.KindConnect}, "packet"},
+		{event.Leaf{Kind: event.KindParse, Msgs: []byte("P")}, "P\x00\x00\x00\x18s\x00SELECT the text\x00\x00\x00"},
+		{event.Leaf{Kind: event.KindBind, Msgs: []byte("B"), Parse: event.Ref(2)}, "B\x00\x00\x00\x0fparameters\x00"},
+		{event.Leaf{Kind: event.KindExecute, Msgs: []byte("E"), Parse: event.Ref(2), Bind: event.Ref(3)}, "E\x00\x00\x00\x09\x00\x00\x00\x00\x00"},
+		{event.Leaf{Kind: event.KindQuery, Msgs: []byte("Q")}, "Q\x00\x00\x00\x0dSELECT 7\x00"},
+	} {
+		e.leaf.Session, e.leaf.Seq, e.leaf.Who = 1, uint64(i+1), who
+		if _, err := l.Emit(&e.leaf, []byte(e.value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "4.tlog-proof")
+	if code, _, errs := command(t, "prove", "--data", dir, "4", "--statement", "-o", file); code != 0 {
+		t.Fatalf("prove = %d, %s", code, errs)
+	}
+	code, out, errs := command(t, "check", "--policy", policy, file)
+	if code != 0 || !strings.Contains(out, "text        proven, in entry 2:") || !strings.Contains(out, "SELECT the text") ||
+		!strings.Contains(out, "parameters  proven, in entry 3:") || !strings.Contains(out, "parameters") || strings.Contains(out, "SELECT 7") {
+		t.Errorf("check = %d\n%s%s", code, out, errs)
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := checkpoint.ParseProof(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(x *checkpoint.Extra){
+		"value":    func(x *checkpoint.Extra) { x.Related[0].Value[8] ^= 1 },
+		"salt":     func(x *checkpoint.Extra) { x.Related[0].Salt[8] ^= 1 },
+		"hash":     func(x *checkpoint.Extra) { x.Related[0].Hashes[0][8] ^= 1 },
+		"index":    func(x *checkpoint.Extra) { x.Related[0].Index++ },
+		"leaf":     func(x *checkpoint.Extra) { x.Related[0].Leaf = x.Related[1].Leaf },
+		"exchange": func(x *checkpoint.Extra) { x.Related[0].Index, x.Related[1].Index = 3, 2 },
+		"too many": func(x *checkpoint.Extra) { x.Related = append(x.Related, x.Related[0], x.Related[0], x.Related[0]) },
+		"foreign": func(x *checkpoint.Extra) { // sound by itself, but of another statement
+			log, err := query.Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := log.Entry(5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, _, err := checkpoint.Parse(p.Checkpoint)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := checkpoint.Related{Index: 5, Leaf: e.Leaf, Value: e.Value, Salt: e.Salt}
+			if r.Hashes, err = tree.Inclusion(log, 5, c.Size); err != nil {
+				t.Fatal(err)
+			}
+			x.Related[0] = r
+		},
+	} {
+		x, err := checkpoint.ParseExtra(p.Extra)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(x)
+		altered := *p
+		if altered.Extra, err = x.Format(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, altered.Format(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, _ := command(t, "check", "--policy", policy, file); code != 1 {
+			t.Errorf("%s: check = %d\n%s", name, code, out)
+		}
 	}
 }

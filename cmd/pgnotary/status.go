@@ -28,7 +28,11 @@ func (p *proxy) handler() http.Handler {
 		Log:     log,
 		Entries: p.view,
 		Prove: func(ctx context.Context, index int64, withValue bool) ([]byte, error) {
-			return proveSoon(ctx, p.view, index, withValue)
+			give := giveNothing
+			if withValue {
+				give = giveValue
+			}
+			return proveSoon(ctx, p.view, index, give)
 		},
 		Tokens:   func() access.Tokens { return *p.web.tokens.Load() },
 		Record:   p.recordRead,

@@ -18,7 +18,7 @@ import (
 const MaxProofValue = 16 << 20
 
 // MaxProof bounds a proof file: leaf and value are in it in base64, twice over.
-const MaxProof = 2*(MaxProofValue+1<<16) + 2*MaxBytes + 2*MaxSuccession
+const MaxProof = 2*(MaxProofValue+1<<16) + 2*MaxBytes + 2*MaxSuccession + maxRelated<<18
 
 // maxProofHashes is the height of the largest tree.
 const maxProofHashes = 63
@@ -40,17 +40,41 @@ type Extra struct {
 	HasValue bool
 	Value    []byte
 	Salt     [32]byte
+	// Related are entries that this one goes back to, such as the one with the
+	// text of a prepared statement: each proven against the same checkpoint.
+	Related []Related
 	// Succession is how the log's keys named one another, nil if it always had
 	// one key: so a policy with an older key can follow (Policy.Follow).
 	Succession []byte
 }
 
+// Related is another entry of the same tree, with its value.
+type Related struct {
+	Index  int64
+	Hashes [][32]byte // inclusion proof
+	Leaf   []byte
+	Value  []byte
+	Salt   [32]byte
+}
+
+// maxRelated bounds the related entries of a proof: a text and its parameters.
+const maxRelated = 4
+
+type relatedJSON struct {
+	Index  int64    `json:"index"`
+	Hashes [][]byte `json:"hashes"`
+	Leaf   []byte   `json:"leaf"`
+	Value  []byte   `json:"value"`
+	Salt   []byte   `json:"salt"`
+}
+
 // extraJSON fixes the keys and their order.
 type extraJSON struct {
-	Leaf  []byte  `json:"leaf"`
-	Value *[]byte `json:"value,omitempty"`
-	Salt  []byte  `json:"salt,omitempty"`
-	Succ  []byte  `json:"succession,omitempty"`
+	Leaf  []byte        `json:"leaf"`
+	Value *[]byte       `json:"value,omitempty"`
+	Salt  []byte        `json:"salt,omitempty"`
+	Rel   []relatedJSON `json:"related,omitempty"`
+	Succ  []byte        `json:"succession,omitempty"`
 }
 
 // Format returns the bytes of the proof file.
@@ -130,15 +154,39 @@ func (p *Proof) Verify(policy *Policy, leaf [32]byte) (Verified, error) {
 	return v, tree.CheckInclusion(p.Hashes, v.Size, v.Root, p.Index, leaf)
 }
 
+// VerifyRelated checks that the related entries are in the tree of v, which
+// Verify returned. Their values are the caller's to compare with the leaves.
+func (e *Extra) VerifyRelated(v *Verified) error {
+	for i := range e.Related {
+		r := &e.Related[i]
+		if err := tree.CheckInclusion(r.Hashes, v.Size, v.Root, r.Index, tree.LeafHash(r.Leaf)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Format returns the bytes of the extra data.
 func (e *Extra) Format() ([]byte, error) {
-	if len(e.Value) > MaxProofValue {
-		return nil, fmt.Errorf("format proof: the value is %d bytes, a proof carries at most %d", len(e.Value), MaxProofValue)
+	size := len(e.Value)
+	for i := range e.Related {
+		size += len(e.Related[i].Value)
+	}
+	if size > MaxProofValue {
+		return nil, fmt.Errorf("format proof: the values are %d bytes, a proof carries at most %d", size, MaxProofValue)
 	}
 	j := extraJSON{Leaf: nonNil(e.Leaf), Succ: e.Succession}
 	if e.HasValue {
 		value := nonNil(e.Value)
 		j.Value, j.Salt = &value, e.Salt[:]
+	}
+	for i := range e.Related {
+		r := &e.Related[i]
+		hashes := [][]byte{}
+		for k := range r.Hashes {
+			hashes = append(hashes, r.Hashes[k][:])
+		}
+		j.Rel = append(j.Rel, relatedJSON{r.Index, hashes, nonNil(r.Leaf), nonNil(r.Value), r.Salt[:]})
 	}
 	return json.Marshal(j)
 }
@@ -168,6 +216,22 @@ func ParseExtra(b []byte) (*Extra, error) {
 			return nil, fmt.Errorf("%w: bad salt", ErrNoLeaf)
 		}
 		e.Salt = [32]byte(j.Salt)
+	}
+	if len(j.Rel) > maxRelated {
+		return nil, fmt.Errorf("%w: %d related entries, want at most %d", ErrNoLeaf, len(j.Rel), maxRelated)
+	}
+	for _, r := range j.Rel {
+		if len(r.Salt) != len(e.Salt) || len(r.Hashes) > maxProofHashes || r.Index < 0 {
+			return nil, fmt.Errorf("%w: malformed related entry", ErrNoLeaf)
+		}
+		one := Related{Index: r.Index, Leaf: r.Leaf, Value: r.Value, Salt: [32]byte(r.Salt)}
+		for _, h := range r.Hashes {
+			if len(h) != sha256.Size {
+				return nil, fmt.Errorf("%w: malformed related entry", ErrNoLeaf)
+			}
+			one.Hashes = append(one.Hashes, [32]byte(h))
+		}
+		e.Related = append(e.Related, one)
 	}
 	again, err := e.Format()
 	if err != nil {

@@ -37,7 +37,7 @@ type pageCase struct {
 
 // pageLog writes a log and returns it with three proofs against a checkpoint that two
 // witnesses cosigned: of a query, of the same with its value, and of the start.
-func pageLog(t *testing.T) (log *reader.Log, proofs [3][]byte, ws [2]*checkpoint.Cosigner) {
+func pageLog(t *testing.T) (log *reader.Log, proofs [4][]byte, ws [2]*checkpoint.Cosigner) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
 	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "pgnotary/page/1", Key: pageKey()})
@@ -48,6 +48,12 @@ func pageLog(t *testing.T) (log *reader.Log, proofs [3][]byte, ws [2]*checkpoint
 	text := "DELETE FROM customers WHERE name = 'Zoë' -- <script>alert(1)</script>\x1b[31m"
 	value := append([]byte{'Q', 0, 0, 0, byte(len(text) + 5)}, text+"\x00"...)
 	if _, err := l.Emit(&event.Leaf{Kind: event.KindQuery, Session: 1, Seq: 1, Who: who, Msgs: []byte("Q")}, value); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Emit(&event.Leaf{Kind: event.KindParse, Session: 1, Seq: 2, Who: who, Msgs: []byte("P")}, []byte("P SELECT prepared")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Emit(&event.Leaf{Kind: event.KindExecute, Session: 1, Seq: 3, Who: who, Msgs: []byte("E"), Parse: event.Ref(2)}, []byte("E run")); err != nil {
 		t.Fatal(err)
 	}
 	for range 300 {
@@ -86,7 +92,7 @@ func pageLog(t *testing.T) (log *reader.Log, proofs [3][]byte, ws [2]*checkpoint
 			t.Fatal(err)
 		}
 	}
-	for i, at := range []int64{1, 1, 0} {
+	for i, at := range []int64{1, 1, 0, 3} {
 		e, err := log.Entry(at)
 		if err != nil {
 			t.Fatal(err)
@@ -94,6 +100,17 @@ func pageLog(t *testing.T) (log *reader.Log, proofs [3][]byte, ws [2]*checkpoint
 		x := checkpoint.Extra{Leaf: e.Leaf, HasValue: i == 1}
 		if x.HasValue {
 			x.Value, x.Salt = e.Value, e.Salt
+		}
+		if i == 3 {
+			text, err := log.Entry(2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := checkpoint.Related{Index: 2, Leaf: text.Leaf, Value: text.Value, Salt: text.Salt}
+			if r.Hashes, err = tree.Inclusion(log, 2, c.Size); err != nil {
+				t.Fatal(err)
+			}
+			x.Related = []checkpoint.Related{r}
 		}
 		p := checkpoint.Proof{Index: at, Checkpoint: signed}
 		if p.Extra, err = x.Format(); err != nil {
@@ -125,6 +142,15 @@ func goSays(proof, policy []byte) bool {
 		return false
 	}
 	l, err := event.Parse(x.Leaf)
+	for i := range x.Related {
+		r := &x.Related[i]
+		c, _, _ := checkpoint.Parse(p.Checkpoint)
+		of, err := event.Parse(r.Leaf)
+		if err != nil || tree.CheckInclusion(r.Hashes, c.Size, c.Root, r.Index, tree.LeafHash(r.Leaf)) != nil || event.Ref(r.Index) != l.Parse ||
+			!of.HasValue || of.Commitment != sha256.Sum256(append(r.Salt[:], r.Value...)) {
+			return false
+		}
+	}
 	return err == nil && (!x.HasValue || l.HasValue && l.Commitment == commitmentOf(x))
 }
 
@@ -162,6 +188,12 @@ func pageCases(t *testing.T) (*reader.Log, []pageCase) {
 		{Name: "value of another salt", Proof: otherSalt(t, value), Policy: none},
 		{Name: "no policy", Proof: leaf, Policy: []byte("quorum none\n")},
 		{Name: "policy without a quorum", Proof: leaf, Policy: []byte("log " + vkey + "\n")},
+	}
+	cases = append(cases, pageCase{Name: "prepared", Proof: proofs[3], Policy: none, Typed: true, valid: true, want: []string{"proven, in entry 2: P SELECT prepared"}})
+	for i := 40; i < len(proofs[3]); i += 23 {
+		b := bytes.Clone(proofs[3])
+		b[i] ^= 1 << (i % 5)
+		cases = append(cases, pageCase{Name: "bit flipped in a proof of two entries", Proof: b, Policy: none})
 	}
 	lines := bytes.SplitAfter(leaf, []byte("\n"))
 	for i := range lines { // each line left out, and doubled

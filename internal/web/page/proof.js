@@ -195,9 +195,15 @@ function parseExtra(extra) {
   need(extra, 'the proof does not carry its entry');
   let j;
   try { j = JSON.parse(text(extra)); } catch { need(false, 'the proof does not carry its entry'); }
-  const canonical = { leaf: j.leaf, ...('value' in j && { value: j.value, salt: j.salt }), ...('succession' in j && { succession: j.succession }) };
+  const canonical = { leaf: j.leaf, ...('value' in j && { value: j.value, salt: j.salt }), ...('related' in j && { related: j.related.map(r => ({ index: r.index, hashes: r.hashes, leaf: r.leaf, value: r.value, salt: r.salt })) }), ...('succession' in j && { succession: j.succession }) };
   need(JSON.stringify(canonical) === text(extra) && typeof j.leaf === 'string', 'the extra line is not in canonical form');
   const out = { leaf: fromBase64(j.leaf, 'the entry') };
+  out.related = (j.related ?? []).map(r => ({
+    index: decimal(String(r.index), 'index'),
+    hashes: r.hashes.map(h => fromBase64(h, 'a hash')),
+    leaf: fromBase64(r.leaf, 'an entry'), value: fromBase64(r.value, 'a value'), salt: fromBase64(r.salt, 'a salt'),
+  }));
+  need(out.related.length <= 4 && out.related.every(r => r.hashes.length <= 63 && r.hashes.every(h => h.length === 32) && r.salt.length === 32), 'bad related entry');
   if ('succession' in j) out.succession = text(fromBase64(j.succession, 'the succession'));
   if ('value' in j) {
     out.value = fromBase64(j.value, 'the value');
@@ -241,6 +247,12 @@ async function check(bytes, policySource) {
     const c = toBase64(await sha256(extra.salt, extra.value));
     need(leaf.c === c && (leaf.size ?? 0) === extra.value.length, 'the value in it is not the one the entry commits to');
   }
+  for (const r of extra.related) {
+    need(leaf.parse === r.index || leaf.bind === r.index, `the entry does not go back to entry ${r.index}, which is in it`);
+    need(same(await rootOf(r.index, proof.note.size, r.leaf, r.hashes), proof.note.root), `entry ${r.index} is not in the tree of the checkpoint`);
+    const of = JSON.parse(text(r.leaf));
+    need(of.c === toBase64(await sha256(r.salt, r.value)) && (of.size ?? 0) === r.value.length, `the value of entry ${r.index} is not the one it commits to`);
+  }
   return { proof, extra, leaf, by, cosigned, successor: !trusted.includes(by.line) };
 }
 
@@ -272,6 +284,13 @@ function showFacts(rows) {
   }));
 }
 
+// elsewhere says what of the statement is in another entry.
+function elsewhere(extra, index) {
+  if (index === undefined) return undefined;
+  const r = extra.related.find(r => r.index === index);
+  return r ? `proven, in entry ${index}: ${printable(r.value.subarray(0, 10000))}` : `in entry ${index}, which needs a proof of its own`;
+}
+
 function showValid({ proof, extra, leaf, by, cosigned, successor }) {
   $('result').className = 'valid';
   $('verdict').textContent = 'Valid: the log has this entry';
@@ -288,8 +307,8 @@ function showValid({ proof, extra, leaf, by, cosigned, successor }) {
       : `user ${leaf.user || '-'}, database ${leaf.db || '-'}, application ${leaf.app || '-'}, client ${leaf.client || '-'}`],
     ['when', leaf.t + ', by the clock of the proxy'],
     ['what', whatHappened(leaf)],
-    ['text', leaf.parse === undefined ? undefined : `in entry ${leaf.parse}, which needs a proof of its own`],
-    ['parameters', leaf.bind === undefined ? undefined : `in entry ${leaf.bind}, which needs a proof of its own`],
+    ['text', elsewhere(extra, leaf.parse)],
+    ['parameters', elsewhere(extra, leaf.bind)],
     ['session', leaf.s && `${leaf.s}, number ${leaf.n} in it`],
     ['value', has ? `proven, ${extra.value.length} bytes` : leaf.c && `${leaf.size ?? 0} bytes, not in the proof: the entry has a commitment to it`],
     ['log', proof.note.origin],
