@@ -54,13 +54,12 @@ func order(ctx context.Context, dir string, o *ledger.Order) (*ledger.Answer, er
 // does that itself in the meantime.
 func carriedOut(ctx context.Context, dir, name string) (*ledger.Answer, error) {
 	for {
-		a, err := answer(ctx, name, time.Second)
-		if a != nil || err != nil {
-			return a, err
-		}
 		if used, err := durable.OS.Locked(filepath.Join(dir, "LOCK")); err != nil {
 			return nil, err
 		} else if used {
+			if a, err := answer(ctx, name, time.Second); a != nil || err != nil {
+				return a, err
+			}
 			continue
 		}
 		l, err := ledger.Open(ledger.Config{Dir: dir, Version: version()})
@@ -69,7 +68,8 @@ func carriedOut(ctx context.Context, dir, name string) (*ledger.Answer, error) {
 		} else if err != nil {
 			return nil, err
 		}
-		a, err = answer(ctx, name, 24*time.Hour)
+		// If another has answered in the meantime, it is there at once.
+		a, err := answer(ctx, name, 24*time.Hour)
 		if err == nil && a == nil {
 			err = errors.New("it takes more than a day")
 		}
