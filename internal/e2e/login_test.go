@@ -30,13 +30,14 @@ CREATE ROLE l_expired LOGIN PASSWORD 'sesame-scram' VALID UNTIL '2001-01-01';
 CREATE ROLE l_changed LOGIN PASSWORD 'sesame-before';
 CREATE ROLE l_locked NOLOGIN PASSWORD 'sesame-scram';
 CREATE ROLE l_asks LOGIN PASSWORD 'sesame-asks';
-SET password_encryption = 'md5'; CREATE ROLE l_md5 LOGIN PASSWORD 'sesame-md5';
-ALTER DATABASE template1 WITH ALLOW_CONNECTIONS true;`
+SET password_encryption = 'md5'; CREATE ROLE l_md5 LOGIN PASSWORD 'sesame-md5';`
 
 // loginServer is a server with TLS that asks everybody but postgres for a password.
-func loginServer(t *testing.T) *pgserver.Server {
+func loginServer(t *testing.T, bin string) *pgserver.Server {
 	t.Helper()
-	s := pgtest.Start(t, pgserver.Options{TLS: true, HBA: loginHBA})
+	s := pgtest.Start(t, pgserver.Options{Bin: bin, TLS: true, HBA: loginHBA, Settings: map[string]string{
+		"password_encryption": "scram-sha-256", // which is not the default before 14
+	}})
 	sql := loginRoles + strings.ReplaceAll(verifiers.SetupFor("l_asks"), "CREATE ROLE", "-- CREATE ROLE")
 	if _, err := s.Psql(t.Context(), "postgres", sql); err != nil {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func logIn(t *testing.T, s *pgserver.Server, addr, user, password, options strin
 // TestChannelBinding logs in over each pair of legs and certificates, with each channel_binding. The
 // table is the one in docs/logins.md.
 func TestChannelBinding(t *testing.T) {
-	s := loginServer(t)
+	s := loginServer(t, "")
 	_, cert, key := certificates(t)
 	file := filepath.Join(t.TempDir(), "users")
 	authFile(t, s, file)
@@ -197,10 +198,35 @@ func checkLogins(t *testing.T, all []record, serverMechanism string) {
 	}
 }
 
+// TestVerifiersOfMajors ends logins in front of servers of other major versions.
+func TestVerifiersOfMajors(t *testing.T) {
+	_, cert, key := certificates(t)
+	passfile := filepath.Join(t.TempDir(), "pass")
+	if err := os.WriteFile(passfile, []byte("*:*:*:l_asks:sesame-asks\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, version := range []string{"13", "18"} {
+		t.Run(version, func(t *testing.T) {
+			bin, _ := major(t, version)
+			s := loginServer(t, bin)
+			n := start(t, "localhost:"+port(s.Addr()), "--tls-cert", cert, "--tls-key", key, "--upstream-tls", "verify-full", "--upstream-ca", s.CAFile, "--auth-user", "l_asks", "--auth-passfile", passfile)
+			for _, options := range []string{"sslmode=require channel_binding=require", "sslmode=disable"} {
+				if got := logIn(t, s, n.addr, "l_scram", "sesame-scram", options); got != "l_scram" {
+					t.Errorf("%s: psql says %q", options, got)
+				}
+				if got := logIn(t, s, n.addr, "l_scram", "sesame-wrong", options); !strings.Contains(got, `password authentication failed for user "l_scram"`) {
+					t.Errorf("%s, wrong password: psql says %q", options, got)
+				}
+			}
+			checkLogins(t, n.finish(t), "SCRAM-SHA-256-PLUS")
+		})
+	}
+}
+
 // TestServerIsTheJudge has logins that are good by the verifier, and refused by the server, in its words; and
 // others of which a stranger may not learn anything but what the server itself tells.
 func TestServerIsTheJudge(t *testing.T) {
-	s := loginServer(t)
+	s := loginServer(t, "")
 	_, cert, key := certificates(t)
 	file := filepath.Join(t.TempDir(), "users")
 	authFile(t, s, file)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -42,8 +41,8 @@ const lookup = "SELECT pgnotary.verifier($1::pg_catalog.text)"
 type Function struct {
 	conf *pgconn.Config
 
-	mu   sync.Mutex // held while the server is asked
-	conn *pgconn.PgConn
+	turn chan struct{}  // holds one value while the server is asked
+	conn *pgconn.PgConn // of whoever has the turn
 }
 
 // FunctionConfig says where to ask.
@@ -77,13 +76,17 @@ func NewFunction(c FunctionConfig) (*Function, error) {
 	}
 	conf.TLSConfig, conf.Fallbacks = c.TLS, nil
 	conf.RuntimeParams = map[string]string{"application_name": "pgnotary", "search_path": "pg_catalog", "statement_timeout": "5s"}
-	return &Function{conf: conf}, nil
+	return &Function{conf: conf, turn: make(chan struct{}, 1)}, nil
 }
 
 // Verifier asks for the verifier of a user; nil if there is none.
 func (f *Function) Verifier(ctx context.Context, user string) (*scram.Verifier, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	select {
+	case f.turn <- struct{}{}:
+		defer func() { <-f.turn }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for others who ask the server for a verifier: %w", ctx.Err())
+	}
 	used := f.conn != nil
 	text, err := f.ask(ctx, user)
 	if err != nil && used && stale(err) && ctx.Err() == nil {
@@ -132,8 +135,8 @@ func (f *Function) ask(ctx context.Context, user string) (text []byte, err error
 
 // Close ends the connection.
 func (f *Function) Close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.turn <- struct{}{}
+	defer func() { <-f.turn }()
 	f.close()
 }
 

@@ -2,6 +2,7 @@ package verifiers
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,6 +31,7 @@ func TestFunction(t *testing.T) {
 	setup, _, _ := strings.Cut(SetupFor(role), "--")
 	_, rest, _ := strings.Cut(SetupFor(role), "\n")
 	run(setup + "\n" + rest + `
+SET password_encryption = 'scram-sha-256'; -- not the default before 14
 ALTER ROLE "the ""notary""" PASSWORD 'own secret';
 CREATE ROLE alice LOGIN PASSWORD 'a'; CREATE ROLE group_role PASSWORD 'g'; CREATE ROLE nopass LOGIN;
 CREATE ROLE evil LOGIN PASSWORD 'e';
@@ -83,6 +85,14 @@ ALTER ROLE "the ""notary""" SET search_path = trap, public, pg_catalog;`)
 	if v, err := f.Verifier(ctx, "alice"); err == nil || v != nil {
 		t.Errorf("verifier when the time is up: %v, %v", v, err)
 	}
+	// Nobody waits longer for his turn than he has time.
+	f.turn <- struct{}{}
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if v, err := f.Verifier(ctx, "alice"); !errors.Is(err, context.DeadlineExceeded) || v != nil {
+		t.Errorf("verifier while another one asks: %v, %v", v, err)
+	}
+	<-f.turn
 	f.Close()
 	f.Close()
 }
