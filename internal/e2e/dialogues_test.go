@@ -74,6 +74,9 @@ func startupDialogues() []dialogue {
 		raw("query behind the start-up packet", say("ZZ", start(3<<16, user...), query("SELECT 1")), bye),
 		raw("pipeline behind the start-up packet", say("ZZ", start(3<<16, user...), run("SELECT 2"), sync()), bye),
 		raw("cancel of nobody", say(".", pgraw.Cancel(1, []byte{1, 2, 3, 4}))),
+		raw("physical replication", say("Z", start(3<<16, "user", "postgres", "replication", "on")), say("Z", query("SHOW wal_level")),
+			say("Z", query("SELECT 1")), say("Z", query("IDENTIFY_SYSTEM now")), bye),
+		raw("physical replication, extended protocol", say("Z", start(3<<16, "user", "postgres", "replication", "1")), say("Z", parse("", "SELECT 1"), sync()), bye),
 		raw("long value", say("Z", start(3<<16, with("application_name", strings.Repeat("a", 5000))...)), bye),
 	}
 }
@@ -104,6 +107,18 @@ func queryDialogues() []dialogue {
 		{name: "many rows", steps: []step{say("Z", query("SELECT g, repeat('x', g % 100) FROM generate_series(1, 20000) g"))}},
 		{name: "large row", steps: []step{say("Z", query("SELECT repeat('x', 3000000)"))}},
 		{name: "large query", steps: []step{say("Z", query("SELECT length('"+strings.Repeat("y", 1500000)+"')")), say("Z", query("SELECT 1"))}},
+		{name: "chained transactions", steps: []step{
+			say("ZZZZ", query("BEGIN"), query("SELECT 1"), query("COMMIT AND CHAIN"), query("SELECT 2")),
+			say("ZZZZ", query("ROLLBACK AND CHAIN"), query("SELECT 1/0"), query("COMMIT AND CHAIN"), query("ROLLBACK")),
+			say("Z", query("BEGIN; SELECT 1")), say("Z", query("ROLLBACK; SELECT 2")), say("Z", query("COMMIT AND CHAIN")),
+		}},
+		{name: "savepoints in one another", steps: []step{
+			say("ZZZZZZZZ", query("BEGIN"), query("SAVEPOINT a"), query("SAVEPOINT b"), query("SAVEPOINT a"), query("ROLLBACK TO a"), query("RELEASE b"), query("ROLLBACK TO a"), query("COMMIT")),
+		}},
+		{name: "backslashes in texts", steps: []step{
+			say("Z", query("SET standard_conforming_strings = off; SET escape_string_warning = off")), say("Z", query(`SELECT 'it\'s', 'a\\'`)),
+			say("Z", run(`SELECT 'it\'s'`), sync()), say("Z", query("SET standard_conforming_strings = on")), say("Z", query(`SELECT 'a\'`)),
+		}},
 		{name: "prepared transaction", steps: []step{
 			say("Z", query("BEGIN; INSERT INTO sink VALUES (1)")), say("Z", query("PREPARE TRANSACTION 'e2e'")), say("Z", query("ROLLBACK PREPARED 'e2e'")),
 		}},
@@ -130,6 +145,10 @@ func extendedDialogues() []dialogue {
 			say("Z", bindText("exact", ""), execute("exact", 5), execute("exact", 5), sync()),
 			say("Z", query("FETCH 1 FROM p")), say("Z", query("COMMIT")),
 			say("Z", execute("p", 0), sync()),
+		}},
+		{name: "negative row limit", steps: []step{say("Z", parse("", "SELECT generate_series(1, 5)"), bindText("", ""), execute("", -3), sync())}},
+		{name: "cursor that outlives its transaction", steps: []step{
+			say("Z", query("BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT generate_series(1, 9); COMMIT")), say("Z", execute("h", 2), sync()), say("Z", query("FETCH 1 FROM h; CLOSE h")),
 		}},
 		{name: "portal gone at sync", steps: []step{
 			say("Z", parse("", "SELECT generate_series(1, 5)"), bindText("p", ""), execute("p", 2), sync()), say("Z", execute("p", 2), sync()),
@@ -167,6 +186,8 @@ func errorDialogues() []dialogue {
 			say("Z", bindText("", "missing"), sync()), say("Z", execute("missing", 0), sync()), say("Z", pgraw.Describe('S', "missing"), sync()),
 			say("Z", pgraw.Describe('P', "missing"), sync()), say("Z", pgraw.CloseName('S', "missing"), sync()), say("Z", pgraw.Describe('?', "x"), sync()),
 		}},
+		{name: "65,535 parameters", steps: []step{say("Z", parse("", "SELECT 1"), bindText("", "", make([]string, 65535)...), execute("", 0), sync()), say("Z", query("SELECT 1"))}},
+		{name: "close in a failed transaction", steps: []step{say("Z", query("BEGIN")), say("Z", parse("s", "SELECT 1/0"), bindText("p", "s"), execute("p", 0), sync()), say("Z", pgraw.CloseName('S', "s"), pgraw.CloseName('P', "p"), sync())}},
 		{name: "wrong number of parameters", steps: []step{say("Z", parse("", "SELECT $1::int"), bindText("", ""), execute("", 0), sync()), say("Z", query("SELECT 1"))}},
 		{name: "malformed bind", steps: []step{
 			say("Z", parse("", "SELECT $1::text"), pgraw.Msg('B', 0, 0, int16(0), int16(1), int32(-2), int16(0)), sync()),
@@ -183,6 +204,8 @@ func errorDialogues() []dialogue {
 		{name: "terminated by the server", steps: []step{say(".", query("SELECT pg_terminate_backend(pg_backend_pid())"))}},
 		{name: "terminated in a pipeline", steps: []step{say(".", run("SELECT 1"), run("SELECT pg_terminate_backend(pg_backend_pid())"), run("SELECT 3"), sync())}},
 		{name: "statement timeout", steps: []step{say("Z", query("SET statement_timeout = 50; SELECT pg_sleep(10)")), say("Z", query("SELECT 1"))}},
+		{name: "transaction timeout", steps: []step{say("ZZ.", query("SET idle_in_transaction_session_timeout = 200"), query("BEGIN"))}},
+		{name: "terminate in the middle of COPY", loose: true, first: 14, steps: []step{say("G", query("COPY sink FROM STDIN")), say(".", pgraw.CopyData([]byte("1\tone\n")), pgraw.Msg('X'))}},
 		{name: "session timeout", first: 14, steps: []step{say("Z.", query("SET idle_session_timeout = 200"))}},
 		{name: "bytes after terminate", steps: []step{say(".", query("SELECT 1"), pgraw.Msg('X', "body"), query("SELECT 2"))}},
 		{name: "close at once", steps: []step{say(".", pgraw.Msg('X'))}},

@@ -13,6 +13,9 @@ import (
 // MarshalJSON returns what AppendJSON appends.
 func (s *Statement) MarshalJSON() ([]byte, error) { return s.AppendJSON(nil), nil }
 
+// stateCancelled is query_canceled: by a CancelRequest, another session or a timeout.
+const stateCancelled = "57014"
+
 // AppendJSON appends s as one JSON object without a line feed, its keys in
 // the order the command line promises.
 func (s *Statement) AppendJSON(dst []byte) []byte {
@@ -237,6 +240,9 @@ func (o *Outcome) appendJSON(dst []byte, kind event.Kind) []byte {
 	}
 	if o.Skipped {
 		dst = append(dst, `,"skipped":true`...)
+	}
+	if o.Error != nil && o.Error.SQLState == stateCancelled {
+		dst = append(dst, `,"cancelled":true`...)
 	}
 	if o.Suspended {
 		dst = append(dst, `,"suspended":true`...)

@@ -209,6 +209,25 @@ func TestCopyOut(t *testing.T) {
 	})
 }
 
+func TestReplicationGoesOn(t *testing.T) {
+	d := loggedIn(t)
+	d.play(client(query("START_REPLICATION 0/0")), server(copyStart('W'), data("w1")), client(data("r1")))
+	d.clock += untoldTime
+	d.play(server(data("w2")), server(data("w3")), client(terminate()))
+	if err := d.s.Close(d.clock, "end"); err != nil {
+		t.Fatal(err)
+	}
+	d.want(2,
+		`query Q`,
+		`replication of=2 rows=1 direction:in`,
+		`replication of=2 rows=2 direction:out`,
+		`replication of=2 direction:in`,
+		`replication of=2 rows=1 direction:out`,
+		`outcome Wd of=2 end=unknown`,
+		`disconnect dX reason:end`,
+	)
+}
+
 func TestCopyDigest(t *testing.T) {
 	d := loggedIn(t)
 	d.play(client(query("copy")), server(copyStart('G')))

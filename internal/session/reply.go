@@ -62,7 +62,7 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 		r.suspend = true
 		return e.typ == 'E' && s.done()
 	case 'G', 'H', 'W':
-		s.copy.mode = typ
+		s.copy.mode, s.copy.told = typ, s.now
 		return runs
 	case 'd':
 		s.copy.out.Begin(s.copyMode())
@@ -151,11 +151,20 @@ func (s *Session) copyOutEnded(of int64) error {
 	return nil
 }
 
-// replicated records the sizes of a replication stream that ended.
+// A replication stream, which may go on for months, is told of when it has
+// carried maxUntold bytes more or untoldTime nanoseconds went by.
+const (
+	maxUntold  = 64 << 20
+	untoldTime = 60 * 1e9
+)
+
+// replicated records the sizes of what a replication stream carried since the
+// last such entries.
 func (s *Session) replicated(of int64) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
+	s.copy.told = s.now
 	for _, f := range []struct {
 		flow      *content.Flow
 		direction string

@@ -136,6 +136,9 @@ func (s *Session) passed(b []byte) error {
 		if e := s.queue.first(); e != nil {
 			of = e.index
 		}
+		if c := &s.copy; c.mode == 'W' && (c.out.Bytes+c.in.Bytes >= maxUntold || s.now-c.told >= untoldTime) {
+			return s.replicated(of)
+		}
 		return s.kept(&s.copy.out, event.KindCopy, "out", of, content.MaxChunk)
 	case 'D', 'T':
 		return s.returned(b, false)

@@ -123,7 +123,8 @@ func (s *Session) Blob() Blob {
 
 // copyState is what is known of the COPY going on.
 type copyState struct {
-	mode byte // 'G' in, 'H' out, 'W' both, 0 none
+	mode byte  // 'G' in, 'H' out, 'W' both, 0 none
+	told int64 // time of the newest entry about a stream without an end
 	in   content.Flow
 	out  content.Flow
 }
