@@ -52,6 +52,9 @@ func (l *Log) Tile(level int, n int64, width int) ([]byte, error) {
 			out = append(out, known[:]...)
 		}
 	}
+	if level == 1 {
+		return l.bundleRoots(out, n*tree.Width, width)
+	}
 	for len(out) < width*hash {
 		root, err := l.root(level-1, n*tree.Width+int64(len(out)/hash))
 		if err != nil {
@@ -62,16 +65,65 @@ func (l *Log) Tile(level int, n int64, width int) ([]byte, error) {
 	return out, nil
 }
 
-// root returns the root over a full tile, which is a hash of the level above.
-func (l *Log) root(level int, n int64) (tree.Hash, error) {
-	if level == 0 {
-		l.mu.Lock()
-		h, ok := l.roots[n]
-		l.mu.Unlock()
-		if ok {
-			return h, nil
+// bundleRoots appends to out, which begins with the root of the bundle first,
+// the roots of those that follow, up to width in all. It reads the leaves it
+// needs once, front to back.
+func (l *Log) bundleRoots(out []byte, first int64, width int) ([]byte, error) {
+	const hash = len(tree.Hash{})
+	l.mu.Lock()
+	for len(out) < width*hash {
+		h, ok := l.roots[first+int64(len(out)/hash)]
+		if !ok {
+			break
 		}
+		out = append(out, h[:]...)
 	}
+	l.mu.Unlock()
+	from, to := first+int64(len(out)/hash), first+int64(width)
+	if from == to {
+		return out, nil
+	}
+	var row []tree.Hash
+	for e, err := range l.reader.Leaves(from*tree.Width, to*tree.Width) {
+		if err != nil {
+			return nil, err
+		}
+		if row = append(row, tree.LeafHash(e.Leaf)); len(row) < tree.Width {
+			continue
+		}
+		h := rootOver(row)
+		l.keepRoot(first+int64(len(out)/hash), h)
+		out, row = append(out, h[:]...), row[:0]
+	}
+	if len(out) < width*hash {
+		return nil, fmt.Errorf("entry %d: %w", (first+int64(len(out)/hash))*tree.Width+int64(len(row)), fs.ErrNotExist)
+	}
+	return out, nil
+}
+
+// rootOver returns the root over 256 hashes, which it overwrites.
+func rootOver(row []tree.Hash) tree.Hash {
+	for len(row) > 1 {
+		for i := range row[:len(row)/2] {
+			row[i] = tree.NodeHash(&row[2*i], &row[2*i+1])
+		}
+		row = row[:len(row)/2]
+	}
+	return row[0]
+}
+
+// keepRoot remembers the root of a full bundle.
+func (l *Log) keepRoot(n int64, h tree.Hash) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.roots) >= maxRoots {
+		clear(l.roots)
+	}
+	l.roots[n] = h
+}
+
+// root returns the root over a full tile of level 1 or above, a hash of the level above.
+func (l *Log) root(level int, n int64) (tree.Hash, error) {
 	tile, err := l.Tile(level, n, tree.Width)
 	if err != nil {
 		return tree.Hash{}, err
@@ -80,19 +132,5 @@ func (l *Log) root(level int, n int64) (tree.Hash, error) {
 	for i := range row {
 		copy(row[i][:], tile[i*len(row[i]):])
 	}
-	for len(row) > 1 {
-		for i := range row[:len(row)/2] {
-			row[i] = tree.NodeHash(&row[2*i], &row[2*i+1])
-		}
-		row = row[:len(row)/2]
-	}
-	if level == 0 {
-		l.mu.Lock()
-		if len(l.roots) >= maxRoots {
-			clear(l.roots)
-		}
-		l.roots[n] = row[0]
-		l.mu.Unlock()
-	}
-	return row[0], nil
+	return rootOver(row), nil
 }
