@@ -52,6 +52,22 @@ func TestRotation(t *testing.T) {
 	w.once()
 	w.once()
 	w.verify(0, "the key was changed by entry", "--online", "--fresh", "5m", "--checkpoint", kept)
+	p := w.serve()
+	waitFor(t, "a checkpoint with the new key", func() bool {
+		_, body := p.get("/log/checkpoint")
+		_, err := checkpoint.Open([]byte(body), next)
+		return err == nil
+	})
+	for _, more := range [][]string{{"--policy", w.policy, "--online", "--fresh", "5m"}, nil} {
+		args := append([]string{"verify", "--url", "http://" + p.http}, more...)
+		if code, out, errs := pgnotary(t, args...); code != 0 {
+			t.Errorf("%q = %d\n%s%s", args, code, out, errs)
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 0 {
+		t.Fatalf("serve = %d\n%s", code, p.stderr())
+	}
 	signed, err := os.ReadFile(filepath.Join(w.data, "checkpoint"))
 	if err != nil {
 		t.Fatal(err)

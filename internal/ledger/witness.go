@@ -133,7 +133,7 @@ func (l *Ledger) witness() {
 		err := l.sign() // if somebody waits, not only once a second
 		enough := true
 		if err == nil {
-			enough, err = l.cosign(ctx)
+			enough, err = l.cosign(ctx, false)
 		}
 		if err != nil {
 			l.fail(err)
@@ -151,8 +151,9 @@ func (l *Ledger) witness() {
 	}
 }
 
-// cosign has the newest checkpoint cosigned and keeps what came of it.
-func (l *Ledger) cosign(ctx context.Context) (enough bool, err error) {
+// cosign has the newest checkpoint cosigned and keeps what came of it. last
+// says that there will be none after it.
+func (l *Ledger) cosign(ctx context.Context, last bool) (enough bool, err error) {
 	l.ck.Lock()
 	signed, size := l.ck.signed, l.ck.size
 	l.ck.Unlock()
@@ -162,24 +163,28 @@ func (l *Ledger) cosign(ctx context.Context) (enough bool, err error) {
 	if bytes.Equal(cosigned, signed) {
 		return enough, nil // nothing was added; another policy may ask for nothing
 	}
-	// If we die in here: the checkpoint is there without cosignatures, or with
-	// them. Those of the checkpoint before are in the other file.
+	// If we die in here: the checkpoint is there without cosignatures, which it
+	// is often; those of the one before, or of this one, are in this file.
+	if enough {
+		if err := durable.WriteFile(l.cfg.FS, l.path("witnessed"), cosigned, 0o600); err != nil {
+			return false, fmt.Errorf("write cosigned checkpoint: %w", err)
+		}
+		// Now it is true: say so. Statements are let go by what this says.
+		if size > l.witnessed.Load() {
+			l.witnessed.Store(size)
+			l.tellWitnessed(nil)
+		}
+	}
+	if len(l.askNow) > 0 && !last {
+		return enough, nil // somebody waits for the next one: that will do
+	}
 	l.ck.Lock()
+	defer l.ck.Unlock()
 	if l.ck.size == size {
 		l.ck.signed = cosigned
-		err = durable.WriteFile(l.cfg.FS, l.path("checkpoint"), cosigned, 0o600)
-	}
-	l.ck.Unlock()
-	if err == nil && enough {
-		err = durable.WriteFile(l.cfg.FS, l.path("witnessed"), cosigned, 0o600)
-	}
-	if err != nil {
-		return false, fmt.Errorf("write cosigned checkpoint: %w", err)
-	}
-	// Now it is true: say so. Statements are let go by what this says.
-	if enough && size > l.witnessed.Load() {
-		l.witnessed.Store(size)
-		l.tellWitnessed(nil)
+		if err := durable.WriteFile(l.cfg.FS, l.path("checkpoint"), cosigned, 0o600); err != nil {
+			return false, fmt.Errorf("write cosigned checkpoint: %w", err)
+		}
 	}
 	return enough, nil
 }
@@ -213,7 +218,7 @@ func (l *Ledger) finishWitness() error {
 	if l.cfg.Witness == nil {
 		return nil
 	}
-	enough, err := l.cosign(context.Background())
+	enough, err := l.cosign(context.Background(), true)
 	if err == nil && !enough {
 		l.cfg.Logger.Warn("too few witnesses cosigned the last checkpoint", slog.Int64("size", l.ck.size))
 	}
