@@ -15,6 +15,7 @@ type login struct {
 	done      bool // the first ReadyForQuery came
 	told      bool // the auth entry is emitted
 	asked     bool // the server waits for a p message
+	binds     bool // the server offers channel binding
 	accepted  bool // AuthenticationOk came
 	method    string
 	mechanism string
@@ -158,7 +159,7 @@ func (s *Session) authentication(body []byte) {
 	case 9:
 		lg.method = "sspi"
 	case 10:
-		lg.method = "sasl"
+		lg.method, lg.binds = "sasl", bytes.Contains(body, []byte("-PLUS\x00"))
 	case 8, 11, 12: // further steps
 	default:
 		lg.method = "code " + strconv.Itoa(code)
@@ -188,14 +189,14 @@ func (s *Session) saslBegun(body []byte) error {
 		binding = string(flag[2:min(len(flag), maxFact)])
 	}
 	s.LoginFact("channel_binding", binding)
-	if binding != "none" && lg.unbound != "" {
+	if binding != "none" && lg.binds && lg.unbound != "" {
 		return s.Refuse(s.now, "28000", "channel binding cannot work here: this connection and the server's have different certificates", lg.unbound)
 	}
 	return nil
 }
 
-// Unbindable has a SCRAM login refused, with this hint, if the client's message depends on the
-// certificate it sees: the server would take the proxy's for an attacker's.
+// Unbindable has a SCRAM login refused, with this hint, if the server offers channel binding and the client's message
+// depends on the certificate it sees: the server would take the proxy's for an attacker's.
 func (s *Session) Unbindable(hint string) { s.login.unbound = hint }
 
 // LoginFact adds a fact to the auth entry, if it is yet to come.
