@@ -15,10 +15,12 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/segment"
+	"github.com/pgnotary/pgnotary/internal/tree"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
 
@@ -618,5 +620,93 @@ func TestImmutable(t *testing.T) {
 	r, err := verify.Dir(t.Context(), dir, verify.Options{})
 	if err != nil || !r.OK || r.Pruned != 256 {
 		t.Errorf("verify: %+v, %v", r, err)
+	}
+}
+
+// TestOldCheckpoints: after pruning, checkpoints over what went are compared
+// with the tiles that stay, as far as these reach.
+func TestOldCheckpoints(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	if _, _, _, err := rich(l); err != nil {
+		t.Fatal(err)
+	}
+	h, err := segment.ReadHeader(s, "/d", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := func(size int64, root tree.Hash) []verify.File {
+		b, err := checkpoint.Sign(l.signer, l.info.Origin, size, root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []verify.File{{Name: "old", Data: b}}
+	}
+	good, bad, within := old(256, h.NextRoot), old(256, h.Root), old(100, h.Root)
+	if err := errors.Join(l.Rotate(), l.await(t.Context(), l.next-1), l.SealNow(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 512})
+	mustClose(t, l)
+	dir := dump(t, s, "/d")
+	for _, tt := range []struct {
+		name string
+		list []verify.File
+		ok   bool
+		want string
+	}{
+		{"aligned", good, true, ""},
+		{"aligned, of another history", bad, false, "is not that of the tiles that are kept"},
+		{"within a bundle", within, true, "cannot be compared any more"},
+	} {
+		r, err := verify.Dir(t.Context(), dir, verify.Options{Checkpoints: tt.list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all := fmt.Sprint(r.Findings, r.Notes); r.OK != tt.ok || r.Pruned != 512 || !strings.Contains(all, tt.want) {
+			t.Errorf("%s: %s", tt.name, all)
+		}
+	}
+}
+
+// TestPrunedTile: a tile over entries that were pruned stays, and is checked
+// against the hash above it.
+func TestPrunedTile(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	beat := (&event.Leaf{Kind: event.KindHeartbeat, Time: l.cfg.Now()}).Append(nil)
+	for range 257 * 256 {
+		if _, err := l.Append(beat, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := errors.Join(l.Rotate(), l.await(t.Context(), l.next-1), l.SealNow(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a := mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 1 << 40}); a.Pruned <= 1<<16 {
+		t.Fatalf("%+v, want more than a tile pruned", a)
+	}
+	mustClose(t, l)
+	mustVerify(t, s, "/d")
+	dir := dump(t, s, "/d")
+	name := filepath.Join(dir, "tile", "1", "000")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[77] ^= 1
+	if err := os.WriteFile(name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || r.OK || !strings.Contains(fmt.Sprint(r.Findings), "tile above") {
+		t.Errorf("an altered tile: %+v, %v", r, err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || r.OK || !strings.Contains(fmt.Sprint(r.Findings), "is missing") {
+		t.Errorf("a missing tile: %+v, %v", r, err)
 	}
 }
