@@ -97,7 +97,8 @@ The log may be in use: then the process that writes it does it.`,
 				_, err := fmt.Fprintf(cmd.ErrOrStderr(), "the values of these %d entries would be erased\n", len(kept))
 				return err
 			}
-			return printAnswer(cmd, dir, &ledger.Order{Kind: "erase", Entries: kept, Reason: reason})
+			err = printAnswer(cmd, dir, &ledger.Order{Kind: "erase", Entries: kept, Reason: reason})
+			return errors.Join(err, query.RemoveIndexes(dir))
 		},
 	}
 	addDataFlag(cmd, &dir)

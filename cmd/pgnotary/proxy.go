@@ -202,7 +202,7 @@ func (p *proxy) run(ctx context.Context) error {
 	rotate := make(chan os.Signal, 1) // likewise
 	signal.Notify(rotate, syscall.SIGUSR1)
 	defer signal.Stop(rotate)
-	p.sinks.run(p.log)
+	p.sinks.run(p.view, p.log)
 	p.announce()
 	p.checkCertificates()
 	hourly := time.NewTicker(time.Hour)

@@ -26,7 +26,7 @@ const (
 	syslogRecord = 8 << 10
 )
 
-// sinks are those of a running proxy.
+// sinks are what follows the log of a running proxy.
 type sinks struct {
 	all  []*sink.Sink
 	stop context.CancelFunc
@@ -121,10 +121,27 @@ func (p *proxy) sinkTarget(c *config.Sink) (sink.Target, error) {
 	return sink.NewWebhook(h), nil
 }
 
-// run sends until end. A sink that fails does not stop the proxy.
-func (s *sinks) run(logger *slog.Logger) {
+// indexEvery is how often sealed segments without an index are looked for.
+const indexEvery = 5 * time.Second
+
+// run sends until end, and makes the indexes that searches use. What fails here
+// does not stop the proxy.
+func (s *sinks) run(log *query.Log, logger *slog.Logger) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
+	s.done.Go(func() {
+		for tick := time.NewTicker(indexEvery); ; {
+			if err := log.Index(ctx); err != nil && ctx.Err() == nil {
+				logger.Error("cannot index segments: searches read all of them", slog.Any("error", err))
+			}
+			select {
+			case <-ctx.Done():
+				tick.Stop()
+				return
+			case <-tick.C:
+			}
+		}
+	})
 	for _, one := range s.all {
 		s.done.Go(func() {
 			if err := one.Run(ctx); err != nil {
@@ -134,7 +151,7 @@ func (s *sinks) run(logger *slog.Logger) {
 	}
 }
 
-// end stops the sinks, which then know how far they came.
+// end stops all of it; sinks then know how far they came.
 func (s *sinks) end() {
 	if s.stop != nil {
 		s.stop()

@@ -10,8 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 )
 
@@ -52,6 +54,7 @@ type matcher struct {
 	user, db     string
 	app          string
 	relation     string
+	mention      string // what a text with the relation has in it, in any case
 	fingerprint  string
 	client       func(string) bool
 	minMicros    int64
@@ -108,6 +111,9 @@ func (f *Filter) compile() (*matcher, error) {
 		var ok bool
 		if m.relation, ok = sqlinfo.ParseRelation(f.Relation); !ok {
 			return nil, fmt.Errorf("%q is not the name of a relation", f.Relation)
+		}
+		if m.mention = lastName(m.relation); strings.Contains(m.mention, `"`) {
+			m.mention = "" // it may be spelled in several ways
 		}
 	}
 	if f.Fingerprint != "" && !strings.Contains(f.Fingerprint, ":") {
@@ -232,6 +238,61 @@ func (m *matcher) text(s *Statement) bool {
 			slices.Contains(m.f.Classes, string(sqlinfo.Function))
 	}
 	return strings.Contains(s.Text, m.f.Text) && (m.f.Regexp == nil || m.f.Regexp.MatchString(s.Text)) && (!m.bySQL() || m.sql(s.SQL()))
+}
+
+// absent reports whether the value of an admission, as it was sent, shows that
+// its text cannot be wanted. In every client encoding ASCII characters are
+// themselves, one behind the other, so that most texts need not be decoded.
+func (m *matcher) absent(e *journal.Entry, v *view) bool {
+	switch v.kind {
+	case event.KindQuery, event.KindParse, event.KindBind, event.KindExecute:
+	default:
+		return false
+	}
+	if of, ok := event.Index(v.parse); e.Value == nil || ok && of != e.Index {
+		return false // its text is elsewhere
+	}
+	if ascii(m.f.Text) && !bytes.Contains(e.Value, []byte(m.f.Text)) {
+		return true
+	}
+	return m.mention != "" && ascii(m.mention) && !containsFold(e.Value, m.mention) && !containsFold(e.Value, `u&"`)
+}
+
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}
+
+// containsFold reports whether s has sub in it, ASCII letters in any case. sub
+// is in lower case and not empty. It spares most texts a closer look.
+func containsFold(s []byte, sub string) bool {
+	first, other := sub[0], sub[0]
+	if 'a' <= first && first <= 'z' {
+		other -= 'a' - 'A'
+	}
+	for i := 0; i+len(sub) <= len(s); i++ {
+		if s[i] != first && s[i] != other {
+			continue
+		}
+		j := 1
+		for ; j < len(sub); j++ {
+			c := s[i+j]
+			if 'A' <= c && c <= 'Z' {
+				c += 'a' - 'A'
+			}
+			if c != sub[j] {
+				break
+			}
+		}
+		if j == len(sub) {
+			return true
+		}
+	}
+	return false
 }
 
 // Unknown is the class of texts that could not be followed to their end.

@@ -196,7 +196,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		j := newJoiner(&l, m)
 		got := 0
-		if err := j.search(context.Background(), &l, 0, int64(len(l.entries)), func(s *Statement) error {
+		if err := j.search(context.Background(), &l, 0, int64(len(l.entries)), nil, func(s *Statement) error {
 			if got++; (s.Outcome.Committed == 1) != (commits || s.Session == 1) {
 				t.Fatalf("statement %d: committed is %d", s.Index, s.Outcome.Committed)
 			}

@@ -79,6 +79,9 @@ type joiner struct {
 	view     view
 	limit    int       // records that may wait
 	now      time.Time // tail only
+
+	emitted int // search only: statements given on
+	late    int // search only: entries in a row that are later than all that is wanted
 }
 
 // maxWaiting and maxWaitingBytes bound the statements held by a search.
@@ -116,6 +119,9 @@ func (j *joiner) entry(e *journal.Entry) error {
 
 // admit begins the record of an admission.
 func (j *joiner) admit(e *journal.Entry) error {
+	if j.match.byText() && j.match.absent(e, &j.view) {
+		return nil
+	}
 	r := j.newRecord()
 	r.leaf = append(r.leaf[:0], e.Leaf...)
 	r.entry = *e

@@ -236,7 +236,11 @@ func (l *Log) Search(ctx context.Context, f Filter, fn func(*Statement) error) e
 		}
 		from = max(from, start)
 	}
-	return search(ctx, l, &f, from, size, fn)
+	m, err := f.compile()
+	if err != nil {
+		return err
+	}
+	return newJoiner(l, m).search(ctx, l, from, size, l.plan(m), fn)
 }
 
 // Statement returns the entry at index as a statement joined with its end.

@@ -184,7 +184,7 @@ func (l *randomLog) everything(t *rapid.T, limit int) (out []*Statement) {
 	}
 	j := newJoiner(l, m)
 	j.limit = limit
-	if err := j.search(context.Background(), l, 0, int64(len(l.entries)), func(s *Statement) error {
+	if err := j.search(context.Background(), l, 0, int64(len(l.entries)), nil, func(s *Statement) error {
 		out = append(out, s.Clone())
 		return nil
 	}); err != nil {
@@ -290,7 +290,7 @@ func TestSearchAgainstNaiveFilter(t *testing.T) {
 		j := newJoiner(l, m)
 		j.limit = rapid.IntRange(0, 5).Draw(t, "waiting")
 		got := []string{}
-		if err := j.search(context.Background(), l, f.From, int64(len(l.entries)), func(s *Statement) error {
+		if err := j.search(context.Background(), l, f.From, int64(len(l.entries)), nil, func(s *Statement) error {
 			got = append(got, string(s.AppendJSON(nil)))
 			return nil
 		}); err != nil {

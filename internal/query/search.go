@@ -1,6 +1,10 @@
 package query
 
-import "context"
+import (
+	"context"
+
+	"github.com/pgnotary/pgnotary/internal/tree"
+)
 
 // search calls fn with each statement of src that f selects, in log order,
 // reading entries from index from up to but without size. The memory it takes
@@ -11,7 +15,7 @@ func search(ctx context.Context, src source, f *Filter, from, size int64, fn fun
 	if err != nil {
 		return err
 	}
-	return newJoiner(src, m).search(ctx, src, from, size, fn)
+	return newJoiner(src, m).search(ctx, src, from, size, nil, fn)
 }
 
 // enoughLate is how many entries in a row must be later than all that is
@@ -19,54 +23,82 @@ func search(ctx context.Context, src source, f *Filter, from, size int64, fn fun
 // wrong for a moment must not end it.
 const enoughLate = 4096
 
-// search is the loop of the function search.
-func (j *joiner) search(ctx context.Context, src source, from, size int64, fn func(*Statement) error) error {
-	m, left := j.match, j.match.f.Limit
-	emit := func(force bool) (done bool, err error) {
-		for {
-			s, err := j.next(force)
-			if err != nil || s == nil {
-				return false, err
+// search is the loop of the function search. It leaves out what the plan, which
+// may be nil, says need not be read, but where a statement waits for its end.
+func (j *joiner) search(ctx context.Context, src source, from, size int64, p *plan, fn func(*Statement) error) error {
+	for pos := from; pos < size; {
+		if p != nil {
+			if pos = p.next(pos); pos >= size {
+				break
 			}
-			if err := fn(s); err != nil {
-				return true, err
-			}
-			if left--; left == 0 {
-				return true, nil
-			}
+		}
+		next, err := j.stretch(ctx, src, pos, size, p, fn)
+		if err != nil || next < 0 {
+			return err
+		}
+		pos = next
+	}
+	_, err := j.emit(fn, true)
+	return err
+}
+
+// emit calls fn with the statements that are final, or with all.
+func (j *joiner) emit(fn func(*Statement) error, force bool) (done bool, err error) {
+	for {
+		s, err := j.next(force)
+		if err != nil || s == nil {
+			return false, err
+		}
+		if err := fn(s); err != nil {
+			return true, err
+		}
+		if j.emitted++; j.emitted == j.match.f.Limit {
+			return true, nil
 		}
 	}
-	n, late := 0, 0
-	for e, err := range src.Entries(from, size) {
+}
+
+// stretch reads entries from pos on until the plan says to go on elsewhere,
+// which is the index it returns, or to the end; -1 says that the search is over.
+func (j *joiner) stretch(ctx context.Context, src source, pos, size int64, p *plan, fn func(*Statement) error) (next int64, err error) {
+	m, n := j.match, 0
+	for e, err := range src.Entries(pos, size) {
 		if err != nil {
-			return err
+			return -1, err
 		}
-		if n++; n%4096 == 0 && ctx.Err() != nil {
-			return ctx.Err()
+		if n++; (n == 1 || n%4096 == 0) && ctx.Err() != nil {
+			return -1, ctx.Err()
 		}
 		if err := j.entry(&e); err != nil {
-			return err
+			return -1, err
 		}
-		if done, err := emit(false); done || err != nil {
-			return err
+		if done, err := j.emit(fn, false); done || err != nil {
+			return -1, err
 		}
 		for j.full() {
 			if err := j.lookAhead(ctx, src, e.Index+1, size); err != nil {
-				return err
+				return -1, err
 			}
-			if done, err := emit(false); done || err != nil {
-				return err
+			if done, err := j.emit(fn, false); done || err != nil {
+				return -1, err
 			}
 		}
 		if m.past(&j.view) {
-			late++
+			j.late++
 		} else {
-			late = 0
+			j.late = 0
 		}
-		if !j.waiting() && (e.Index+1 >= m.end || late >= enoughLate) {
-			return nil
+		if j.waiting() {
+			continue
+		}
+		if e.Index+1 >= m.end || j.late >= enoughLate {
+			return -1, nil
+		}
+		if pos = e.Index + 1; p != nil && pos%tree.Width == 0 {
+			if next := p.next(pos); next > pos {
+				return next, nil
+			}
 		}
 	}
-	_, err := emit(true)
-	return err
+	return size, nil
 }

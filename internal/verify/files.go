@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -19,6 +20,7 @@ type listing struct {
 	bytes     int64             // of all these
 	blobs     map[[16]byte]bool // whether an entry refers to it
 	tiles     map[string]bool   // path below the data directory: whether the entries filled it
+	indexes   map[int64]string  // of segments, by first entry
 	evidence  []string          // of alarms about witnesses
 	requests  []string          // what the writer was asked for
 	leftover  []string          // left from a crash
@@ -28,7 +30,7 @@ type listing struct {
 
 // list reads the names of all files below dir.
 func list(dir string) (*listing, error) {
-	l := &listing{values: map[string]bool{}, blobs: map[[16]byte]bool{}, tiles: map[string]bool{}}
+	l := &listing{values: map[string]bool{}, blobs: map[[16]byte]bool{}, indexes: map[int64]string{}, tiles: map[string]bool{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile, as temporary files are
@@ -65,6 +67,10 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 		l.unknown = append(l.unknown, rel)
 	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint" || rel == "witnessed" || rel == "succession" || rel == "key.next":
 	case top == "sink" && strings.HasSuffix(name, ".json"): // how far copies were sent elsewhere
+	case top == "index" && numbered(name, ".idx"):
+		if first, err := strconv.ParseInt(name[:20], 10, 64); err == nil {
+			l.indexes[first] = name
+		}
 	case top == "evidence" && len(name) == 64 && strings.Trim(name, "0123456789abcdef") == "":
 		l.evidence = append(l.evidence, rel)
 	case strings.HasSuffix(rel, ".tmp"):
@@ -183,6 +189,9 @@ func (c *check) checkFiles() {
 	}
 	for _, name := range c.files.requests {
 		c.note("%s: something that the writer was asked for and has not finished, or an answer that nobody took", name)
+	}
+	for _, name := range c.files.indexes {
+		c.note("index/%s: no segment that was read begins there; it means nothing", name)
 	}
 	for _, name := range c.files.lastTiles {
 		c.note("%s: not written yet; the next start does it", name)

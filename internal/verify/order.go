@@ -24,6 +24,7 @@ const maxCached = 1 << 16
 // last entries, and where in the files older ones are.
 type order struct {
 	*check
+	indexes  indexes
 	sessions map[uint64]*session
 	ended    map[uint64]struct{} // sessions that ended lately
 	lastKind event.Kind          // of the last entry
@@ -66,6 +67,7 @@ func newOrder(c *check) *order {
 		check: c, sessions: map[uint64]*session{}, ended: map[uint64]struct{}{}, old: map[int64]place{},
 	}
 	o.again = o.readAgain
+	o.indexes.check = c
 	return o
 }
 
@@ -149,6 +151,7 @@ func (o *order) entry(e *entry) {
 		o.life(e)
 		o.inSession(e)
 		o.references(e)
+		o.indexes.entry(e)
 	}
 	at := e.index % recentEntries
 	if int64(len(o.recent)) <= at {

@@ -1,0 +1,163 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+)
+
+// indexes checks that the indexes of segments leave out no entry, by what its
+// leaf says: a search would not find it. That an index names bundles in vain
+// does no harm. It belongs to the goroutine of the order.
+type indexes struct {
+	*check
+	current *indexFile // of the segment that is read, nil without one
+	bundle  int64      // that known is about
+	known   map[string]bool
+}
+
+// An indexFile is an index as docs/format/index.md has it.
+type indexFile struct {
+	name         string
+	first, count int64
+	terms        []byte
+	postings     []byte
+	bundles      map[uint64]map[int64]bool // of terms that were looked for
+	complained   bool
+}
+
+// maxIndexFile bounds an index, in bytes.
+const maxIndexFile = 1 << 30
+
+// readIndex reads an index, nil if there is none any more.
+func (c *check) readIndex(name string) (*indexFile, error) {
+	path := filepath.Join(c.dir, "index", name)
+	if info, err := os.Stat(path); err != nil || info.Size() > maxIndexFile {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, errors.Join(err, fmt.Errorf("it cannot be an index"))
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	const header = 88
+	le := binary.LittleEndian
+	if len(b) < header+4 || string(b[:8]) != "pgnindx1" || crc32.Checksum(b[:len(b)-4], castagnoli) != le.Uint32(b[len(b)-4:]) {
+		return nil, errors.New("it is damaged")
+	}
+	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[uint64]map[int64]bool{}}
+	terms, postings := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:]))
+	if rest := uint64(len(b) - header - 4); terms*12+postings != rest || fmt.Sprintf("%020d.idx", x.first) != name {
+		return nil, errors.New("it is not what its name or its lengths say")
+	}
+	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:len(b)-4]
+	return x, nil
+}
+
+// has reports whether a bundle is listed under a term.
+func (x *indexFile) has(bundle int64, kind, text string) bool {
+	sum := sha256.Sum256([]byte(kind + "\x00" + text))
+	h := binary.BigEndian.Uint64(sum[:])
+	set, ok := x.bundles[h]
+	if !ok {
+		set = x.list(h)
+		x.bundles[h] = set
+	}
+	return set[bundle]
+}
+
+// list decodes the bundles of a term; what cannot be decoded is not there.
+func (x *indexFile) list(h uint64) map[int64]bool {
+	le := binary.LittleEndian
+	low, high := 0, len(x.terms)/12
+	for low < high {
+		if mid := (low + high) / 2; le.Uint64(x.terms[mid*12:]) < h {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	set := map[int64]bool{}
+	if low*12 >= len(x.terms) || le.Uint64(x.terms[low*12:]) != h {
+		return set
+	}
+	at := int(le.Uint32(x.terms[low*12+8:]))
+	if at > len(x.postings) {
+		return set
+	}
+	p := x.postings[at:]
+	n, size := binary.Uvarint(p)
+	for last := uint64(0); size > 0 && n > 0; n-- {
+		p = p[size:]
+		var d uint64
+		if d, size = binary.Uvarint(p); size > 0 {
+			last += d
+			set[int64(last)] = true
+		}
+	}
+	return set
+}
+
+// entry checks that the index of its segment has an admission.
+func (i *indexes) entry(e *entry) {
+	if i.files == nil {
+		return // a log over HTTP has none
+	}
+	if name, ok := i.files.indexes[e.index]; ok { // a segment with an index begins
+		x, err := i.readIndex(name)
+		if err != nil {
+			i.find("index/"+name, "%v: searches ignore it, and the next start of the proxy makes it anew", err)
+		}
+		i.current, i.bundle = x, -1
+		delete(i.files.indexes, e.index)
+	}
+	x := i.current
+	if x == nil || e.kind == event.KindOutcome || e.kind == event.KindSettle || e.kind == "" || x.complained {
+		return
+	}
+	if e.index < x.first || e.index >= x.first+x.count {
+		i.current = nil
+		return
+	}
+	bundle := (e.index - x.first) / tileWidth
+	if bundle != i.bundle {
+		i.bundle, i.known = bundle, map[string]bool{}
+	}
+	i.term(x, e, "kind", string(e.kind))
+	if e.session == 0 {
+		return
+	}
+	id := fmt.Sprintf("%016x", e.session)
+	if i.known["session\x00"+id] {
+		return // who it is of stays the same
+	}
+	i.term(x, e, "session", id)
+	if l, err := event.Parse(e.leaf); err == nil && l.Who != nil {
+		i.term(x, e, "user", l.Who.User)
+		i.term(x, e, "database", l.Who.Database)
+		i.term(x, e, "application", l.Who.Application)
+	}
+}
+
+// term checks one term of an entry, once in each bundle. One finding for each
+// index is enough.
+func (i *indexes) term(x *indexFile, e *entry, kind, text string) {
+	key := kind + "\x00" + text
+	if text == "" || i.known[key] || x.complained {
+		return
+	}
+	i.known[key] = true
+	if !x.has(i.bundle, kind, text) {
+		x.complained = true
+		i.find(x.name, "it leaves out entry %d, which has the %s %.100q: searches do not find it", e.index, kind, text)
+	}
+}
