@@ -121,12 +121,7 @@ func (w *witnesses) attach(l *ledger.Ledger) {
 // alarm keeps the evidence, says it loudly, and records it, unless the log is
 // refused to be opened for it.
 func (w *witnesses) alarm(a witness.Alarm) {
-	hash := fmt.Sprintf("%x", sha256.Sum256(a.Evidence))
-	file := filepath.Join(w.dir, "evidence", hash)
-	err := durable.MkdirAll(durable.OS, filepath.Dir(file), 0o700)
-	if err == nil {
-		err = durable.WriteFile(durable.OS, file, a.Evidence, 0o600)
-	}
+	hash, file, err := w.keepEvidence(a.Evidence)
 	if err != nil {
 		w.log.Error("cannot keep the evidence", slog.Any("error", err), slog.String("content", string(a.Evidence)))
 	}
@@ -145,10 +140,33 @@ func (w *witnesses) alarm(a witness.Alarm) {
 	if a.Held >= 0 {
 		facts = append(facts, event.Fact{Key: "held", Val: strconv.FormatInt(a.Held, 10)})
 	}
-	facts = append(facts, event.Fact{Key: "evidence", Val: hash})
+	if err == nil {
+		facts = append(facts, event.Fact{Key: "evidence", Val: hash})
+	}
 	if _, err := w.ledger.Emit(&event.Leaf{Kind: event.KindViolation, Facts: facts}, nil); err != nil {
 		w.log.Error("cannot record the alarm", slog.Any("error", err))
 	}
+}
+
+// maxEvidence bounds the files of evidence: a service manager may start a log
+// that its witnesses refuse again and again.
+const maxEvidence = 100
+
+func (w *witnesses) keepEvidence(text []byte) (hash, file string, err error) {
+	hash = fmt.Sprintf("%x", sha256.Sum256(text))
+	dir := filepath.Join(w.dir, "evidence")
+	file = filepath.Join(dir, hash)
+	if err := durable.MkdirAll(durable.OS, dir, 0o700); err != nil {
+		return hash, file, err
+	}
+	names, err := durable.OS.List(dir)
+	if err == nil && len(names) >= maxEvidence {
+		err = fmt.Errorf("there are %d files of evidence already", len(names))
+	}
+	if err != nil {
+		return hash, file, err
+	}
+	return hash, file, durable.WriteFile(durable.OS, file, text, 0o600)
 }
 
 // witnessedRecorder is the ledger as the relay sees it in witness-mode sync: an

@@ -214,6 +214,10 @@ func TestForkAlarm(t *testing.T) {
 	w.verify(1, "evidence/"+evidence)
 	w.b.stop()
 	w.verify(1, "", "--online")
+	if err := os.Remove(filepath.Join(w.data, "evidence", evidence)); err != nil {
+		t.Fatal(err)
+	}
+	w.verify(1, "is missing: this entry tells of it")
 }
 
 // TestSyncMode: a statement is answered only after a quorum has cosigned a
@@ -329,5 +333,20 @@ func copyLog(t *testing.T, from, to string) {
 	}
 	if err := os.Chmod(filepath.Join(to, "key"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestEvidenceIsBounded: a log that is started again and again fills no disk with evidence.
+func TestEvidenceIsBounded(t *testing.T) {
+	w := &witnesses{dir: t.TempDir()}
+	for i := range maxEvidence + 5 {
+		_, _, err := w.keepEvidence(fmt.Appendf(nil, "%d", i))
+		if (err == nil) != (i < maxEvidence) {
+			t.Fatalf("file %d: %v", i, err)
+		}
+	}
+	names, err := os.ReadDir(filepath.Join(w.dir, "evidence"))
+	if err != nil || len(names) != maxEvidence {
+		t.Errorf("%d files, %v", len(names), err)
 	}
 }

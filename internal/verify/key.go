@@ -128,7 +128,9 @@ func (o *order) isAbout(e *entry) {
 	}
 	switch {
 	case l.Kind == event.KindViolation && strings.HasPrefix(facts["reason"], "witness_"):
-		o.keys.alarms[facts["evidence"]] = e.index
+		if hash := facts["evidence"]; hash != "" {
+			o.keys.alarms[hash] = e.index
+		}
 	case l.Kind == event.KindConfig && facts["reason"] == "key_rotation":
 		i := slices.Index(o.keys.lines, facts["successor"]+" "+facts["by_old"]+" "+facts["by_new"])
 		if i < 0 {

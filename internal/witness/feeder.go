@@ -76,9 +76,13 @@ type member struct {
 	client *Client
 	next   chan job // the newest checkpoint to cosign; one place
 
-	held  int64 // size it holds as far as is known; -1 if it is not
-	alarm bool  // it disagrees
-	down  bool  // it did not answer
+	held  int64    // size it holds as far as is known; -1 if it is not
+	alarm bool     // it disagrees
+	down  bool     // it did not answer
+	last  struct { // alarm raised
+		kind string
+		at   time.Time
+	}
 }
 
 type job struct {
@@ -256,12 +260,20 @@ func (e *RollbackError) Error() string {
 		e.Witness, e.Held, e.Size)
 }
 
+// repeatAlarm is how long a witness that agrees and disagrees by turns is
+// not told of again.
+const repeatAlarm = time.Hour
+
 // alarm raises the alarm once, until the witness agrees again.
 func (f *Feeder) alarm(ctx context.Context, j job, m *member, kind string, held int64, why error) {
 	if m.alarm {
 		return
 	}
 	m.alarm = true
+	if kind == m.last.kind && time.Since(m.last.at) < repeatAlarm {
+		return
+	}
+	m.last.kind, m.last.at = kind, time.Now()
 	f.Alarms.Add(1)
 	e := Evidence{Kind: kind, Witness: m.VKey, Time: time.Now().UTC().Format(time.RFC3339), Answer: why.Error(), Ours: string(j.signed)}
 	origin, _, _ := bytes.Cut(j.signed, []byte("\n"))

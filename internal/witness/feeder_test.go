@@ -216,6 +216,22 @@ func TestAlarms(t *testing.T) {
 	}
 }
 
+// TestAlarmsAreBounded: a witness that agrees and disagrees by turns is one alarm.
+func TestAlarmsAreBounded(t *testing.T) {
+	l := newLog(t, "log.example/1", 1).grow(100, "")
+	w := serveNew(t, 1, l)
+	f := feed(t, l, "all", w)
+	for size := 1; size < 20; size++ {
+		f.cosign(t, l.sign(size), 1, true)
+		w.set(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "fork", http.StatusUnprocessableEntity) })
+		f.cosign(t, l.sign(size), 0, false)
+		w.set(nil)
+	}
+	if n := len(f.raised()); n != 1 {
+		t.Errorf("%d alarms, want 1", n)
+	}
+}
+
 // TestOmniwitnessFork: 409 without a size is how omniwitness tells a fork.
 func TestOmniwitnessFork(t *testing.T) {
 	l := newLog(t, "log.example/1", 1).grow(30, "")
