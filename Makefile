@@ -36,9 +36,9 @@ test-go:
 test-race:
 	GORACE=atexit_sleep_ms=0 go test -race -timeout 30m $(RACE)
 
-# The page's sources; internal/e2e has its test in a browser.
+# The page's sources, and that internal/web/dist is what they build; internal/e2e has its test in a browser.
 test-ui:
-	cd ui && npm run --silent check && npm run --silent test
+	cd ui && npm run --silent check && npm run --silent test && node build.mjs --check
 
 # Foreign verifiers against our log, in a module of their own.
 test-interop:

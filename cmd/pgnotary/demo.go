@@ -165,7 +165,7 @@ func (d *demo) show(ctx context.Context, p *proxy, once bool) error {
 	d.say("%s tail --data %s", program, data)
 	d.say("%s search --data %s --text accounts --json", program, data)
 	d.say("%s verify --data %s", program, data)
-	d.say("http://%s/           status page", p.http.Addr())
+	d.say("http://%s/           the page; log in with the token in %s", p.http.Addr(), filepath.Join(data, "token"))
 	d.say("http://%s/metrics    for Prometheus", p.http.Addr())
 	fmt.Fprint(d.out, "\nCtrl-C ends it and removes everything.\n")
 	<-ctx.Done()

@@ -148,7 +148,7 @@ func (p *proxy) checkpoint() (size int64, root string, written time.Time) {
 	return size, root, written
 }
 
-// status is what the status page shows.
+// status is what the page shows of health.
 func (p *proxy) status() web.Status {
 	n := p.numbers()
 	s := web.Status{
@@ -179,6 +179,9 @@ func (p *proxy) status() web.Status {
 		s.Ready = true
 	} else {
 		s.Problem = err.Error()
+	}
+	if p.witnesses != nil {
+		s.Witnesses = &web.WitnessCounts{Size: n.Witnessed, Cosignatures: n.Cosignatures, Failures: n.CosignFailures, Alarms: n.WitnessAlarms}
 	}
 	if _, root, written := p.checkpoint(); root != "" {
 		s.CheckpointRoot, s.CheckpointTime = root, written.UTC().Format(time.RFC3339Nano)

@@ -2,7 +2,7 @@
 // ready, its metrics, a status page, and the log itself as the tiles of
 // c2sp.org/tlog-tiles, from which anyone can check it.
 //
-//	GET /                          status page; it asks for /api/v1/status once a second
+//	GET /                          the page, built from ui/; what it shows it asks for at the paths below
 //	GET /api/v1/status             Status as JSON
 //	GET /api/v1/...                entries, for those with a token (docs/api.md)
 //	GET /proof                     a page that checks proofs in the browser, with no further request
@@ -36,8 +36,8 @@ import (
 	"github.com/pgnotary/pgnotary/internal/query"
 )
 
-//go:embed page
-var page embed.FS
+//go:embed dist page
+var files embed.FS
 
 // A Log is the read side of the log being written. Its methods may be called
 // concurrently.
@@ -81,7 +81,7 @@ type Config struct {
 	Logger   *slog.Logger
 }
 
-// Status is what the status page shows. Times are RFC 3339.
+// Status is what the page shows of health. Times are RFC 3339.
 type Status struct {
 	Version    string `json:"version"`
 	Origin     string `json:"origin"`
@@ -109,6 +109,8 @@ type Status struct {
 	LogBytes      uint64  `json:"log_bytes_total"` // written to journal files
 	Commits       Counts  `json:"commits"`         // by the time they took
 	Sinks         []Sink  `json:"sinks,omitempty"`
+
+	Witnesses *WitnessCounts `json:"witnesses,omitempty"` // if it asks any
 }
 
 // A Sink tells how far a sink is.
@@ -120,6 +122,14 @@ type Sink struct {
 	Sent      uint64  `json:"sent_total"`
 	Failures  uint64  `json:"failures_total"`
 	Shortened uint64  `json:"shortened_total"`
+}
+
+// WitnessCounts is what witnesses answered since the start of the process.
+type WitnessCounts struct {
+	Size         int64  `json:"size"` // entries that enough of them cosigned
+	Cosignatures uint64 `json:"cosignatures_total"`
+	Failures     uint64 `json:"failures_total"` // requests that brought none
+	Alarms       uint64 `json:"alarms_total"`   // times one began to disagree
 }
 
 // Counts is a Histogram as JSON: counts[i] observations were of at most
@@ -143,11 +153,11 @@ func NewHandler(c Config) http.Handler {
 	mux.HandleFunc("GET /log/vkey", h.vkey)
 	mux.HandleFunc("GET /log/succession", h.succession)
 	mux.HandleFunc("GET /log/tile/", h.tile)
-	mux.HandleFunc("GET /{$}", h.file("page/index.html", "text/html; charset=utf-8"))
+	mux.HandleFunc("GET /{$}", h.file("dist/index.html", "text/html; charset=utf-8"))
 	mux.HandleFunc("GET /proof", h.proofPage)
-	mux.HandleFunc("GET /style.css", h.file("page/style.css", "text/css; charset=utf-8"))
-	mux.HandleFunc("GET /status.js", h.file("page/status.js", "text/javascript; charset=utf-8"))
-	mux.HandleFunc("GET /icon.svg", h.file("page/icon.svg", "image/svg+xml"))
+	mux.HandleFunc("GET /app.css", h.file("dist/app.css", "text/css; charset=utf-8"))
+	mux.HandleFunc("GET /app.js", h.file("dist/app.js", "text/javascript; charset=utf-8"))
+	mux.HandleFunc("GET /icon.svg", h.file("dist/icon.svg", "image/svg+xml"))
 	return h.guard(http.NewCrossOriginProtection().Handler(mux))
 }
 
@@ -161,7 +171,8 @@ func (h *handler) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		head := w.Header()
 		head.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; "+
-			"img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+			"img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "+
+			"require-trusted-types-for 'script'; trusted-types 'none'")
 		head.Set("X-Content-Type-Options", "nosniff")
 		head.Set("Referrer-Policy", "no-referrer")
 		head.Set("Cross-Origin-Resource-Policy", "same-origin")
@@ -211,7 +222,7 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) file(name, contentType string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		body, err := page.ReadFile(name)
+		body, err := files.ReadFile(name)
 		if err != nil {
 			h.fail(w, "read page", err)
 			return

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -206,28 +205,18 @@ func TestPage(t *testing.T) {
 		t.Errorf("policy of / is %q", policy)
 	}
 	body := w.Body.String()
-	for _, bad := range []string{"style=", "<style", "onclick", "http://", "https://", "<script>"} {
+	for _, bad := range []string{"style=", "<style", "onclick", "http://", "https://", "//", "<script>"} {
 		if strings.Contains(body, bad) {
 			t.Errorf("the page contains %q", bad)
 		}
 	}
 	links := regexp.MustCompile(`(?:href|src)="([^"]+)"`).FindAllStringSubmatch(body, -1)
-	if len(links) < 6 {
-		t.Errorf("the page has %d links, want at least 6", len(links))
+	if len(links) < 4 {
+		t.Errorf("the page has %d links, want at least 4", len(links))
 	}
 	for _, m := range links {
 		if w := get(t, h, "http://localhost"+m[1]); w.Code != 200 {
 			t.Errorf("the page refers to %s, which answers %d", m[1], w.Code)
-		}
-	}
-	// Every field the page shows is a key of Status.
-	example, err := json.Marshal(Status{CheckpointRoot: "x", CheckpointTime: "x", Problem: "x"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range regexp.MustCompile(`data-f="([^"]+)"`).FindAllStringSubmatch(body, -1) {
-		if !bytes.Contains(example, []byte(`"`+m[1]+`"`)) {
-			t.Errorf("the page shows %q, which Status does not have", m[1])
 		}
 	}
 }

@@ -95,4 +95,22 @@ export async function openCheckpoint(signed: string, key: Key): Promise<Checkpoi
   return c;
 }
 
+const signs = async (key: Key, b64: string, message: string) => {
+  const sig = fromBase64(b64);
+  return sig?.length === 64 && crypto.subtle.verify("Ed25519", await crypto.subtle.importKey("raw", key.public, "Ed25519", false, ["verify"]), sig, utf8(message));
+};
+
+/** The last of the keys that followed key, by a succession: a line each, signed by the key before and by itself. */
+export async function successor(key: Key, succession: string): Promise<Key> {
+  for (const line of succession.split("\n")) {
+    const [vkey = "", byOld = "", byNew = ""] = line.split(" ");
+    if (vkey === "") continue;
+    const next = await parseKey(vkey);
+    const message = `pgnotary/succession@v1\n${keyLine(key)}\n${vkey}\n`;
+    // Lines before the one that names this key are of its predecessors.
+    if (next.name === key.name && !next.witness && (await signs(key, byOld, message)) && (await signs(next, byNew, message))) key = next;
+  }
+  return key;
+}
+
 export const keyLine = (k: Key) => `${k.name}+${k.id}+${toBase64(concat(Uint8Array.of(k.witness ? 4 : 1), k.public))}`;

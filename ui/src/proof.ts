@@ -60,10 +60,14 @@ function parseExtra(b64: string): Pick<Proof, "leaf" | "value" | "salt"> {
   } catch {
     throw bad;
   }
-  const part = (key: string) => (typeof found?.[key] === "string" ? fromBase64(found[key]) : undefined);
+  if (typeof found !== "object" || found === null) throw bad;
+  const part = (key: string) => (typeof found[key] === "string" ? fromBase64(found[key]) : undefined);
   const extra = { leaf: part("leaf"), value: part("value"), salt: part("salt") };
   const again: Record<string, string> = {};
   for (const [key, b] of Object.entries(extra)) if (b) again[key] = toBase64(b);
+  // What is not needed here: the server shows related entries in proofs of
+  // their own, and the key is the last one already.
+  for (const key of ["related", "succession"]) if (key in found) again[key] = found[key] as string;
   if (!extra.leaf || JSON.stringify(again) !== json || (extra.value && extra.salt?.length !== 32)) throw bad;
   return extra;
 }

@@ -1,0 +1,142 @@
+// How the log is doing: figures and charts from the status, what interrupted
+// it, and whether it still fits what this browser saw before.
+
+import { useEffect, useState } from "preact/hooks";
+import { type Me, search, type Statement, type Status } from "./api.ts";
+import { Chart } from "./chart.tsx";
+import { bytes, count, many, micros, moment, short, span, summary } from "./format.ts";
+import type { History } from "./history.ts";
+import { href } from "./query.ts";
+import { Rows } from "./rows.ts";
+import { trust, useWatch } from "./watch.ts";
+
+export function Health({ history: h, me, open }: { history: History; me?: Me; open: (index: number) => void }) {
+  const s = h.last;
+  if (!s) return <section class="view"><p class="empty">Asking the proxy…</p></section>;
+  const now = Date.parse(s.now);
+  const last = (values: (number | null)[], unit: (n: number) => string) => {
+    const v = values.findLast((v) => v !== null);
+    return v === undefined || v === null ? "–" : unit(v);
+  };
+  const commits = s.commits.counts.reduce((a, b) => a + b, 0);
+  const unsigned = s.entries - s.checkpoint_size;
+  return (
+    <section class="view health" aria-label="Health" tabIndex={0}>
+      {s.problem && <p class="problem" role="alert">{s.problem}</p>}
+      <Trust />
+      <div class="charts">
+        <Chart title="Statements per second" figure={last(h.statements, short)} times={h.times} unit={short}
+          series={[{ label: "statements", color: "--accent-now", values: h.statements }]} />
+        <Chart title="Log written per second" figure={last(h.logBytes, bytes)} times={h.times} unit={bytes} powers
+          series={[{ label: "bytes", color: "--accent-now", values: h.logBytes }]} />
+        <Chart title="Commit latency" figure={last(h.slowest, (v) => "≤ " + micros(v))} times={h.times} unit={micros}
+          series={[{ label: "median", color: "--accent-now", values: h.median }, { label: "99 of 100", color: "--wait-now", values: h.slowest }]} />
+      </div>
+      <div class="tiles">
+        <Tile name="Entries" figure={count(s.entries)} note={unsigned > 0 ? `${count(unsigned)} not yet signed` : "all signed"} />
+        <Tile name="Last checkpoint" figure={s.checkpoint_time ? ago(now - Date.parse(s.checkpoint_time)) : "none yet"} note={`of ${count(s.checkpoint_size)} entries`} />
+        <Tile name="Sessions" figure={count(s.sessions)} note={`${count(s.sessions_total)} since the start, ${count(s.refusals_total)} refused`} />
+        <Tile name="Statements" figure={short(s.statements_total)} note={`${bytes(s.bytes_total)} passed since the start`} />
+        <Tile name="Log written" figure={bytes(s.log_bytes_total)} note={s.backlog_bytes > 0 ? `${bytes(s.backlog_bytes)} waiting for the disk` : "nothing waits for the disk"} />
+        <Tile name="Commits" figure={short(commits)} note={commits > 0 ? `${micros((1e6 * s.commits.sum_s) / commits)} and ${s.batch_entries.toFixed(1)} entries each, mean` : ""} />
+      </div>
+      <div class="cards">
+        <Witnesses status={s} />
+        {me && me.role !== "operator" && <Interruptions open={open} />}
+        <article>
+          <h2>This proxy</h2>
+          <dl>
+            <dt>clients</dt><dd>{s.listen}</dd><dt>server</dt><dd>{s.upstream}</dd><dt>durability</dt><dd>{s.durability}</dd>
+            <dt>running for</dt><dd>{span(now - Date.parse(s.started))}</dd><dt>version</dt><dd>{s.version}</dd>
+          </dl>
+          <p class="links"><a href="/log/checkpoint">checkpoint</a><a href="/log/vkey">verifier key</a><a href="/proof">proof page</a><a href="/metrics">metrics</a><a href="/readyz">readiness</a></p>
+        </article>
+      </div>
+    </section>
+  );
+}
+
+const ago = (ms: number) => (ms < 3000 ? "just now" : span(ms) + " ago");
+
+function Tile(p: { name: string; figure: string; note: string }) {
+  return <article><h2>{p.name}</h2><p class="figure">{p.figure}</p><p class="note">{p.note}</p></article>;
+}
+
+/** What this browser knows of the log, and the key it knows it by. */
+function Trust() {
+  const w = useWatch();
+  const [line, setLine] = useState("");
+  const [wrong, setWrong] = useState("");
+  const take = (key: string) => trust(key).then(() => {
+    setLine("");
+    setWrong("");
+  }, (e) => setWrong(e.message));
+  return (
+    <article class={`trust ${w.state}`}>
+      <h2>Checked by this browser</h2>
+      <p class="verdict" role="status">{
+        w.state === "fits" ? `✓ The log continues what was signed before: ${count(w.size ?? 0)} entries` :
+        w.state === "mismatch" ? `✗ ${w.why}` : w.state === "checking" ? "Checking…" : `Could not be checked: ${w.why}`
+      }</p>
+      {w.offered && <p class="buttons"><button onClick={() => take(w.offered!)}>Know the log by the new key from now on</button>
+        <span class="note">Only if you know why it changed: <code>{w.offered}</code></span></p>}
+      {w.key && <details>
+        <summary>Key, known {w.since ? "since " + moment(w.since) : ""}</summary>
+        <p><code>{w.key}</code></p>
+        <p class="note">This browser took it from the server at first. Compare it with the line that was copied when the log was made, or paste that line:</p>
+        <form onSubmit={(e) => { e.preventDefault(); void take(line); }}>
+          <label class="field"><span>Verifier key you kept</span><input value={line} onInput={(e) => setLine(e.currentTarget.value)} spellcheck={false} autocomplete="off" /></label>
+          <button disabled={!line}>Use it</button>
+        </form>
+        {wrong && <p class="problem" role="alert">{wrong}</p>}
+      </details>}
+    </article>
+  );
+}
+
+function Witnesses({ status: s }: { status: Status }) {
+  const w = useWatch();
+  const seen = w.witnesses ?? [];
+  return (
+    <article>
+      <h2>Witnesses</h2>
+      {s.witnesses && <dl>
+        <dt>seen by enough of them</dt><dd>{count(s.witnesses.size)} entries</dd>
+        <dt>cosignatures</dt><dd>{count(s.witnesses.cosignatures_total)}, {count(s.witnesses.failures_total)} requests without one</dd>
+        <dt>disagreements</dt><dd class={s.witnesses.alarms_total > 0 ? "bad" : ""}>{count(s.witnesses.alarms_total)}</dd>
+      </dl>}
+      {seen.length > 0 && <ul>{seen.map((x) => <li>{x.name} <span class="note">{moment(x.time)}</span></li>)}</ul>}
+      {!s.witnesses && seen.length === 0 ? <p class="note">None. Only copies of a checkpoint that others keep show that the log was not rewritten.</p>
+        : <p class="note">As the log says; <code>pgnotary verify --policy</code> checks their signatures.</p>}
+    </article>
+  );
+}
+
+const kinds = "gap,recover,violation,prune,hold,erase,start,stop";
+
+function Interruptions({ open }: { open: (index: number) => void }) {
+  const [list, setList] = useState<Statement[]>();
+  const [problem, setProblem] = useState("");
+  useEffect(() => {
+    const rows = new Rows();
+    const stop = new AbortController();
+    search(new URLSearchParams({ kind: kinds, since: "24h", limit: "10000" }), rows, stop.signal, () => {}).then(
+      () => setList(Array.from({ length: rows.length }, (_, i) => rows.at(rows.length - 1 - i))),
+      (e) => !stop.signal.aborted && setProblem(e.message));
+    return () => stop.abort();
+  }, []);
+  const number = (thing: string, kind = thing) => many(list?.filter((s) => s.kind === kind).length ?? 0, thing);
+  return (
+    <article>
+      <h2>Gaps and interruptions, last day</h2>
+      {problem && <p class="problem" role="alert">{problem}</p>}
+      {list && <>
+        <p class={list.some((s) => s.kind === "gap") ? "bad" : ""}>{number("gap")}, {number("crash recovery", "recover")}, {number("violation")}, {number("start")}</p>
+        <ul class="events">{list.slice(0, 6).map((s) => (
+          <li><button class="link" onClick={() => open(s.index)}>{s.kind}</button> <time dateTime={s.time} class="note">{moment(s.time)}</time> <span class="note">{summary(s).slice(0, 80)}</span></li>
+        ))}</ul>
+        <p class="links"><a href={href("search", { kind: kinds, since: "24h" })}>All of them</a></p>
+      </>}
+    </article>
+  );
+}

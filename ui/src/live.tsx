@@ -1,0 +1,113 @@
+// The stream of statements as they come.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Me } from "./api.ts";
+import { count } from "./format.ts";
+import { changed, filterOf } from "./query.ts";
+import { Rows } from "./rows.ts";
+import { Filters, StatementList } from "./statements.tsx";
+
+const most = 100_000; // rows kept; older ones are found by a search
+
+type Props = { query: URLSearchParams; me: Me; go: (q: URLSearchParams) => void; open: (index: number) => void; entry?: number; expired: () => void };
+
+export function Live(p: Props) {
+  const rows = useRef(new Rows());
+  const [, redraw] = useState(0);
+  const [state, setState] = useState("connecting");
+  const [problem, setProblem] = useState("");
+  const [paused, setPaused] = useState(false);
+  const [follow, setFollow] = useState(true);
+  const held = useRef<string[]>([]);
+  const pausedNow = useRef(false);
+  pausedNow.current = paused;
+  const filter = filterOf(p.query).toString();
+
+  useEffect(() => {
+    rows.current = new Rows();
+    held.current = [];
+    setFollow(true);
+    setProblem("");
+    let frame = 0;
+    let last = ""; // id up to which everything came
+    let retry: ReturnType<typeof setTimeout>;
+    let source: EventSource;
+    const draw = () => {
+      frame = 0;
+      if (!pausedNow.current) {
+        for (const line of held.current) rows.current.add(line);
+        held.current = [];
+        if (rows.current.length > most * 1.1) rows.current.keep(most);
+      } else if (held.current.length > most) held.current.splice(0, held.current.length - most);
+      redraw((n) => n + 1);
+    };
+    const connect = () => {
+      const words = new URLSearchParams(filter);
+      if (last !== "") {
+        words.delete("since");
+        words.set("from", String(Number(last) + 1));
+      }
+      source = new EventSource("/api/v1/tail?" + words);
+      source.onopen = () => setState("streaming");
+      source.onmessage = (e) => {
+        last = e.lastEventId || last;
+        held.current.push(e.data as string);
+        frame ||= requestAnimationFrame(draw);
+      };
+      source.addEventListener("end", () => {
+        source.close();
+        setState("ended");
+      });
+      source.onerror = () => {
+        if (source.readyState !== EventSource.CLOSED) return setState("connecting"); // it tries again by itself
+        setState("connecting");
+        // The browser does not say why: ask.
+        fetch("/api/v1/me").then(async (r) => {
+          if (r.status === 401) return p.expired();
+          if (words.size > 0 && last === "") {
+            const why = await fetch("/api/v1/search?" + changed(new URLSearchParams(filter), { limit: "1", from: "0", to: "0" })).then((r) => (r.ok ? undefined : r.json())).catch(() => undefined);
+            if (why) {
+              setState("refused");
+              return setProblem(why.error);
+            }
+          }
+          retry = setTimeout(connect, 2000);
+        }).catch(() => (retry = setTimeout(connect, 2000)));
+      };
+    };
+    connect();
+    const timer = setInterval(() => held.current.length > 0 && draw(), 250);
+    return () => {
+      source.close();
+      clearTimeout(retry);
+      clearInterval(timer);
+      cancelAnimationFrame(frame);
+    };
+  }, [filter]);
+
+  useEffect(() => {
+    const key = (e: Event) => void setPaused((was) => ((e as CustomEvent).detail === "pause" ? !was : was));
+    addEventListener("pgnotary", key);
+    return () => removeEventListener("pgnotary", key);
+  }, []);
+
+  const n = rows.current.length;
+  return (
+    <section class="view" aria-label="Live">
+      <Filters query={p.query} me={p.me} apply={p.go} action="Filter" without={["until", "to", "from"]} />
+      <div class="bar">
+        <span class={`dot ${paused ? "waiting" : state === "streaming" ? "ready" : state === "refused" ? "down" : "waiting"}`}>
+          {paused ? `paused, ${count(held.current.length)} more` : state}
+        </span>
+        <span>{count(n)} shown</span>
+        <span class="space" />
+        {!follow && !paused && <button onClick={() => setFollow(true)}>Go to the newest</button>}
+        <button aria-pressed={paused} onClick={() => setPaused(!paused)}>{paused ? "Continue" : "Pause"}</button>
+      </div>
+      {problem && <p class="problem" role="alert">{problem}</p>}
+      {n > 0 ? <StatementList label="Statements as they come" rows={rows.current} entry={p.entry} follow={follow && !paused} onFollow={setFollow}
+        open={(i) => p.open(rows.current.at(i).index)} />
+        : !problem && <p class="empty">Statements appear here as they are recorded{filter ? ", if they pass the filter" : ""}.</p>}
+    </section>
+  );
+}

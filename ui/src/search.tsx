@@ -1,0 +1,85 @@
+// Search: statements of the past that pass the filters in the address.
+
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Me, Refused, search } from "./api.ts";
+import { count } from "./format.ts";
+import { changed, filterOf, href, pinned } from "./query.ts";
+import { Rows } from "./rows.ts";
+import { Filters, StatementList } from "./statements.tsx";
+
+const page = 20_000; // statements asked for at once; the end of the list asks for more
+
+type Props = { query: URLSearchParams; me: Me; go: (q: URLSearchParams) => void; open: (index: number) => void; entry?: number; expired: () => void };
+
+export function Search(p: Props) {
+  const rows = useRef(new Rows());
+  const running = useRef<AbortController>(null);
+  const [, redraw] = useState(0);
+  const [state, setState] = useState<"idle" | "reading" | "more" | "done" | "stopped">("idle");
+  const [problem, setProblem] = useState("");
+  const [copied, setCopied] = useState(false);
+  const asked = useRef(new URLSearchParams());
+  const filter = filterOf(p.query).toString();
+
+  const read = (from?: number) => {
+    const stop = new AbortController();
+    running.current = stop;
+    setState("reading");
+    const before = rows.current.length;
+    let frame = 0;
+    const progress = () => {
+      frame ||= requestAnimationFrame(() => {
+        frame = 0;
+        redraw((n) => n + 1);
+      });
+    };
+    const words = changed(asked.current, { limit: String(page), from: from === undefined ? undefined : String(from) });
+    if (from === undefined && asked.current.has("from")) words.set("from", asked.current.get("from")!);
+    search(words, rows.current, stop.signal, progress).then(
+      () => setState(rows.current.length - before >= page ? "more" : "done"),
+      (e) => {
+        if (running.current !== stop) return;
+        setState(stop.signal.aborted ? "stopped" : "done");
+        if (stop.signal.aborted) return;
+        if (e instanceof Refused && e.code === 401) p.expired();
+        setProblem(e.message);
+      },
+    );
+  };
+  useEffect(() => {
+    rows.current = new Rows();
+    setProblem("");
+    setCopied(false);
+    // Times that count back from now must not move on from one page to the next.
+    asked.current = filterOf(pinned(new URLSearchParams(filter || "since=1h"), Date.now()));
+    read();
+    return () => running.current?.abort();
+  }, [filter]);
+
+  const next = () => read(rows.current.at(rows.current.length - 1).index + 1);
+  const copy = () => {
+    const address = new URL(href("search", asked.current), location.href);
+    navigator.clipboard.writeText(address.href).then(() => setCopied(true), () => prompt("Address of this search", address.href));
+  };
+  const n = rows.current.length;
+  return (
+    <section class="view" aria-label="Search">
+      <Filters query={p.query} me={p.me} apply={p.go} action="Search" />
+      <div class="bar">
+        <span role="status">{count(n)}{state === "more" || state === "reading" || state === "stopped" ? " so far" : ""} found{filter ? "" : " in the last hour"}</span>
+        {state === "reading" && <button onClick={() => running.current?.abort()}>Stop</button>}
+        {(state === "more" || state === "stopped") && <button onClick={next} disabled={n === 0}>Read on</button>}
+        <span class="space" />
+        {n > 0 && <>
+          <button onClick={copy}>{copied ? "Copied" : "Copy address"}</button>
+          <a class="button" href={"/api/v1/search?" + asked.current} download="pgnotary.jsonl">Download</a>
+        </>}
+      </div>
+      {problem && <p class="problem" role="alert">{problem}</p>}
+      {n > 0 ? <StatementList label="Statements found" rows={rows.current} entry={p.entry} open={(i) => p.open(rows.current.at(i).index)}
+        onEnd={state === "more" ? next : undefined} />
+        : state === "reading" ? <p class="empty">Reading…</p>
+        : !problem && <p class="empty">Nothing in the log passes these filters.</p>}
+    </section>
+  );
+}

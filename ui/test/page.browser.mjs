@@ -1,0 +1,364 @@
+// The page in a real Chromium, against a running pgnotary. internal/e2e starts
+// both: PAGE_URL, PAGE_INVESTIGATOR and PAGE_AUDITOR (tokens) say where and as
+// whom. The workload is that of page_test.go there, with a statement
+// `SELECT 'tick N'` every tenth of a second. Pictures go to PAGE_PICTURES, if set.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { connect, createServer } from "node:net";
+import { after, afterEach, before, test } from "node:test";
+import process from "node:process";
+import { chromium } from "playwright-core";
+
+const { PAGE_URL: base, PAGE_INVESTIGATOR: investigator, PAGE_AUDITOR: auditor, PAGE_PICTURES: pictures } = process.env;
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const patient = { timeout: 30_000 };
+
+let browser;
+let contexts = [];
+before(async () => {
+  browser = await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+  });
+});
+after(() => browser.close());
+afterEach(async () => {
+  for (const c of contexts) await c.close();
+  contexts = [];
+});
+
+/** A page at an address; whatever it asks of others, or does against its policy, fails the test. */
+async function visit(t, hash, { url = base, token = investigator, colorScheme = "light", viewport = { width: 1280, height: 800 }, setUp } = {}) {
+  const context = await browser.newContext({ colorScheme, viewport });
+  contexts.push(context);
+  const page = await context.newPage();
+  page.setDefaultTimeout(30_000);
+  const faults = [];
+  page.on("request", (r) => r.url().startsWith(url + "/") || faults.push("request of " + r.url()));
+  page.on("pageerror", (e) => faults.push(e.stack ?? e.message));
+  page.on("console", (m) => /Content Security Policy|Trusted/i.test(m.text()) && faults.push(m.text()));
+  t.after(() => assert.deepEqual(faults, []));
+  if (token) assert.equal((await page.request.post(url + "/api/v1/login", { data: { token } })).status(), 200);
+  await setUp?.(page);
+  await page.goto(`${url}/${hash}`);
+  return page;
+}
+
+async function accessible(page, what) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ["violations"] }));
+  const bad = violations.filter((v) => v.impact === "serious" || v.impact === "critical");
+  assert.deepEqual(bad.map((v) => `${what}: ${v.id}: ${v.nodes[0].html}: ${v.nodes[0].failureSummary}`), []);
+}
+
+const row = (page, text) => page.locator(".rows .row", { hasText: text }).first();
+const verdict = (page) => page.locator(".proof .verdict");
+const picture = (page, name) => pictures && page.screenshot({ path: `${pictures}/${name}.png` });
+const verified = (page) => verdict(page).getByText("✓ Verified in this browser", { exact: true }).waitFor(patient);
+
+test("without a token there is health only", async (t) => {
+  const page = await visit(t, "#/live", { token: "" });
+  await page.getByRole("heading", { name: "Log in to see entries" }).waitFor();
+  await accessible(page, "login");
+  await page.getByLabel("Token").fill("pgn_wrong");
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").getByText("the token is not known").waitFor();
+  assert.equal(await page.locator(".row").count(), 0);
+  await page.getByRole("link", { name: "Health" }).click();
+  await page.getByText("✓ The log continues what was signed before").waitFor();
+  assert.equal(await page.getByText("Gaps and interruptions").count(), 0);
+  await page.getByLabel("Token").fill(investigator);
+  await page.keyboard.press("Enter");
+  await page.getByText("Gaps and interruptions").waitFor();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByLabel("Token").waitFor();
+});
+
+test("statements appear as they come", async (t) => {
+  const page = await visit(t, "#/live");
+  await row(page, "SELECT 'tick").waitFor();
+  const last = () => page.locator(".rows .row").last().textContent();
+  const was = await last();
+  await page.waitForFunction((was) => [...document.querySelectorAll(".rows .row")].at(-1)?.textContent !== was, was, patient);
+  await page.keyboard.press("p");
+  await page.getByText(/paused, \d+ more/).waitFor();
+  const paused = await last();
+  await page.getByText(/paused, ([3-9]|\d\d+) more/).waitFor(patient);
+  assert.equal(await last(), paused);
+  await page.keyboard.press("p");
+  await page.waitForFunction((was) => [...document.querySelectorAll(".rows .row")].at(-1)?.textContent !== was, paused, patient);
+
+  await page.goto(`${base}/#/live?since=1h&user=nobody`);
+  await page.getByText("Statements appear here as they are recorded, if they pass the filter.").waitFor();
+  await page.goto(`${base}/#/live?regex=(`);
+  await page.getByRole("alert").getByText("regex").waitFor();
+});
+
+test("the stream goes on after the connection broke", async (t) => {
+  const sockets = new Set();
+  const between = createServer((client) => {
+    const server = connect(Number(new URL(base).port), "127.0.0.1");
+    for (const [from, to] of [[client, server], [server, client]]) {
+      sockets.add(from.on("error", () => to.destroy()).on("close", () => to.destroy()));
+      from.pipe(to);
+    }
+  });
+  await new Promise((r) => between.listen(0, "127.0.0.1", r));
+  t.after(() => between.close());
+  const page = await visit(t, "#/live?text=tick", { url: `http://127.0.0.1:${between.address().port}` });
+  await row(page, "SELECT 'tick").waitFor();
+  for (const s of sockets) s.destroy();
+  await page.getByText("connecting").waitFor(patient);
+  await page.getByText("streaming").waitFor(patient);
+  await page.waitForTimeout(1000);
+  const ticks = await page.locator(".rows .row .text").allTextContents();
+  const numbers = ticks.map((s) => Number(/tick (\d+)/.exec(s)?.[1]));
+  assert.ok(numbers.length > 1);
+  numbers.forEach((n, i) => assert.equal(n, numbers[0] + i, `none is missing and none comes twice: ${numbers}`));
+});
+
+test("a search is its address", async (t) => {
+  const page = await visit(t, "#/search?user=alice&sqlstate=42501&since=1h");
+  await row(page, "DELETE FROM accounts").waitFor();
+  await page.getByRole("status").getByText("1 found").waitFor();
+  assert.equal(await page.getByLabel("User").inputValue(), "alice");
+  assert.equal(await page.getByLabel("SQLSTATE").inputValue(), "42501"); // the other filters are open
+  await page.getByRole("button", { name: "Clear" }).click();
+  await page.getByLabel("Text contains").fill("<img");
+  await page.keyboard.press("Enter");
+  await row(page, "<img src=x onerror=alert(1)>").waitFor();
+  assert.match(page.url(), /#\/search\?text=%3Cimg$/);
+  await page.goBack();
+  await page.goBack();
+  await row(page, "DELETE FROM accounts").waitFor();
+  await page.goto(`${base}/#/search?text=${encodeURIComponent("no such text 'Ö'")}`);
+  await page.getByText("Nothing in the log passes these filters.").waitFor();
+  await page.goto(`${base}/#/search?since=yesterday`);
+  await page.getByRole("alert").getByText("since").waitFor();
+});
+
+test("the keys lead from a search to a proof and back", async (t) => {
+  const page = await visit(t, "#/search?text=balance+*&kind=execute");
+  await row(page, "UPDATE accounts").waitFor();
+  await page.keyboard.press("/");
+  assert.equal(await page.evaluate(() => document.activeElement.name), "text");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  const panel = page.locator("aside.entry");
+  await panel.getByText("UPDATE accounts SET balance").first().waitFor();
+  await panel.getByRole("cell", { name: "1000000" }).waitFor();
+  assert.match(page.url(), /entry=\d+/);
+  await page.keyboard.press("c");
+  await verified(page);
+  const claims = await verdict(page).locator("li").allTextContents();
+  assert.equal(claims.length, 6);
+  for (const c of claims) assert.match(c, /^✓ /);
+  assert.match(claims[5], /It was rolled back, as entry \d+ says/);
+  await accessible(page, "entry");
+  await page.keyboard.press("Escape");
+  await panel.waitFor({ state: "detached" });
+  await page.keyboard.press("3");
+  await page.getByRole("grid", { name: "Sessions" }).waitFor();
+  await page.keyboard.press("?");
+  await page.getByRole("heading", { name: "Keys" }).waitFor();
+  await page.getByLabel("Use single keys").uncheck();
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("4");
+  await page.getByRole("grid", { name: "Sessions" }).waitFor();
+});
+
+test("every entry of the workload verifies", async (t) => {
+  const page = await visit(t, "#/search?to=60");
+  await page.locator(".rows .row").nth(10).waitFor();
+  const answer = await page.request.get(`${base}/api/v1/search?to=60`);
+  const entries = (await answer.text()).trim().split("\n").map((l) => JSON.parse(l));
+  assert.ok(new Set(entries.map((e) => e.kind)).size >= 7);
+  for (const e of entries) {
+    await page.goto(`${base}/#/entry/${e.index}`);
+    await page.getByRole("button", { name: "Check the proof" }).click();
+    await verdict(page).locator("p").waitFor(patient);
+    const text = await verdict(page).innerText();
+    // What was committed may stand in an entry further on.
+    assert.ok(text.startsWith("✓ Verified in this browser") && !text.replace(/^\? Not shown by it: It was.*$/m, "").includes("\n?"), `entry ${e.index}, ${e.kind}: ${text}`);
+    await page.waitForTimeout(150); // below the limit on requests
+  }
+});
+
+test("an answer that was tampered with does not verify", async (t) => {
+  const page = await visit(t, "#/search?text=balance+*&kind=execute");
+  await row(page, "UPDATE accounts").click();
+  await page.getByRole("button", { name: "Check the proof" }).click();
+  await verified(page);
+  const hash = page.url().slice(base.length + 1);
+  const index = /entry=(\d+)/.exec(hash)[1];
+
+  const tampered = async (path, change, want) => {
+    await page.route(path, async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ response: answer, body: change(await answer.text()) });
+    });
+    await page.goto(`${base}/#/health`);
+    await page.goto(`${base}/${hash}`);
+    await page.getByRole("button", { name: "Check the proof" }).click();
+    await page.locator(".verdict .bad").first().waitFor(patient);
+    const text = await verdict(page).innerText();
+    assert.match(text, /^✗ Does not verify/);
+    assert.match(text, want);
+    assert.equal(await page.getByText("✓ Verified").count(), 0);
+    await page.unroute(path);
+  };
+  const extra = (file, change) => file.replace(/extra (\S+)/, (_, b64) => {
+    const x = JSON.parse(Buffer.from(b64, "base64"));
+    change(x);
+    return "extra " + Buffer.from(JSON.stringify(x)).toString("base64");
+  });
+  const swap = (b64, a, b) => Buffer.from(Buffer.from(b64, "base64").toString("latin1").replace(a, b), "latin1").toString("base64");
+  const ours = new RegExp(`/api/v1/proof/${index}(\\?|$)`);
+  const entry = `**/api/v1/entry/${index}`;
+  const json = (change) => (body) => {
+    const e = JSON.parse(body);
+    change(e);
+    return JSON.stringify(e);
+  };
+  await tampered(ours, (f) => extra(f, (x) => (x.leaf = swap(x.leaf, "alice", "mallo"))), /not in the tree/);
+  await tampered(ours, (f) => extra(f, (x) => (x.value = swap(x.value, "alice", "mallo"))), /not the one the entry commits to/);
+  await tampered(ours, (f) => f.replace(/\n(\d+)\n(\S+)\n\n/, (m, n, root) => `\n${Number(n) + 1}\n${root}\n\n`), /signature/);
+  await tampered("**/api/v1/proof/*?value=true", (f) => extra(f, (x) => (x.value = swap(x.value, "UPDATE", "SELECT"))), /not the one the entry commits to/);
+  await tampered(entry, json((e) => (e.statement = "SELECT 1")), /Not so: The text/);
+  await tampered(entry, json((e) => (e.user = "mallory")), /Not so: When, who/);
+  await tampered(entry, json((e) => (e.params[0].raw = "AAAA")), /Not so: The parameters/);
+  await tampered(entry, json((e) => (e.outcome.tag = "UPDATE 2")), /Not so: The result/);
+  await tampered(entry, json((e) => (e.outcome.committed = true)), /Not so: It was committed/);
+  await tampered(entry, json((e) => (e.outcome.index -= 3)), /Not so: The result/);
+});
+
+test("a log that was rewritten or has another key shows", async (t) => {
+  const page = await visit(t, "#/health");
+  await page.getByText("✓ The log continues what was signed before").waitFor();
+  const old = await (await page.request.get(base + "/log/checkpoint")).text();
+  await page.waitForFunction((n) => {
+    const kept = JSON.parse(localStorage.getItem("pgnotary.log"));
+    return kept.size > n;
+  }, Number(old.split("\n")[1]), patient);
+  await page.route("**/log/checkpoint", (r) => r.fulfill({ body: old }));
+  await page.getByText(/✗ the log had \d+ entries and now has \d+/).waitFor(patient);
+  await page.getByRole("link", { name: "does not verify" }).waitFor();
+  await page.unroute("**/log/checkpoint");
+  await page.getByText("✓ The log continues what was signed before").waitFor(patient);
+  const key = await (await page.request.get(base + "/log/vkey")).text();
+  await page.route("**/log/vkey", (r) => r.fulfill({ body: key.replace(/\+[0-9a-f]{8}\+/, "+00000000+") }));
+  await page.getByText("✗ The server gives another key than the one this browser knows.").waitFor(patient);
+  await page.getByText("Only if you know why it changed").waitFor();
+  await accessible(page, "mismatch");
+});
+
+test("sessions and their transactions are time lines", async (t) => {
+  const page = await visit(t, "#/sessions");
+  await page.getByLabel("User, database, client, application or id").fill("alice");
+  await page.getByRole("status").getByText("1 session,").waitFor();
+  await picture(page, "sessions");
+  await row(page, "alice@postgres").click();
+  await row(page, "Transaction of 3 statements").waitFor();
+  assert.match(await row(page, "Transaction of 3 statements").getAttribute("class"), /tx undone/);
+  await row(page, "Transaction of 4 statements").waitFor();
+  assert.match(await row(page, "Transaction of 4 statements").getAttribute("class"), /tx committed/);
+  const bars = await page.locator(".rows .stretch").evaluateAll((all) => all.map((b) => b.getBoundingClientRect().width));
+  assert.ok(bars.length > 5 && bars.every((w) => w >= 1));
+  await accessible(page, "session");
+});
+
+test("an auditor sees no texts and checks proofs all the same", async (t) => {
+  const page = await visit(t, "#/search?user=alice&kind=execute", { token: auditor });
+  await row(page, "UPDATE 1").click();
+  await page.getByText("The text is for investigators").waitFor();
+  assert.equal(await page.getByText("UPDATE accounts").count(), 0);
+  assert.equal(await page.getByLabel("Text contains").count(), 0);
+  await page.getByRole("button", { name: "Check the proof" }).click();
+  await verified(page);
+});
+
+test("a million statements", async (t) => {
+  const page = await visit(t, "#/health", { setUp: (page) => page.addInitScript(() => {
+    const real = globalThis.fetch;
+    globalThis.fetch = (path, init) => {
+      if (!String(path).startsWith("/api/v1/search?") || !String(path).includes("million")) return real(path, init);
+      if (String(path).includes("from=")) return Promise.resolve(new Response(""));
+      let i = 0;
+      return Promise.resolve(new Response(new ReadableStream({
+        pull(c) {
+          if (i === 1e6) return c.close();
+          let s = "";
+          for (const end = i + 5000; i < end; i++) {
+            s += `{"index":${2 * i},"time":"2026-11-26T01:32:27.105626658Z","session":"d0da6aafa53340b1","user":"alice","database":"postgres","application":"demo","client":"127.0.0.1:44838","kind":"execute","statement":"SELECT number ${i} FROM t WHERE id = $1","params":[{"type":"int4","format":"binary","value":"2","raw":"AAAAAg=="}],"outcome":{"index":${2 * i + 1},"tag":"SELECT 1","rows":1,"bytes":26,"duration_us":395,"tx":"I","committed":true}}\n`;
+          }
+          c.enqueue(new TextEncoder().encode(s));
+        },
+      })));
+    };
+  }) });
+  const begin = Date.now();
+  await page.goto(`${base}/#/search?text=million`);
+  await page.getByText("1,000,000 so far found").waitFor({ timeout: 120_000 });
+  const read = Date.now();
+  await page.locator(".list").focus();
+  await page.keyboard.press("End");
+  await row(page, "SELECT number 999999 FROM").waitFor();
+  const end = Date.now();
+  await page.locator(".list").evaluate((el) => (el.scrollTop = el.scrollHeight / 2));
+  await row(page, /SELECT number (499|500)\d\d\d FROM/).waitFor();
+  assert.ok((await page.locator(".rows .row").count()) < 100);
+  const frame = await page.locator(".list").evaluate(async (el) => {
+    const times = [];
+    for (let i = 0; i < 60; i++) {
+      el.scrollTop = ((i * 7919) % 60) / 60 * el.scrollHeight;
+      const was = performance.now();
+      await new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)));
+      times.push(performance.now() - was);
+    }
+    return times.sort((a, b) => a - b)[30];
+  });
+  await page.keyboard.press("ArrowDown");
+  assert.equal(await page.locator(".list").getAttribute("aria-rowcount"), "1000001");
+  t.diagnostic(`read in ${read - begin} ms, to the end in ${end - read} ms, a jump of the scroll bar is drawn in ${frame.toFixed(1)} ms (median, two frames)`);
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  test(`all views are accessible in ${colorScheme}`, async (t) => {
+    const page = await visit(t, "#/live?since=1h", { colorScheme });
+    await row(page, "SELECT 'tick").waitFor();
+    await accessible(page, "live");
+    await page.goto(`${base}/#/search?user=alice`);
+    await row(page, "DELETE FROM accounts").waitFor();
+    await accessible(page, "search");
+    await row(page, "UPDATE 1 · undone").click();
+    await page.getByRole("button", { name: "Check the proof" }).click();
+    await verified(page);
+    await accessible(page, "entry");
+    await page.setViewportSize({ width: 1340, height: 1080 });
+    await picture(page, `page-${colorScheme}`);
+    await page.setViewportSize({ width: 1280, height: 800 });
+    await page.goto(`${base}/#/sessions`);
+    await row(page, "alice@postgres").waitFor();
+    await accessible(page, "sessions");
+    await page.goto(`${base}/#/health`);
+    await page.locator("canvas").nth(2).waitFor();
+    await page.getByText("0 gaps").waitFor();
+    await accessible(page, "health");
+    if (pictures) await page.waitForTimeout(20_000);
+    await picture(page, `health-${colorScheme}`);
+    await page.keyboard.press("?");
+    await page.getByRole("heading", { name: "Keys" }).waitFor();
+    await accessible(page, "keys");
+  });
+}
+
+test("a narrow window", async (t) => {
+  const page = await visit(t, "#/search?user=alice", { viewport: { width: 380, height: 700 } });
+  await row(page, "ERROR 42501").waitFor();
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 380);
+  await row(page, "ERROR 42501").click();
+  await page.getByText("permission denied for table accounts").waitFor();
+  await picture(page, "narrow");
+});
