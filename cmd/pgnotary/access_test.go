@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/pgnotary/pgnotary/internal/pgserver"
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
@@ -141,5 +142,36 @@ func TestTailStopsWithServe(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.code(); code != 0 {
 		t.Errorf("serve ended with code %d\n%s", code, p.stderr())
+	}
+}
+
+// TestReadOverTLS reads over TLS: a search, and a stream, which HTTP/2 carries there.
+func TestReadOverTLS(t *testing.T) {
+	tmp := t.TempDir()
+	ca, err := pgserver.NewAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key, err := ca.Server()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"ca.pem": ca.PEM(), "cert.pem": cert, "key.pem": key} {
+		if err := os.WriteFile(filepath.Join(tmp, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := filepath.Join(tmp, "data")
+	p := startServe(t, nil, "--data", dir, "--http-tls-cert", filepath.Join(tmp, "cert.pem"), "--http-tls-key", filepath.Join(tmp, "key.pem"))
+	t.Setenv("SSL_CERT_FILE", filepath.Join(tmp, "ca.pem"))
+	for _, args := range [][]string{{"search", "--kind", "start"}, {"tail", "--from", "0", "--limit", "1", "--kind", "start"}, {"export", "--kind", "start"}} {
+		args = append(args, "--url", "https://"+p.http, "--token-file", filepath.Join(dir, "token"))
+		if code, out, errs := pgnotary(t, args...); code != 0 || !strings.Contains(out, "start") {
+			t.Errorf("%v = %d %s\n%s", args, code, errs, out)
+		}
+	}
+	t.Setenv("SSL_CERT_FILE", os.DevNull)
+	if code, _, errs := pgnotary(t, "search", "--url", "https://"+p.http, "--token-file", filepath.Join(dir, "token")); code != 2 || !strings.Contains(errs, "certificate") {
+		t.Errorf("a server nobody vouches for: %d %s", code, errs)
 	}
 }
