@@ -25,7 +25,18 @@ async function page(dir) {
     legalComments: "eof",
     logLevel: "warning",
   });
-  for (const file of ["index.html", "icon.svg"]) cpSync(join("src", file), join(dir, file));
+  // The proof page is read by people who want to know what it does: not minified.
+  await build({
+    entryPoints: { proof: "src/proofpage.ts" },
+    outdir: dir,
+    bundle: true,
+    format: "iife",
+    globalName: "proofpage",
+    target: "es2022",
+    charset: "utf8",
+    logLevel: "warning",
+  });
+  for (const file of ["index.html", "icon.svg", "proof.html", "proof.css"]) cpSync(join("src", file), join(dir, file));
 }
 
 const arg = process.argv[2] ?? dist;

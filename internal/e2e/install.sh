@@ -30,6 +30,7 @@ want rsyslog rsyslogd -v
 want rsyslog-gnutls has /usr/lib/*/rsyslog/lmnsd_gtls.so
 want openssh-client has /usr/bin/ssh-agent
 want chromium chromium --version
+want fonts-dejavu-core has /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf # text without a font has no size
 
 if [ -n "$need" ]; then
 	command -v apt-get >/dev/null || {

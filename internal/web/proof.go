@@ -13,7 +13,7 @@ import (
 func ProofPage() (html []byte, csp string, err error) {
 	part := map[string]string{}
 	for _, name := range []string{"proof.html", "proof.css", "proof.js"} {
-		b, err := files.ReadFile("page/" + name)
+		b, err := dist.ReadFile("dist/" + name)
 		if err != nil {
 			return nil, "", err
 		}

@@ -36,8 +36,8 @@ import (
 	"github.com/pgnotary/pgnotary/internal/query"
 )
 
-//go:embed dist page
-var files embed.FS
+//go:embed dist
+var dist embed.FS
 
 // A Log is the read side of the log being written. Its methods may be called
 // concurrently.
@@ -222,7 +222,7 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) file(name, contentType string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		body, err := files.ReadFile(name)
+		body, err := dist.ReadFile(name)
 		if err != nil {
 			h.fail(w, "read page", err)
 			return

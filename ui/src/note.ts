@@ -22,6 +22,8 @@ export interface Checkpoint {
   signatures: { name: string; id: string; bytes: Bytes }[];
 }
 
+const maxSignatures = 64;
+
 const validName = (s: string) => s !== "" && utf8(s).length <= 255 && !/[+\s\u0085\p{Cc}]/u.test(s);
 
 /** Reads `name+id+base64`. */
@@ -29,7 +31,7 @@ export async function parseKey(line: string): Promise<Key> {
   const [name = "", id = "", b64 = "", ...rest] = line.split("+");
   const raw = fromBase64([b64, ...rest].join("+"));
   if (!validName(name) || !raw || raw.length !== 33 || (raw[0] !== 1 && raw[0] !== 4)) {
-    throw new Mismatch("this is not a verifier key");
+    throw new Mismatch(`not a verifier key: ${line.slice(0, 300)}`);
   }
   if (hex((await sha256(utf8(name + "\n"), raw)).subarray(0, 4)) !== id) throw new Mismatch("the key does not have this id");
   return { name, id, witness: raw[0] === 4, public: raw.slice(1) };
@@ -49,7 +51,7 @@ export function parseCheckpoint(signed: string): Checkpoint {
   if (more.length !== 1 || !validName(origin)) return bad("want origin, size and root");
   if (size === undefined || root?.length !== 32) return bad("size or root");
   const lines = signed.slice(cut + 2).split("\n");
-  if (lines.pop() !== "" || lines.length === 0 || lines.length > 100) return bad("its signatures");
+  if (lines.pop() !== "" || lines.length === 0 || lines.length > maxSignatures) return bad("its signatures");
   const signatures = lines.map((line) => {
     const [, name = "", b64 = ""] = /^— (\S+) (\S+)$/.exec(line) ?? [];
     const raw = fromBase64(b64);
@@ -100,17 +102,27 @@ const signs = async (key: Key, b64: string, message: string) => {
   return sig?.length === 64 && crypto.subtle.verify("Ed25519", await crypto.subtle.importKey("raw", key.public, "Ed25519", false, ["verify"]), sig, utf8(message));
 };
 
-/** The last of the keys that followed key, by a succession: a line each, signed by the key before and by itself. */
-export async function successor(key: Key, succession: string): Promise<Key> {
-  for (const line of succession.split("\n")) {
-    const [vkey = "", byOld = "", byNew = ""] = line.split(" ");
-    if (vkey === "") continue;
-    const next = await parseKey(vkey);
-    const message = `pgnotary/succession@v1\n${keyLine(key)}\n${vkey}\n`;
-    // Lines before the one that names this key are of its predecessors.
-    if (next.name === key.name && !next.witness && (await signs(key, byOld, message)) && (await signs(next, byNew, message))) key = next;
+/**
+ * The keys that took the place of key, one after the other, by a succession
+ * (docs/format/checkpoint.md): each named by the one before and by itself, up to
+ * the last one. None if key is not in it, or is the last.
+ */
+export async function followers(key: Key, succession: string): Promise<Key[]> {
+  const lines = succession.split("\n");
+  if (lines.pop() !== "") throw new Mismatch("the succession is cut");
+  for (; lines.length > 0; lines.shift()) { // the lines before are of predecessors of key
+    const chain = [key];
+    for (const line of lines) {
+      const from = chain.at(-1)!;
+      const [vkey = "", byOld = "", byNew = "", ...more] = line.split(" ");
+      const next = await parseKey(vkey);
+      const message = `pgnotary/succession@v1\n${keyLine(from)}\n${keyLine(next)}\n`;
+      if (more.length > 0 || next.witness || next.name !== key.name || !(await signs(from, byOld, message)) || !(await signs(next, byNew, message))) break;
+      chain.push(next);
+    }
+    if (chain.length > lines.length) return chain.slice(1);
   }
-  return key;
+  return [];
 }
 
 export const keyLine = (k: Key) => `${k.name}+${k.id}+${toBase64(concat(Uint8Array.of(k.witness ? 4 : 1), k.public))}`;

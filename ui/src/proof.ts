@@ -8,13 +8,28 @@ import { climb, leafHash } from "./tree.ts";
 
 export { Mismatch } from "./note.ts";
 
+/** What the extra line carries. */
+export interface Extra {
+  leaf: Bytes;
+  value?: Bytes;
+  salt?: Bytes;
+  related: Related[]; // entries that this one goes back to
+  succession?: string; // how keys of the log named one another
+}
+
+export interface Related {
+  index: number;
+  hashes: Bytes[];
+  leaf: Bytes;
+  value: Bytes;
+  salt: Bytes;
+}
+
 export interface Proof {
   index: number;
   hashes: Bytes[];
   checkpoint: string; // signed
-  leaf?: Bytes;
-  value?: Bytes;
-  salt?: Bytes;
+  extra?: Extra;
 }
 
 /** What a proof has shown. */
@@ -38,7 +53,7 @@ export function parseProof(file: string): Proof {
   const cut = file.indexOf("\n\n");
   const lines = file.slice(0, Math.max(cut, 0)).split("\n");
   if (cut < 0 || lines.shift() !== header) return bad("it does not begin with " + header);
-  const extra = lines[0]?.startsWith("extra ") ? parseExtra(lines.shift()!.slice(6)) : {};
+  const extra = lines[0]?.startsWith("extra ") ? parseExtra(lines.shift()!.slice(6)) : undefined;
   const [, indexText = ""] = /^index (\d+)$/.exec(lines.shift() ?? "") ?? [];
   const index = fromDecimal(indexText);
   if (index === undefined) return bad("no index");
@@ -47,29 +62,41 @@ export function parseProof(file: string): Proof {
     return h?.length === 32 ? h : bad("a hash");
   });
   if (hashes.length > 63) return bad("too many hashes");
-  return { index, hashes, checkpoint: file.slice(cut + 2), ...extra };
+  return { index, hashes, checkpoint: file.slice(cut + 2), extra };
 }
 
 /** Reads pgnotary's own part, which must be spelled as pgnotary spells it. */
-function parseExtra(b64: string): Pick<Proof, "leaf" | "value" | "salt"> {
-  const bad = new Mismatch("malformed proof: the extra line");
+function parseExtra(b64: string): Extra {
+  const bad = (): never => {
+    throw new Mismatch("malformed proof: the extra line");
+  };
   const json = text(fromBase64(b64) ?? new Uint8Array());
-  let found: Record<string, unknown>;
+  let j: any; // checked against the canonical form below
   try {
-    found = JSON.parse(json ?? "");
+    j = JSON.parse(json ?? "");
+    const canonical = {
+      leaf: j.leaf, ...("value" in j && { value: j.value, salt: j.salt }),
+      ...("related" in j && { related: j.related.map((r: any) => ({ index: r.index, hashes: r.hashes, leaf: r.leaf, value: r.value, salt: r.salt })) }),
+      ...("succession" in j && { succession: j.succession }),
+    };
+    if (JSON.stringify(canonical) !== json) return bad();
   } catch {
-    throw bad;
+    return bad();
   }
-  if (typeof found !== "object" || found === null) throw bad;
-  const part = (key: string) => (typeof found[key] === "string" ? fromBase64(found[key]) : undefined);
-  const extra = { leaf: part("leaf"), value: part("value"), salt: part("salt") };
-  const again: Record<string, string> = {};
-  for (const [key, b] of Object.entries(extra)) if (b) again[key] = toBase64(b);
-  // What is not needed here: the server shows related entries in proofs of
-  // their own, and the key is the last one already.
-  for (const key of ["related", "succession"]) if (key in found) again[key] = found[key] as string;
-  if (!extra.leaf || JSON.stringify(again) !== json || (extra.value && extra.salt?.length !== 32)) throw bad;
-  return extra;
+  const part = (s: unknown, size?: number): Bytes => {
+    const b = typeof s === "string" ? fromBase64(s) : undefined;
+    return b && (size === undefined || b.length === size) ? b : bad();
+  };
+  const related: Related[] = (j.related ?? []).map((r: any) => ({
+    index: fromDecimal(String(r.index)) ?? bad(), hashes: (r.hashes as unknown[]).map((h) => part(h, 32)),
+    leaf: part(r.leaf), value: part(r.value), salt: part(r.salt, 32),
+  }));
+  if (related.length > 4 || related.some((r) => r.hashes.length > 63)) return bad();
+  return {
+    leaf: part(j.leaf), related,
+    ...("value" in j && { value: part(j.value), salt: part(j.salt, 32) }),
+    ...("succession" in j && { succession: text(part(j.succession)) ?? bad() }),
+  };
 }
 
 /** Verifies a proof file with the key of the log; throws a Mismatch if it shows nothing. */
@@ -80,22 +107,39 @@ export async function checkProof(file: string, key: Key): Promise<Shown> {
 
 /** Verifies the entry of a proof against its checkpoint, which somebody has opened with the keys of a policy. */
 export async function checkEntry(p: Proof, checkpoint: Checkpoint): Promise<Shown> {
-  if (!p.leaf) throw new Mismatch("the proof does not carry its entry");
-  const way = await climb(p.index, checkpoint.size, await leafHash(p.leaf), p.hashes);
-  if (!equal(way.at(-1)!, checkpoint.root)) throw new Mismatch("the entry is not in the tree of the checkpoint");
-  const leafText = text(p.leaf);
+  if (!p.extra) throw new Mismatch("the proof does not carry its entry");
+  const { leaf: raw, value, salt, related } = p.extra;
+  const way = await inTree(p.index, raw, p.hashes, checkpoint);
+  const leaf = parseLeaf(raw);
+  if (value) await holds(p.index, leaf, value, salt!);
+  for (const r of related) {
+    if (leaf.parse !== r.index && leaf.bind !== r.index) throw new Mismatch(`the entry does not go back to entry ${r.index}, which the proof carries`);
+    await inTree(r.index, r.leaf, r.hashes, checkpoint);
+    await holds(r.index, parseLeaf(r.leaf), r.value, r.salt);
+  }
+  return { index: p.index, checkpoint, leafText: text(raw)!, leaf, value, way, siblings: p.hashes };
+}
+
+async function inTree(index: number, leaf: Bytes, hashes: Bytes[], checkpoint: Checkpoint): Promise<Bytes[]> {
+  const way = await climb(index, checkpoint.size, await leafHash(leaf), hashes);
+  if (!equal(way.at(-1)!, checkpoint.root)) throw new Mismatch(`entry ${index} is not in the tree of the checkpoint`);
+  return way;
+}
+
+function parseLeaf(raw: Bytes): Record<string, unknown> {
   let leaf: unknown;
   try {
-    leaf = JSON.parse(leafText ?? "");
+    leaf = JSON.parse(text(raw) ?? "");
   } catch {
-    throw new Mismatch("the entry is not one of pgnotary");
+    leaf = undefined;
   }
-  if (typeof leaf !== "object" || leaf === null) throw new Mismatch("the entry is not one of pgnotary");
-  const facts = leaf as Record<string, unknown>;
-  if (p.value && p.salt) {
-    if ((facts.size ?? 0) !== p.value.length || facts.c !== toBase64(await sha256(p.salt, p.value))) {
-      throw new Mismatch("the value is not the one the entry commits to");
-    }
+  const l = leaf as Record<string, unknown> | null | undefined;
+  if (typeof l !== "object" || l === null || l.v !== 1 || typeof l.k !== "string") throw new Mismatch("the entry is not one of pgnotary");
+  return l;
+}
+
+async function holds(index: number, leaf: Record<string, unknown>, value: Bytes, salt: Bytes): Promise<void> {
+  if ((leaf.size ?? 0) !== value.length || leaf.c !== toBase64(await sha256(salt, value))) {
+    throw new Mismatch(`the value of entry ${index} is not the one the entry commits to`);
   }
-  return { index: p.index, checkpoint, leafText: leafText!, leaf: facts, value: p.value, way, siblings: p.hashes };
 }

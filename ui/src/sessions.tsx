@@ -34,7 +34,7 @@ function All(p: Props) {
     load();
   }, [since]);
   const shown = answer?.sessions.filter((s) => [s.session, s.user, s.database, s.application, s.client].some((t) => t?.includes(find))) ?? [];
-  const open = answer?.sessions.filter((s) => s.open).length ?? 0;
+  const open = shown.filter((s) => s.open).length;
   const start = Math.max(answer?.since ?? 0, Math.min(...shown.map((s) => Date.parse(s.begin))));
   const bar = (s: api.Session) => <Bar from={Date.parse(s.begin) - start} to={(s.open ? answer!.until : Date.parse(s.end)) - start} of={answer!.until - start}
     class={s.errors > 0 ? "failed" : s.open ? "open" : ""} />;

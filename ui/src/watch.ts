@@ -5,7 +5,7 @@
 import { useEffect, useState } from "preact/hooks";
 import * as api from "./api.ts";
 import { type Bytes, fromBase64, toBase64 } from "./bytes.ts";
-import { type Key, keyLine, Mismatch, openCheckpoint, parseKey, successor } from "./note.ts";
+import { followers, type Key, keyLine, Mismatch, openCheckpoint, parseKey } from "./note.ts";
 import { checkConsistency, tilePath } from "./tree.ts";
 
 export interface Watch {
@@ -70,7 +70,7 @@ async function look(): Promise<void> {
   try {
     const line = (await api.logFile("vkey")).trim();
     const k: Kept = kept() ?? { key: line, since: Date.now(), size: 0, root: "" };
-    if (line !== k.key) k.key = keyLine(await successor(await parseKey(k.key), await api.logFile("succession").catch(() => "")));
+    if (line !== k.key) k.key = keyLine((await followers(await parseKey(k.key), await api.logFile("succession").catch(() => ""))).at(-1) ?? (await parseKey(k.key)));
     now = { ...now, key: k.key, since: k.since, offered: line === k.key ? undefined : line };
     if (now.offered) throw new Mismatch("The server gives another key than the one this browser knows.");
     const key = await parseKey(k.key);

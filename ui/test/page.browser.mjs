@@ -258,7 +258,6 @@ test("sessions and their transactions are time lines", async (t) => {
   const page = await visit(t, "#/sessions");
   await page.getByLabel("User, database, client, application or id").fill("alice");
   await page.getByRole("status").getByText("1 session,").waitFor();
-  await picture(page, "sessions");
   await row(page, "alice@postgres").click();
   await row(page, "Transaction of 3 statements").waitFor();
   assert.match(await row(page, "Transaction of 3 statements").getAttribute("class"), /tx undone/);
@@ -267,6 +266,8 @@ test("sessions and their transactions are time lines", async (t) => {
   const bars = await page.locator(".rows .stretch").evaluateAll((all) => all.map((b) => b.getBoundingClientRect().width));
   assert.ok(bars.length > 5 && bars.every((w) => w >= 1));
   await accessible(page, "session");
+  await page.setViewportSize({ width: 1280, height: 620 });
+  await picture(page, "session");
 });
 
 test("an auditor sees no texts and checks proofs all the same", async (t) => {
