@@ -108,6 +108,7 @@ export interface Status {
   log_bytes_total: number;
   batch_entries: number;
   commits: { bounds_s: number[]; counts: number[]; sum_s: number };
+  sinks?: { name: string; next: number; lag_entries: number; lag_s: number; sent_total: number; failures_total: number }[];
   witnesses?: { size: number; cosignatures_total: number; failures_total: number; alarms_total: number };
 }
 
@@ -118,7 +119,7 @@ export class Refused extends Error {
   }
 }
 
-async function ask(path: string, init?: RequestInit): Promise<Response> {
+async function ask(path: string, init?: RequestInit, tries = 4): Promise<Response> {
   let r: Response;
   try {
     r = await fetch(path, init);
@@ -127,6 +128,10 @@ async function ask(path: string, init?: RequestInit): Promise<Response> {
     throw new Refused(0, "The proxy does not answer.");
   }
   if (r.ok) return r;
+  if (r.headers.has("Retry-After") && tries > 1) { // too many at once
+    await new Promise((wait) => setTimeout(wait, 1000));
+    return ask(path, init, tries - 1);
+  }
   let why = `The proxy answers ${r.status}.`;
   try {
     why = (await r.json()).error;

@@ -10,9 +10,14 @@ import { href } from "./query.ts";
 import { Rows } from "./rows.ts";
 import { trust, useWatch } from "./watch.ts";
 
-export function Health({ history: h, me, open }: { history: History; me?: Me; open: (index: number) => void }) {
+export type Answering = "connecting" | "yes" | "log in" | "no answer";
+
+export function Health({ history: h, answering, me, open }: { history: History; answering: Answering; me?: Me; open: (index: number) => void }) {
   const s = h.last;
-  if (!s) return <section class="view"><p class="empty">Asking the proxy…</p></section>;
+  if (!s || answering === "log in") {
+    const why = answering === "log in" ? "Here figures are for those with a token." : answering === "no answer" ? "The proxy does not answer." : "Asking the proxy…";
+    return <section class="view"><p class="empty">{why}</p></section>;
+  }
   const now = Date.parse(s.now);
   const last = (values: (number | null)[], unit: (n: number) => string) => {
     const v = values.findLast((v) => v !== null);
@@ -22,6 +27,7 @@ export function Health({ history: h, me, open }: { history: History; me?: Me; op
   const unsigned = s.entries - s.checkpoint_size;
   return (
     <section class="view health" aria-label="Health" tabIndex={0}>
+      {answering === "no answer" && <p class="problem" role="alert">The proxy does not answer. The figures are the last ones it gave.</p>}
       {s.problem && <p class="problem" role="alert">{s.problem}</p>}
       <Trust />
       <div class="charts">
@@ -42,6 +48,11 @@ export function Health({ history: h, me, open }: { history: History; me?: Me; op
       </div>
       <div class="cards">
         <Witnesses status={s} />
+        {s.sinks && <article>
+          <h2>Sinks</h2>
+          <ul>{s.sinks.map((k) => <li>{k.name} <span class={k.lag_s > 60 ? "bad" : "note"}>{k.lag_entries > 0 ? `${many(k.lag_entries, "entry")} behind, ${span(1000 * k.lag_s)}` : "has everything"}</span>
+            <span class="note">, {count(k.sent_total)} sent, {many(k.failures_total, "failure")}</span></li>)}</ul>
+        </article>}
         {me && me.role !== "operator" && <Interruptions open={open} />}
         <article>
           <h2>This proxy</h2>
@@ -102,7 +113,7 @@ function Witnesses({ status: s }: { status: Status }) {
       <h2>Witnesses</h2>
       {s.witnesses && <dl>
         <dt>seen by enough of them</dt><dd>{count(s.witnesses.size)} entries</dd>
-        <dt>cosignatures</dt><dd>{count(s.witnesses.cosignatures_total)}, {count(s.witnesses.failures_total)} requests without one</dd>
+        <dt>cosignatures</dt><dd>{count(s.witnesses.cosignatures_total)}, {many(s.witnesses.failures_total, "request")} without one</dd>
         <dt>disagreements</dt><dd class={s.witnesses.alarms_total > 0 ? "bad" : ""}>{count(s.witnesses.alarms_total)}</dd>
       </dl>}
       {seen.length > 0 && <ul>{seen.map((x) => <li>{x.name} <span class="note">{moment(x.time)}</span></li>)}</ul>}

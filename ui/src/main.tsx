@@ -4,7 +4,7 @@ import { render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api.ts";
 import { EntryPanel } from "./entry.tsx";
-import { Health } from "./health.tsx";
+import { type Answering, Health } from "./health.tsx";
 import { emptyHistory, extend } from "./history.ts";
 import { Live } from "./live.tsx";
 import { changed, href, useRoute } from "./query.ts";
@@ -19,7 +19,7 @@ function App() {
   const route = useRoute();
   const [me, setMe] = useState<api.Me | null>(); // null: nobody
   const [history, setHistory] = useState(emptyHistory);
-  const [state, setState] = useState<["waiting" | "ready" | "down", string]>(["waiting", "connecting"]);
+  const [answering, setAnswering] = useState<Answering>("connecting");
   const help = useRef<HTMLDialogElement>(null);
   const watch = useWatch();
 
@@ -32,10 +32,10 @@ function App() {
       try {
         const s = await api.status();
         setHistory((h) => extend(h, s));
-        setState(s.ready ? ["ready", "recording"] : ["down", "not ready"]);
+        setAnswering("yes");
       } catch (e) {
         const code = e instanceof api.Refused ? e.code : 0;
-        setState(code === 401 ? ["waiting", "log in"] : ["down", "no answer"]);
+        setAnswering(code === 401 ? "log in" : "no answer");
       }
       if (here) timer = setTimeout(poll, 1000);
     };
@@ -79,6 +79,7 @@ function App() {
   });
   useEffect(() => void (document.title = `${entry !== undefined ? `Entry ${entry} · ` : ""}${views.find(([v]) => v === view)?.[1] ?? "Entry"} · pgnotary`), [view, entry]);
 
+  const state = answering === "yes" ? (history.last?.ready ? "ready" : "down") : answering === "no answer" ? "down" : "waiting";
   const props = { query: route.query, go, open, entry, expired };
   const reader = me && me.role !== "operator" ? me : undefined;
   return (
@@ -91,12 +92,12 @@ function App() {
         <span class="space" />
         {watch.state === "mismatch" && <a class="dot down" href={href("health")}>does not verify</a>}
         {watch.state === "fits" && <a class="dot ready" href={href("health")} title={`${watch.size} entries continue what this browser saw before`}>verified</a>}
-        <span class={`dot ${state[0]}`} role="status">{state[1]}</span>
+        <span class={`dot ${state}`} role="status">{state === "ready" ? "recording" : answering === "yes" ? "not ready" : answering}</span>
         {me && <span class="me">{me.name} <small>{me.role}</small> <button onClick={() => api.logout().finally(() => setMe(null))}>Log out</button></span>}
         <button onClick={() => help.current?.showModal()} aria-label="Keys" title="Keys (?)">?</button>
       </header>
       <main id="main" tabIndex={-1} class={entry !== undefined && reader ? `with-entry ${view}` : view}>
-        {view === "health" ? <Health history={history} me={me ?? undefined} open={open} />
+        {view === "health" ? <Health history={history} answering={answering} me={me ?? undefined} open={open} />
           : me === undefined ? <p class="empty">…</p>
           : me === null ? <Login done={setMe} />
           : !reader ? <p class="empty">Entries are for the roles auditor and investigator. This token's is {me.role}.</p>

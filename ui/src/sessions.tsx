@@ -2,7 +2,7 @@
 
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api.ts";
-import { clock, count, many, micros, moment, mood, result, span, summary, when, who } from "./format.ts";
+import { clock, count, many, micros, moment, mood, result, summary, when, who } from "./format.ts";
 import { List } from "./list.tsx";
 import { changed, href } from "./query.ts";
 import { Rows } from "./rows.ts";
@@ -115,7 +115,7 @@ function One(p: Props & { id: string }) {
       {problem && <p class="problem" role="alert">{problem}</p>}
       {lines && n > 0 ? <>
         <div class="bar"><span role="status">{count(n)} entries{whole ? "" : " (the first ones)"}, {many(lines.filter((l) => l.kind === "tx").length, "transaction")} of several statements</span>
-          <span class="space" /><span>{moment(start)}, {span(finish - start)}</span></div>
+          <span class="space" /><span>{moment(start)}, {micros(1000 * (finish - start))}</span></div>
         <List label="Transactions and statements" length={lines.length}
           columns={[{ name: "Time", class: "time" }, { name: "Took", class: "took" }, { name: "Result", class: "result" }, { name: "Statement", class: "text" }, { name: "When", class: "span" }]}
           mood={(i) => {

@@ -254,6 +254,28 @@ test("a log that was rewritten or has another key shows", async (t) => {
   await accessible(page, "mismatch");
 });
 
+test("a proxy that is not ready, or does not answer, shows", async (t) => {
+  const page = await visit(t, "#/health");
+  await page.getByText("recording").waitFor();
+  await page.route("**/api/v1/status", async (route) => {
+    const answer = await route.fetch();
+    const sinks = [{ name: "siem", next: 1, lag_entries: 1200, lag_s: 90, sent_total: 5, failures_total: 1 }];
+    const witnesses = { size: 12, cosignatures_total: 3, failures_total: 1, alarms_total: 2 };
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), ready: false, problem: "the disk is full", sinks, witnesses } });
+  });
+  await page.getByText("not ready", { exact: true }).waitFor();
+  await page.getByRole("alert").getByText("the disk is full").waitFor();
+  await page.getByText("1,200 entries behind, 1 min 30 s").waitFor();
+  await page.getByText("12 entries").waitFor();
+  await accessible(page, "not ready");
+  await picture(page, "not-ready");
+  await page.unroute("**/api/v1/status");
+  await page.route("**/api/v1/status", (r) => r.abort());
+  await page.getByRole("alert").getByText("The proxy does not answer.").waitFor();
+  await page.unroute("**/api/v1/status");
+  await page.getByText("recording").waitFor();
+});
+
 test("sessions and their transactions are time lines", async (t) => {
   const page = await visit(t, "#/sessions");
   await page.getByLabel("User, database, client, application or id").fill("alice");
@@ -268,6 +290,17 @@ test("sessions and their transactions are time lines", async (t) => {
   await accessible(page, "session");
   await page.setViewportSize({ width: 1280, height: 620 });
   await picture(page, "session");
+});
+
+test("a request that is one too many is asked again", async (t) => {
+  const page = await visit(t, "#/health");
+  await page.getByText("Gaps and interruptions").waitFor();
+  let asked = 0;
+  await page.route("**/api/v1/search?*", (route) =>
+    ++asked < 3 ? route.fulfill({ status: 429, headers: { "Retry-After": "1" }, json: { error: "more than 20 requests a second" } }) : route.continue());
+  await page.goto(`${base}/#/search?sqlstate=42501&since=1h`);
+  await row(page, "DELETE FROM accounts").waitFor();
+  assert.equal(asked, 3);
 });
 
 test("an auditor sees no texts and checks proofs all the same", async (t) => {
