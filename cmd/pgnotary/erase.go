@@ -151,12 +151,15 @@ func containing(ctx context.Context, l *query.Log, text string) ([]int64, error)
 	return out, nil
 }
 
-// matching returns the entries that hold what statements that match consist of.
+// matching returns the entries that hold what statements that match consist of, and all that speak
+// of one of these: errors, notices, data of COPYs, rows. It reads the whole log, since an index that
+// leaves something out must not keep it from going.
 func matching(ctx context.Context, l *query.Log, filters *filterFlags) ([]int64, error) {
 	f, err := filters.filter(time.Now())
 	if err != nil {
 		return nil, err
 	}
+	f.All = true
 	texts := filters.given("text") || filters.given("regex")
 	found := map[int64]bool{}
 	if err := l.Search(ctx, f, func(s *query.Statement) error {
@@ -178,6 +181,25 @@ func matching(ctx context.Context, l *query.Log, filters *filterFlags) ([]int64,
 		return nil
 	}); err != nil {
 		return nil, err
+	}
+	size, err := l.Size()
+	if err != nil {
+		return nil, err
+	}
+	var leaf event.Leaf
+	for e, err := range l.Entries(l.First(), size) {
+		if err != nil {
+			return nil, err
+		}
+		if err := event.Skim(e.Leaf, &leaf); err != nil {
+			return nil, fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		if of, ok := event.Index(leaf.Of); ok && found[of] {
+			found[e.Index] = true
+		}
+		if e.Index%4096 == 0 && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 	}
 	return slices.Sorted(maps.Keys(found)), nil
 }

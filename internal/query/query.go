@@ -240,7 +240,11 @@ func (l *Log) Search(ctx context.Context, f Filter, fn func(*Statement) error) e
 	if err != nil {
 		return err
 	}
-	return newJoiner(l, m).search(ctx, l, from, size, l.plan(m), fn)
+	var p *plan
+	if !f.All {
+		p = l.plan(m)
+	}
+	return newJoiner(l, m).search(ctx, l, from, size, p, fn)
 }
 
 // Statement returns the entry at index as a statement joined with its end.
