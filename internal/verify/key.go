@@ -152,8 +152,12 @@ func (c *check) checkKeys() {
 	}
 	for _, u := range c.keys.used {
 		// Up to that entry the old key was the right one; a crash behind it leaves such a checkpoint.
-		if u.key < len(c.keys.retired) && c.keys.retired[u.key] >= 0 && u.size > c.keys.retired[u.key] {
+		switch {
+		case u.key == len(c.keys.retired):
+		case c.keys.retired[u.key] >= 0 && u.size > c.keys.retired[u.key]:
 			c.find(u.name, "is signed with a key that entry %d replaced, and covers that entry: whoever has the old key made it", c.keys.retired[u.key])
+		case c.keys.retired[u.key] < 0 && c.gap.start > 0 && u.size > c.gap.start: // that entry is one of those that were not read
+			c.find(u.name, "is signed with a key that was replaced before entry %d, and covers that: whoever has the old key made it", c.gap.start)
 		}
 	}
 	for hash, at := range c.keys.alarms {
