@@ -27,6 +27,7 @@ type gaps struct {
 	expired []span             // entries of segments without a value file
 	erased  map[int64]struct{} // entries whose value was erased
 	copies  map[int64]struct{} // the same, in copies
+	kept    map[int64]struct{} // entries whose value is in a copy
 	blobs   map[int64][16]byte // entries whose value is in a blob that is not there
 
 	// What entries that a checkpoint covers explain.
@@ -42,7 +43,7 @@ func (s span) has(index int64) bool { return index >= s.from && index < s.to }
 
 func newGaps() gaps {
 	m := func() map[int64]struct{} { return map[int64]struct{}{} }
-	return gaps{erased: m(), copies: m(), blobs: map[int64][16]byte{}, leaves: map[int64]string{}, ordered: m(), done: m()}
+	return gaps{erased: m(), copies: m(), kept: m(), blobs: map[int64][16]byte{}, leaves: map[int64]string{}, ordered: m(), done: m()}
 }
 
 // begin finds out where reading begins: at entry 0, at the first file that
@@ -363,7 +364,8 @@ func (c *check) explain() {
 		}
 	}
 	for _, index := range slices.Sorted(maps.Keys(g.done)) {
-		if _, ok := g.erased[index]; !ok && !gone(index) {
+		_, erased := g.erased[index]
+		if _, kept := g.kept[index]; kept || !erased && !gone(index) {
 			c.findAt(index, "value", "an erase entry says that it is gone, but it is there")
 		}
 	}
@@ -387,6 +389,8 @@ func (c *check) copy(where string, e *entryCopy) {
 	}
 	if e.form == valueErased {
 		c.gap.copies[e.index] = struct{}{}
+	} else {
+		c.gap.kept[e.index] = struct{}{}
 	}
 	if e.form == valueBlob {
 		c.files.used(e.blob)
