@@ -447,6 +447,7 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	}
 	var list []int64
 	var end *segment.Header
+	some := o.What == "leaves" // something is there to go
 	r, err := segment.OpenReaderFS(fsys, dir)
 	if err != nil {
 		return nil, err
@@ -486,12 +487,19 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 			break
 		}
 		list, end = append(list, first), h
+		if !some {
+			_, values, err := segment.Size(fsys, dir, first)
+			if err != nil {
+				return nil, err
+			}
+			some = values > 0
+		}
 	}
 	under := ""
 	if stopped != "" {
 		under = fmt.Sprintf("; the hold %q stopped it there", stopped)
 	}
-	if end == nil {
+	if end == nil || !some {
 		return &Answer{OK: stopped == "", Text: "nothing was pruned" + under, Pruned: r.First()}, nil
 	}
 	if err := k.keep(ctx, r, list, open, end.End(), segs[len(segs)-1]); err != nil {
@@ -643,6 +651,7 @@ func (k *clerk) retain(ctx context.Context) error {
 		parts = append(parts, part{h.End(), h.Ended, leaves, values})
 		bytes, valueBytes = bytes+leaves+values, valueBytes+values
 	}
+	parts = parts[:max(0, len(parts)-1)] // the newest stays; see prune
 	var all, values int64
 	for _, x := range parts {
 		if p.Age > 0 && now-x.ended > int64(p.Age) || p.Bytes > 0 && bytes > p.Bytes {
