@@ -467,6 +467,12 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 				stopped = name
 			}
 		}
+		// What older segments left here goes, stays or moves on as what is here does.
+		if name, err := k.copies(r, first, holder, open); err != nil {
+			return nil, err
+		} else if name != "" && stopped == "" {
+			stopped = name
+		}
 		for e, err := range r.Leaves(first, h.End()) {
 			if err != nil {
 				return nil, err
@@ -502,7 +508,7 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	if end == nil || !some {
 		return &Answer{OK: stopped == "", Text: "nothing was pruned" + under, Pruned: r.First()}, nil
 	}
-	if err := k.keep(ctx, r, list, open, end.End(), segs[len(segs)-1]); err != nil {
+	if err := k.keep(ctx, r, open, end.End(), segs[len(segs)-1]); err != nil {
 		return nil, err
 	}
 	index, err := k.say(ctx, event.KindPrune, o, event.Fact{Key: "what", Val: o.What},
@@ -526,26 +532,37 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	}, nil
 }
 
-// keep copies what sessions that go on may still go back to from the segments
-// in list, which end before until, to the newest one.
-func (k *clerk) keep(ctx context.Context, r *segment.Reader, list []int64, open openSessions, until, newest int64) error {
-	// Some of it may be there as copies only.
-	for _, first := range list {
-		indexes, _, err := segment.Copies(k.l.cfg.FS, k.l.cfg.Dir, first)
-		if err != nil {
-			return err
-		}
-		for _, index := range indexes {
-			if index >= r.First() {
-				continue
-			}
-			if e, err := r.Copy(index); err == nil {
-				if leaf, err := event.Parse(e.Leaf); err == nil {
-					open.use(leaf.Session, index, index)
-				}
-			}
-		}
+// copies shows what a segment has copies of, and nothing else has, to open.
+// It returns the name of a hold that one of these is under, "" if none is. What
+// the segment's own entries say of the sessions comes behind that.
+func (k *clerk) copies(r *segment.Reader, first int64, h *holder, open openSessions) (name string, err error) {
+	indexes, _, err := segment.Copies(k.l.cfg.FS, k.l.cfg.Dir, first)
+	if err != nil {
+		return "", err
 	}
+	for _, index := range indexes {
+		if index >= r.First() {
+			continue
+		}
+		e, err := r.Copy(index)
+		if err != nil {
+			return "", err
+		}
+		leaf, err := event.Parse(e.Leaf)
+		if err != nil {
+			return "", fmt.Errorf("copy of entry %d: %w", index, err)
+		}
+		if held := h.held(index, &leaf); held != "" {
+			name = held
+		}
+		open.use(leaf.Session, index, index)
+	}
+	return name, nil
+}
+
+// keep copies what sessions that go on may still go back to from the segments
+// that end before until to the newest one.
+func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, until, newest int64) error {
 	for e, err := range r.Leaves(until, k.l.Durable()) {
 		if err != nil {
 			return err
