@@ -863,5 +863,6 @@ func (k *clerk) eraseFiles(ctx context.Context, entries []int64) (frames int, er
 		}
 		frames += n
 	}
-	return frames, nil
+	// What an earlier try did, that found nothing to change now, may not be durable.
+	return frames, k.l.cfg.FS.SyncDir(segment.Dir(k.l.cfg.Dir))
 }

@@ -1,0 +1,40 @@
+package ledger
+
+import (
+	"bytes"
+	"errors"
+	"syscall"
+	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
+)
+
+// TestEraseAgainIsDurable: an order that is carried out again finds nothing
+// more to change, but must not say so before that would outlast a power failure.
+func TestEraseAgainIsDurable(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	_, secret, _, err := rich(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := false
+	s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+		if op == faultfs.SyncDir && name == "/d/segment" && !broken {
+			broken = true
+			return faultfs.Fault{Err: syscall.EIO}
+		}
+		return faultfs.Fault{}
+	})
+	if _, err := l.Do(t.Context(), &Order{Kind: "erase", Entries: []int64{secret}}); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("erase = %v, want EIO", err)
+	}
+	mustDo(t, l, Order{Kind: "erase", Entries: []int64{secret}})
+	s.Stop()
+	_ = l.Close()
+	for seed := range uint64(20) {
+		if bytes.Contains(everywhere(t, s.Crash(rnd(seed)), "/d"), []byte("a secret of bob")) {
+			t.Fatalf("seed %d: the log said that it was gone, and after a crash it is there again", seed)
+		}
+	}
+}
