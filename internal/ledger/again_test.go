@@ -3,9 +3,11 @@ package ledger
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"syscall"
 	"testing"
 
+	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
 )
 
@@ -35,6 +37,30 @@ func TestEraseAgainIsDurable(t *testing.T) {
 	for seed := range uint64(20) {
 		if bytes.Contains(everywhere(t, s.Crash(rnd(seed)), "/d"), []byte("a secret of bob")) {
 			t.Fatalf("seed %d: the log said that it was gone, and after a crash it is there again", seed)
+		}
+	}
+}
+
+// TestIndexGoes: what was computed from values goes with them, before the log says so.
+func TestIndexGoes(t *testing.T) {
+	for _, o := range []Order{{Kind: "erase"}, {Kind: "prune", What: "values", Until: 256}, {Kind: "prune", What: "leaves", Until: 256}} {
+		s := faultfs.New()
+		l := mustOpen(t, steady(quiet(s, "/d")))
+		_, secret, _, err := rich(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := "/d/index/00000000000000000000.idx"
+		if err := errors.Join(durable.MkdirAll(s, "/d/index", 0o700), durable.WriteFile(s, name, []byte("terms"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if o.Kind == "erase" {
+			o.Entries = []int64{secret}
+		}
+		mustDo(t, l, o)
+		mustClose(t, l)
+		if _, err := durable.ReadFile(s.Crash(rnd(1)), name, 100); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s %s: its index: %v, want it gone", o.Kind, o.What, err)
 		}
 	}
 }

@@ -592,7 +592,7 @@ func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, 
 	return k.l.sealer.seg.Keep(ctx, newest, slices.Compact(copies))
 }
 
-// drop removes a segment or its values, and the blobs that nothing else names.
+// drop removes a segment or its values, its index, and the blobs that nothing else names.
 func (k *clerk) drop(first int64, all bool) error {
 	fsys, dir := k.l.cfg.FS, k.l.cfg.Dir
 	blobs, err := segment.Blobs(fsys, dir, first)
@@ -613,10 +613,14 @@ func (k *clerk) drop(first int64, all bool) error {
 			return err
 		}
 	}
-	if all {
-		return segment.Remove(fsys, dir, first)
+	// The leaf file last: by it the next try finds the rest.
+	if err := segment.RemoveValues(fsys, dir, first); err != nil {
+		return err
 	}
-	return segment.RemoveValues(fsys, dir, first)
+	if err := k.forgetIndex(first); err != nil || !all {
+		return err
+	}
+	return segment.Remove(fsys, dir, first)
 }
 
 // copiedBlobs returns the blobs that segments behind first have copies of.
@@ -858,6 +862,9 @@ func (k *clerk) eraseFiles(ctx context.Context, entries []int64) (frames int, er
 			continue
 		}
 		n, err := k.l.sealer.seg.Erase(ctx, first, gone)
+		if err == nil {
+			err = k.forgetIndex(first)
+		}
 		if err != nil {
 			return frames, err
 		}
@@ -865,4 +872,19 @@ func (k *clerk) eraseFiles(ctx context.Context, entries []int64) (frames int, er
 	}
 	// What an earlier try did, that found nothing to change now, may not be durable.
 	return frames, k.l.cfg.FS.SyncDir(segment.Dir(k.l.cfg.Dir))
+}
+
+// forgetIndex removes what was computed from a segment's values for searches;
+// see package query.
+func (k *clerk) forgetIndex(first int64) error {
+	dir := k.l.path("index")
+	if _, err := k.l.cfg.FS.List(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil // nobody made any
+	} else if err != nil {
+		return fmt.Errorf("remove index: %w", err)
+	}
+	if err := k.l.cfg.FS.Remove(filepath.Join(dir, fmt.Sprintf("%020d.idx", first))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove index: %w", err)
+	}
+	return k.l.cfg.FS.SyncDir(dir)
 }

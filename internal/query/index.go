@@ -344,6 +344,11 @@ func (l *Log) Index(ctx context.Context) error {
 		if err := durable.WriteFile(durable.OS, l.indexFile(first), b, 0o600); err != nil {
 			return err
 		}
+		if _, err := l.openIndex(first); err != nil { // values went while it was made
+			if err := os.Remove(l.indexFile(first)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
 	}
 	return nil
 }
