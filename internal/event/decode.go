@@ -1,7 +1,6 @@
 package event
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -30,12 +29,26 @@ func Skim(b []byte, l *Leaf) error {
 }
 
 // A Skimmer does what Skim does, faster for the leaves of a log in their
-// order: it remembers the second, and who the last sessions were, in the
-// spelling that it has checked. It is not for concurrent use.
+// order: what repeats from leaf to leaf it remembers in the spelling that it
+// has checked. Those are the second, and the head of a session's statements and
+// of its outcomes. It is not for concurrent use.
 type Skimmer struct {
-	second []byte // of the time, "2006-01-02T15:04:05."
-	nano   int64  // and what it means
-	whos   [64][]byte
+	second   []byte // the leaf up to the fraction: {"v":1,"t":"2006-01-02T15:04:05.
+	nano     int64  // and the time that means
+	sessions [64]remembered
+}
+
+// remembered is what a Skimmer knows of one of the last sessions.
+type remembered struct {
+	id    uint64
+	text  []byte  // its spelling with the key
+	heads [2]head // of all but outcomes, and of those
+}
+
+// head is the part of a leaf from the kind to the message letters.
+type head struct {
+	text []byte
+	kind Kind
 }
 
 // Skim is the function Skim.
@@ -57,28 +70,22 @@ func (l *Leaf) parse(d *decoder) error {
 }
 
 func (l *Leaf) decode(d *decoder) {
-	d.expect(`{"v":1,"t":"`)
 	l.Time = d.time()
-	d.expect(`"`)
-	if d.skip(`,"s":"`) {
-		l.Session = d.session()
-		d.expect(`"`)
+	d.expectByte('"')
+	known := l.decodeSession(d)
+	if d.key(`,"n":`) {
+		l.Seq = uint64(d.int())
 	}
-	l.Seq = uint64(d.int(`,"n":`))
-	d.expect(`,"k":"`)
-	l.Kind = kindOf(d.word())
-	if l.Kind == "" {
-		d.fail("unknown kind")
+	l.decodeHead(d, known)
+	if d.key(`,"of":`) {
+		l.Of = d.ref()
 	}
-	d.expect(`"`)
-	l.decodeWho(d)
-	var msgs string
-	if d.optString(`,"m":`, &msgs) && !d.skim {
-		l.Msgs = []byte(msgs)
+	if d.key(`,"parse":`) {
+		l.Parse = d.ref()
 	}
-	l.Of = d.ref(`,"of":`)
-	l.Parse = d.ref(`,"parse":`)
-	l.Bind = d.ref(`,"bind":`)
+	if d.key(`,"bind":`) {
+		l.Bind = d.ref()
+	}
 	if d.key(`,"types":[`) {
 		for first := true; d.err == nil && (first || d.skip(`,`)); first = false {
 			v := d.number()
@@ -89,92 +96,151 @@ func (l *Leaf) decode(d *decoder) {
 				l.Types = append(l.Types, uint32(v))
 			}
 		}
-		d.expect(`]`)
+		d.expectByte(']')
 	}
+	// The value comes last, and most leaves with one have nothing else here.
+	if !d.next(`,"size":`) {
+		l.decodeEnd(d)
+	}
+	if d.key(`,"size":`) {
+		l.Size = d.int()
+	}
+	if d.key(`,"c":"`) {
+		l.HasValue = true
+		d.commitment(&l.Commitment)
+		d.expectByte('"')
+	}
+	d.expectByte('}')
+}
+
+// decodeEnd decodes what came of a statement, and the facts.
+func (l *Leaf) decodeEnd(d *decoder) {
 	if d.key(`,"tags":[`) {
 		for first := true; d.err == nil && (first || d.skip(`,`)); first = false {
 			if t := d.string(); !d.skim {
 				l.Tags = append(l.Tags, t)
 			}
 		}
-		d.expect(`]`)
+		d.expectByte(']')
 	}
-	l.Rows = d.int(`,"rows":`)
-	l.Bytes = d.int(`,"bytes":`)
-	l.Micros = d.int(`,"us":`)
+	if d.key(`,"rows":`) {
+		l.Rows = d.int()
+	}
+	if d.key(`,"bytes":`) {
+		l.Bytes = d.int()
+	}
+	if d.key(`,"us":`) {
+		l.Micros = d.int()
+	}
 	if d.key(`,"tx":"`) {
 		if t := d.take(1); len(t) == 1 && (t[0] == 'I' || t[0] == 'T' || t[0] == 'E') {
 			l.Tx = t[0]
 		} else {
 			d.fail("transaction status")
 		}
-		d.expect(`"`)
+		d.expectByte('"')
 	}
 	if d.key(`,"committed":true`) {
 		l.Committed = 1
 	} else if d.key(`,"committed":false`) {
 		l.Committed = -1
 	}
-	l.Since = d.ref(`,"since":`)
+	if d.key(`,"since":`) {
+		l.Since = d.ref()
+	}
 	if d.key(`,"end":"`) {
 		l.End = ends[string(d.word())]
 		if l.End == "" {
 			d.fail("unknown end")
 		}
-		d.expect(`"`)
+		d.expectByte('"')
 	}
 	d.optString(`,"sqlstate":`, &l.SQLState)
 	if d.key(`,"facts":{`) {
 		for first := true; d.err == nil && (first || d.skip(`,`)); first = false {
 			var f Fact
 			f.Key = d.string()
-			d.expect(`:`)
+			d.expectByte(':')
 			f.Val = d.string()
 			if !d.skim {
 				l.Facts = append(l.Facts, f)
 			}
 		}
-		d.expect(`}`)
+		d.expectByte('}')
 	}
-	l.Size = d.int(`,"size":`)
-	if d.key(`,"c":"`) {
-		l.HasValue = true
-		t := d.take(CommitmentLen)
-		var c [33]byte
-		n, err := strictBase64.Decode(c[:], t)
-		if err != nil || n != 32 {
-			d.fail("commitment")
-		}
-		l.Commitment = [32]byte(c[:32])
-		d.expect(`"`)
-	}
-	d.expect(`}`)
 }
 
-// decodeWho decodes the four keys that identify the user, if any is there.
-func (l *Leaf) decodeWho(d *decoder) {
-	var known *[]byte
+// decodeSession decodes the session, if there is one. It returns what is known
+// of it if d is a Skimmer's.
+func (l *Leaf) decodeSession(d *decoder) *remembered {
+	const key, length = `,"s":"`, len(`,"s":"0123456789abcdef"`)
+	var r *remembered
+	from := d.pos
 	if d.known != nil {
-		known = &d.known.whos[l.Session%uint64(len(d.known.whos))]
-		if n := len(*known); n > 0 && len(d.b)-d.pos > n && string(d.b[d.pos:d.pos+n]) == string(*known) {
-			d.pos += n
-			return
+		r = &d.known.sessions[0]
+		if len(d.b)-from >= length {
+			last := d.b[from+length-3:]
+			r = &d.known.sessions[(uint(last[0])*31+uint(last[1]))%uint(len(d.known.sessions))]
+			if d.again(r.text) {
+				l.Session = r.id
+				return r
+			}
 		}
 	}
+	if !d.skip(key) {
+		return r
+	}
+	l.Session = d.session()
+	d.expectByte('"')
+	if r != nil && d.err == nil {
+		r.id, r.text = l.Session, append(r.text[:0], d.b[from:d.pos]...)
+	}
+	return r
+}
+
+// decodeHead decodes the kind, who it is of and the message letters.
+func (l *Leaf) decodeHead(d *decoder, known *remembered) {
+	if known == nil {
+		l.decodeNewHead(d)
+		return
+	}
+	const kind = len(`,"k":"`)
+	rest := d.b[min(d.pos, len(d.b)):]
+	h := &known.heads[0]
+	if len(rest) > kind && rest[kind] == 'o' {
+		h = &known.heads[1]
+	}
+	if d.again(h.text) {
+		l.Kind = h.kind
+		return
+	}
 	from := d.pos
+	// With the last of the keys nothing of a head can follow.
+	if last := l.decodeNewHead(d); last && d.err == nil {
+		h.text, h.kind = append(h.text[:0], rest[:d.pos-from]...), l.Kind
+	}
+}
+
+// decodeNewHead reports whether it ends in message letters, the last key of all.
+func (l *Leaf) decodeNewHead(d *decoder) (last bool) {
+	d.expect(`,"k":"`)
+	l.Kind = kindOf(d.word())
+	if l.Kind == "" {
+		d.fail("unknown kind")
+	}
+	d.expectByte('"')
 	var w Who
 	user, db := d.optString(`,"user":`, &w.User), d.optString(`,"db":`, &w.Database)
 	app, client := d.optString(`,"app":`, &w.Application), d.optString(`,"client":`, &w.Client)
-	// With the last of the four keys nothing of them can follow.
-	if known != nil && client && d.err == nil {
-		*known = append((*known)[:0], d.b[from:d.pos]...)
-	}
 	if (user || db || app || client) && !d.skim {
 		l.Who = &Who{User: w.User, Database: w.Database, Application: w.Application, Client: w.Client}
 	}
+	var msgs string
+	if last = d.optString(`,"m":`, &msgs); last && !d.skim {
+		l.Msgs = []byte(msgs)
+	}
+	return last
 }
-
-var strictBase64 = base64.StdEncoding.Strict()
 
 // kindOf returns the constant for a kind, "" for what is none. A switch takes
 // a third of the time of a map, and constants as results take no memory.
@@ -245,7 +311,8 @@ func words[T ~string](list ...T) map[string]T {
 	return m
 }
 
-// decoder walks over one leaf. After the first failure nothing moves any more.
+// decoder walks over one leaf. After the first failure b is empty, so nothing
+// is found in it any more.
 type decoder struct {
 	b    []byte
 	pos  int
@@ -258,14 +325,30 @@ type decoder struct {
 func (d *decoder) fail(what string) {
 	if d.err == nil {
 		d.err = fmt.Errorf("%w: %s at byte %d", ErrNotCanonical, what, d.pos)
+		d.b = nil
 	}
 }
 
+// next reports whether s comes next.
+func (d *decoder) next(s string) bool {
+	return len(d.b)-d.pos >= len(s) && string(d.b[d.pos:d.pos+len(s)]) == s
+}
+
 func (d *decoder) skip(s string) bool {
-	if d.err != nil || len(d.b)-d.pos < len(s) || string(d.b[d.pos:d.pos+len(s)]) != s {
+	if !d.next(s) {
 		return false
 	}
 	d.pos += len(s)
+	return true
+}
+
+// again is skip for what was checked before, if there is anything.
+func (d *decoder) again(known []byte) bool {
+	n := len(known)
+	if n == 0 || len(d.b)-d.pos < n || string(d.b[d.pos:d.pos+n]) != string(known) {
+		return false
+	}
+	d.pos += n
 	return true
 }
 
@@ -281,8 +364,19 @@ func (d *decoder) expect(s string) {
 	}
 }
 
+// expectByte is expect for a single byte, the most frequent of all.
+func (d *decoder) expectByte(c byte) {
+	if d.pos < len(d.b) && d.b[d.pos] == c {
+		d.pos++
+		return
+	}
+	d.want(c)
+}
+
+func (d *decoder) want(c byte) { d.fail("want " + string(rune(c))) }
+
 func (d *decoder) take(n int) []byte {
-	if d.err != nil || len(d.b)-d.pos < n {
+	if len(d.b)-d.pos < n {
 		d.fail("too short")
 		return nil
 	}
@@ -291,8 +385,8 @@ func (d *decoder) take(n int) []byte {
 }
 
 func (d *decoder) word() []byte {
-	i := d.pos
-	for i < len(d.b) && (d.b[i] >= 'a' && d.b[i] <= 'z' || d.b[i] == '_') {
+	b, i := d.b, d.pos
+	for i < len(b) && (b[i] >= 'a' && b[i] <= 'z' || b[i] == '_') {
 		i++
 	}
 	return d.take(i - d.pos)
@@ -300,25 +394,22 @@ func (d *decoder) word() []byte {
 
 // number decodes a decimal number as it is written: no sign, no leading zero.
 func (d *decoder) number() uint64 {
-	i, v := d.pos, uint64(0)
-	for i < len(d.b) && d.b[i] >= '0' && d.b[i] <= '9' {
-		v = v*10 + uint64(d.b[i]-'0')
+	b, i, v := d.b, d.pos, uint64(0)
+	for i < len(b) && b[i]-'0' <= 9 {
+		v = v*10 + uint64(b[i]-'0')
 		i++
 	}
-	t := d.take(i - d.pos)
 	// 19 digits fit into 64 bits.
-	if len(t) == 0 || len(t) > 19 || len(t) > 1 && t[0] == '0' {
+	if n := i - d.pos; n == 0 || n > 19 || n > 1 && b[d.pos] == '0' {
 		d.fail("number")
 		return 0
 	}
+	d.pos = i
 	return v
 }
 
-// int decodes an optional positive number; Append leaves zero out.
-func (d *decoder) int(key string) int64 {
-	if !d.key(key) {
-		return 0
-	}
+// int decodes a positive number; Append leaves zero out.
+func (d *decoder) int() int64 {
 	v := d.number()
 	if v > math.MaxInt64 || v == 0 {
 		d.fail("number")
@@ -327,10 +418,7 @@ func (d *decoder) int(key string) int64 {
 	return int64(v)
 }
 
-func (d *decoder) ref(key string) int64 {
-	if !d.key(key) {
-		return 0
-	}
+func (d *decoder) ref() int64 {
 	v := d.number()
 	if v >= math.MaxInt64 {
 		d.fail("reference")
@@ -350,6 +438,38 @@ var hexDigit = func() (t [256]byte) {
 	return t
 }()
 
+// sextet is the value of each letter of base64, and 64 for all else.
+var sextet = func() (t [256]byte) {
+	for c := range t {
+		t[c] = 64
+	}
+	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+		t[c] = byte(i)
+	}
+	return t
+}()
+
+// commitment decodes 32 bytes of base64. The bits behind them must be zero.
+func (d *decoder) commitment(c *[32]byte) {
+	t := d.take(CommitmentLen)
+	if t == nil {
+		return
+	}
+	var bad byte
+	for out := c[:]; ; out, t = out[3:], t[4:] {
+		v0, v1, v2, v3 := sextet[t[0]], sextet[t[1]], sextet[t[2]], sextet[t[3]]
+		if len(out) == 2 {
+			out[0], out[1] = v0<<2|v1>>4, v1<<4|v2>>2
+			if bad|v0|v1|v2 > 63 || v2&3 != 0 || t[3] != '=' {
+				d.fail("commitment")
+			}
+			return
+		}
+		bad |= v0 | v1 | v2 | v3
+		out[0], out[1], out[2] = v0<<2|v1>>4, v1<<4|v2>>2, v2<<6|v3
+	}
+}
+
 // session decodes 16 hex digits in small letters.
 func (d *decoder) session() (id uint64) {
 	var bad byte
@@ -364,19 +484,25 @@ func (d *decoder) session() (id uint64) {
 	return id
 }
 
-// time decodes what AppendTime writes: 2006-01-02T15:04:05.000000000Z.
+// time decodes the beginning of a leaf and in it what AppendTime writes:
+// 2006-01-02T15:04:05.000000000Z.
 func (d *decoder) time() int64 {
-	s := d.take(len("2006-01-02T15:04:05.000000000Z"))
-	if s == nil {
-		return 0
-	}
 	var f fields
-	if k := d.known; k != nil && len(k.second) == 20 && string(s[:20]) == string(k.second) {
-		nano := f.number(s[20:29])
-		if f.bad || s[29] != 'Z' {
+	if k := d.known; k != nil && d.again(k.second) {
+		s := d.take(len("000000000Z"))
+		if s == nil {
+			return 0
+		}
+		nano := f.number(s[:9])
+		if f.bad || s[9] != 'Z' {
 			d.fail("time")
 		}
 		return k.nano + nano
+	}
+	d.expect(`{"v":1,"t":"`)
+	s := d.take(len("2006-01-02T15:04:05.000000000Z"))
+	if s == nil {
+		return 0
 	}
 	year, month, day := f.number(s[0:4]), f.number(s[5:7]), f.number(s[8:10])
 	hour, minute, second := f.number(s[11:13]), f.number(s[14:16]), f.number(s[17:19])
@@ -404,7 +530,7 @@ func (d *decoder) time() int64 {
 			return 0
 		}
 	} else if d.known != nil {
-		d.known.second, d.known.nano = append(d.known.second[:0], s[:20]...), n-nano
+		d.known.second, d.known.nano = append(d.known.second[:0], d.b[:d.pos-len("000000000Z")]...), n-nano
 	}
 	return n
 }
@@ -455,22 +581,22 @@ var plain = func() (t [256]bool) {
 
 // string decodes a JSON string in the one spelling appendString writes.
 func (d *decoder) string() string {
-	d.expect(`"`)
+	d.expectByte('"')
 	if d.err != nil {
 		return ""
 	}
 	var out []byte
 	for {
-		from := d.pos
-		for d.pos < len(d.b) && plain[d.b[d.pos]] {
-			d.pos++
+		from, b, i := d.pos, d.b, d.pos
+		for i < len(b) && plain[b[i]] {
+			i++
 		}
-		if d.pos >= len(d.b) {
+		if d.pos = i; i >= len(b) {
 			d.fail("unterminated string")
 			return ""
 		}
-		run := d.b[from:d.pos]
-		if d.b[d.pos] == '"' {
+		run := b[from:i]
+		if b[i] == '"' {
 			d.pos++
 			if d.skim {
 				return ""

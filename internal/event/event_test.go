@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/base64"
 	"math"
 	"reflect"
 	"strings"
@@ -136,6 +137,40 @@ func TestSkimDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("Skim allocates %v times, want 0", n)
 	}
+	other := full
+	other.Session, other.Time = full.Session+1, full.Time+2e9
+	var s Skimmer
+	leaves, i := [][]byte{b, other.Append(nil)}, 0
+	if n := testing.AllocsPerRun(100, func() {
+		i++
+		if err := s.Skim(leaves[i%2], &l); err != nil {
+			t.Fatal(err)
+		}
+	}); n != 0 {
+		t.Errorf("Skimmer.Skim allocates %v times, want 0", n)
+	}
+}
+
+// FuzzCommitment compares with the strict decoder of the standard library.
+func FuzzCommitment(f *testing.F) {
+	f.Add("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+	f.Add("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAB=")
+	f.Add("0123456789+/abcdefghijklmnopqrstuvwxyzABCDE=")
+	f.Add("AAAA\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+	f.Fuzz(func(t *testing.T, s string) {
+		if len(s) != CommitmentLen {
+			return
+		}
+		want, err := base64.StdEncoding.Strict().DecodeString(s)
+		var got [32]byte
+		d := decoder{b: []byte(s)}
+		if d.commitment(&got); (d.err == nil) != (err == nil && len(want) == 32) {
+			t.Fatalf("commitment %q: %v, the standard library says %v", s, d.err, err)
+		}
+		if d.err == nil && string(got[:]) != string(want) {
+			t.Errorf("commitment %q = %x, want %x", s, got, want)
+		}
+	})
 }
 
 func TestParseTimeIsRFC3339(t *testing.T) {
@@ -238,6 +273,8 @@ func FuzzSkimmer(f *testing.F) {
 	b := (&Leaf{Time: 2, Session: 65, Seq: 1, Kind: KindQuery, Who: &Who{User: "alice", Database: "app", Client: "127.0.0.1:12"}}).Append(nil)
 	f.Add(a, b)
 	f.Add(b, a)
+	f.Add(full.Append(nil), (&Leaf{Time: full.Time, Session: full.Session, Seq: 8, Kind: KindOutcome, Msgs: []byte("CZ"), Of: Ref(1)}).Append(nil))
+	f.Add((&Leaf{Time: 1, Kind: KindNotice, Msgs: []byte("N")}).Append(nil), a)
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		var s Skimmer
 		for _, b := range [][]byte{first, second, first, second} {

@@ -59,7 +59,8 @@ type session struct {
 	time int64
 	// open is the statements whose outcome did not come yet, oldest first, which
 	// is the order they mostly come in.
-	open []int64
+	open  []int64
+	first [4]int64 // room for the first of them
 }
 
 func newOrder(c *check) *order {
@@ -149,13 +150,13 @@ func (o *order) entry(e *entry) {
 	if e.kind != "" { // else it could not be read, and says so
 		o.dated(e)
 		o.life(e)
-		o.inSession(e)
-		o.references(e)
+		s := o.inSession(e)
+		o.references(e, s)
 		o.indexes.entry(e)
 	}
 	at := e.index % recentEntries
-	if int64(len(o.recent)) <= at {
-		o.recent = append(o.recent, make([]place, at+1-int64(len(o.recent)))...)
+	for int64(len(o.recent)) <= at {
+		o.recent = append(o.recent, make([]place, max(len(o.recent), tileWidth))...)
 	}
 	o.recent[at] = place{e.session, e.kind}
 	o.lastKind = e.kind
@@ -193,13 +194,14 @@ func (o *order) life(e *entry) {
 	}
 }
 
-// inSession checks the entry's number and time in its session.
-func (o *order) inSession(e *entry) {
+// inSession checks the entry's number and time in its session, and returns the
+// session if it is still open after the entry.
+func (o *order) inSession(e *entry) *session {
 	if e.session == 0 {
 		if e.seq != 0 {
 			o.findAt(e.index, "order", "a number in a session and no session")
 		}
-		return
+		return nil
 	}
 	s := o.sessions[e.session]
 	if s == nil {
@@ -228,18 +230,20 @@ func (o *order) inSession(e *entry) {
 			clear(o.ended)
 		}
 		o.ended[e.session] = struct{}{}
+		return nil
 	}
+	return s
 }
 
-// references checks what the entry refers to, and keeps track of which
-// statements have an outcome.
-func (o *order) references(e *entry) {
+// references checks what the entry of session s refers to, and keeps track of
+// which statements have an outcome.
+func (o *order) references(e *entry, s *session) {
 	o.refer(e, "parse", e.parse, holdsParse)
 	o.refer(e, "bind", e.bind, holdsBind)
 	o.refer(e, "since", e.since, isStatement)
 	switch e.kind {
 	case event.KindOutcome:
-		o.outcome(e)
+		o.outcome(e, s)
 	case event.KindCopy:
 		o.refer(e, "of", e.of, isStatement)
 	case event.KindSettle:
@@ -249,17 +253,14 @@ func (o *order) references(e *entry) {
 			o.findAt(e.index, "of", "refers to entry %d, which is not before it", of)
 		}
 	}
-	if isStatement(e.kind) {
-		if s := o.sessions[e.session]; s != nil {
-			s.open = append(s.open, e.index)
-		}
+	if s != nil && isStatement(e.kind) {
+		s.open = append(s.open, e.index)
 	}
 }
 
 // outcome checks that the entry is the only outcome of a statement of its session.
-func (o *order) outcome(e *entry) {
+func (o *order) outcome(e *entry, s *session) {
 	of, ok := event.Index(e.of)
-	s := o.sessions[e.session]
 	if !ok || s == nil {
 		o.findAt(e.index, "of", "an outcome of nothing")
 		return
@@ -274,7 +275,9 @@ func (o *order) outcome(e *entry) {
 	for i, index := range s.open {
 		if index == of {
 			copy(s.open[1:i+1], s.open[:i])
-			s.open = s.open[1:]
+			if s.open = s.open[1:]; len(s.open) == 0 {
+				s.open = s.first[:0]
+			}
 			return
 		}
 	}

@@ -406,6 +406,7 @@ func (c *chunk) bundle(b []byte) bool {
 	index := c.first + int64(at)
 	c.entries = slices.Grow(c.entries, tileWidth)[:at+tileWidth]
 	entries := c.entries[at:]
+	clear(entries)
 	for j := range int64(tileWidth) {
 		if len(b) < 2 {
 			return false
@@ -415,7 +416,7 @@ func (c *chunk) bundle(b []byte) bool {
 			return false
 		}
 		e := &entries[j]
-		*e = entry{index: index + j, leaf: b[:n:n], leafIn: whole[len(whole)-len(b)-1:][: n+1 : n+1]}
+		e.index, e.leaf, e.leafIn = index+j, b[:n:n], whole[len(whole)-len(b)-1:][:n+1:n+1]
 		b = b[n:]
 	}
 	return len(b) == 0

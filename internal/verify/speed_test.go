@@ -43,11 +43,13 @@ func BenchmarkSealed(b *testing.B) {
 	b.Run("worker and order", func(b *testing.B) {
 		w := worker{blobs: filepath.Join(dir, "blob")}
 		var used chunk
+		recent := make([]place, 0, recentEntries) // grows once in a log, not with each segment
 		cpu := processor(b)
 		for b.Loop() {
 			c := &check{dir: dir, gap: newGaps(), files: &listing{}}
 			c.signed.size = -1
 			o := newOrder(c)
+			o.recent = recent
 			o.again = func(int64) (place, error) { return place{}, nil }
 			for _, ch := range chunks {
 				// Chunks are used again and again, as in the pipeline.
