@@ -79,10 +79,11 @@ func loadSettings(file string, flags *pflag.FlagSet) (*settings, error) {
 	for _, f := range s.Fields() {
 		s.source[f.Key] = "default"
 	}
+	var mistakes error
 	if file != "" {
-		keys, err := s.ReadFile(file)
-		if err != nil {
-			return nil, fileError(err)
+		var keys []string
+		if keys, mistakes = s.ReadFile(file); mistakes != nil && len(keys) == 0 {
+			return nil, fileError(mistakes)
 		}
 		for _, key := range keys {
 			s.source[key] = "file"
@@ -96,11 +97,18 @@ func loadSettings(file string, flags *pflag.FlagSet) (*settings, error) {
 		s.source[f.Name] = "flag"
 		err = errors.Join(err, s.Set(f.Name, f.Value.String()))
 	})
+	if mistakes != nil {
+		return nil, fileError(errors.Join(mistakes, err, s.Validate()))
+	}
 	return s, err
 }
 
-// fileError shows the line that is wrong, and the key that was meant.
+// fileError shows the line that is wrong, and the key that was meant, or, if
+// there is more than one mistake, all of them.
 func fileError(err error) error {
+	if strings.Contains(err.Error(), "\n") {
+		return settingsError(err)
+	}
 	bad, ok := errors.AsType[*config.FileError](err)
 	if !ok {
 		return err
@@ -137,6 +145,11 @@ func checkSettings(w io.Writer, s *settings) error {
 		if s.AuthFile != "" {
 			_, e := verifiers.OpenFile(s.AuthFile)
 			err = errors.Join(err, e)
+		}
+		if s.HTTPTokens != "" {
+			if _, e := readTokens(s.HTTPTokens); e != nil {
+				err = errors.Join(err, fmt.Errorf("http-tokens: %w", e))
+			}
 		}
 		k, e := openKeys(s)
 		_, e2 := newWitnesses(s, &k, nil)

@@ -381,6 +381,29 @@ func TestServeRefusesToStart(t *testing.T) {
 	}
 }
 
+// TestServeCheck has all mistakes told at once: those of the file, then what is wrong with the settings, then with
+// the files they name.
+func TestServeCheck(t *testing.T) {
+	conf := filepath.Join(t.TempDir(), "pgnotary.toml")
+	for _, tt := range []struct {
+		file   string
+		args   []string
+		stderr string
+	}{
+		{"durabilty = 'x'\n", nil, "pgnotary: " + conf + ":1:1: unknown key \"durabilty\"\n  1 | durabilty = 'x'\n    | ^\nhint: did you mean durability?\n"},
+		{"upstream = 5\nhttp = 'x'\nretain = 7\n", []string{"--log-level", "loud"}, "pgnotary: configuration: 4 problems\n  " +
+			conf + ":1:12: found integer where a string belongs\n  " + conf + ":3:10: \"7\" is not a time span such as 90s, 15m or 24h\n  " +
+			"http: \"x\" is not host:port\n  log-level is \"loud\", not one of debug, info, warn, error\n"},
+		{"http-tokens = '/none/tokens'\n", nil, "pgnotary: configuration: http-tokens: stat /none/tokens: no such file or directory\n"},
+	} {
+		write(t, conf, tt.file)
+		code, _, errs := pgnotary(t, append([]string{"serve", "--check", "--config", conf}, tt.args...)...)
+		if code != 2 || errs != tt.stderr {
+			t.Errorf("serve --check of %q = %d\n%swant 2\n%s", tt.file, code, errs, tt.stderr)
+		}
+	}
+}
+
 // TestServeReload holds that a new certificate is shown without a restart,
 // and that mistakes in the configuration change nothing.
 func TestServeReload(t *testing.T) {

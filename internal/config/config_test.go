@@ -73,10 +73,31 @@ func TestDecodeErrors(t *testing.T) {
 				t.Errorf("decode(%q) = %q, %q, %q, want %q, %q, %q", tt.in,
 					got.Error(), got.Excerpt, got.Similar, tt.what, tt.excerpt, tt.similar)
 			}
-			if diff := cmp.Diff(Default(), c); diff != "" {
-				t.Errorf("decode changed the settings although it failed:\n%s", diff)
+			rest := Default()
+			rest.Data = c.Data // in one of the files, and right
+			if diff := cmp.Diff(rest, c); diff != "" {
+				t.Errorf("decode took what is wrong:\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestFileMistakes has all mistakes of a file told at once, and the rest read.
+func TestFileMistakes(t *testing.T) {
+	c := Default()
+	keys, err := c.decode("f.toml", []byte("listen = 5\nretain = 7\ndurabilty = 'x'\nhttp = 'off'\n"+
+		"segment-size = 'huge'\nretain-values = 8\n[[capture]]\ndatabse = 'x'\nresults = 'full'\n"))
+	want := "f.toml:1:10: found integer where a string belongs\n" +
+		"f.toml:2:10: \"7\" is not a time span such as 90s, 15m or 24h\n" +
+		"f.toml:5:16: \"huge\" is not a size such as 64MiB\n" +
+		"f.toml:6:17: \"8\" is not a time span such as 90s, 15m or 24h\n" +
+		"f.toml:3:1: unknown key \"durabilty\"\n" +
+		"f.toml:8:1: unknown key \"capture.databse\""
+	if err == nil || err.Error() != want {
+		t.Errorf("decode told\n%v\nwant\n%s", err, want)
+	}
+	if c.HTTP != "off" || len(c.Captures) != 1 || c.Captures[0].Results != "full" || c.Listen != Default().Listen {
+		t.Errorf("decode did not read what is right: %+v, keys %v", c, keys)
 	}
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,10 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// maxFile bounds what is read as a configuration file, in bytes.
-const maxFile = 1 << 20
+const (
+	maxFile     = 1 << 20 // bounds what is read as a configuration file, in bytes
+	maxMistakes = 100     // bounds how many mistakes in a file are told
+)
 
 // A FileError is a configuration file that cannot be used. Error is one line
 // with the place; Excerpt shows that line with a caret under the fault.
@@ -30,7 +33,8 @@ func (e *FileError) Error() string {
 }
 
 // ReadFile puts the settings in the TOML file at path into c and returns the
-// keys it set. Errors about the content are *FileError.
+// keys it set. Errors about the content are *FileError, all that there are,
+// joined; then c has what the rest of the file says.
 func (c *Config) ReadFile(path string) (keys []string, err error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -46,18 +50,41 @@ func (c *Config) ReadFile(path string) (keys []string, err error) {
 	return c.decode(path, data)
 }
 
-// decode is ReadFile on content already read. On an error c is unchanged.
+// decode is ReadFile on content already read. Where the file is no TOML c is
+// unchanged.
 func (c *Config) decode(path string, data []byte) ([]string, error) {
-	next := *c
-	next.Captures = nil
-	dec := toml.NewDecoder(strings.NewReader(string(data)))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&next); err != nil {
-		return nil, next.fileError(path, data, err)
-	}
 	var present map[string]any
 	if err := toml.Unmarshal(data, &present); err != nil {
-		return nil, next.fileError(path, data, err)
+		return nil, errors.Join(c.fileErrors(path, data, err)...)
+	}
+	var next Config
+	var mistakes []error
+	// The decoder stops at the first value that is not right. It reads the file
+	// again without that line, until it is content.
+	for rest := data; ; {
+		next = *c
+		next.Captures = nil
+		dec := toml.NewDecoder(bytes.NewReader(rest))
+		dec.DisallowUnknownFields()
+		err := dec.Decode(&next)
+		if err == nil {
+			break
+		}
+		found := next.fileErrors(path, rest, err)
+		mistakes = append(mistakes, found...)
+		if _, ok := errors.AsType[*toml.StrictMissingError](err); ok {
+			break // looked at last, and all of them at once
+		}
+		bad, ok := errors.AsType[*FileError](found[0])
+		if !ok || len(mistakes) >= maxMistakes {
+			return nil, errors.Join(mistakes...)
+		}
+		lines := bytes.Split(rest, []byte("\n"))
+		lines[bad.Line-1] = nil
+		rest = bytes.Join(lines, []byte("\n"))
+		if toml.Unmarshal(rest, &present) != nil { // the value had several lines
+			return nil, errors.Join(mistakes...)
+		}
 	}
 	var keys []string
 	for _, f := range next.Fields() {
@@ -66,33 +93,38 @@ func (c *Config) decode(path string, data []byte) ([]string, error) {
 		}
 	}
 	*c = next
-	return keys, nil
+	return keys, errors.Join(mistakes...)
 }
 
-// fileError says where in the file the decoder stopped.
-func (c *Config) fileError(path string, data []byte, err error) error {
+// fileErrors says where in the file the decoder stopped, and names each key it
+// does not know. There is at least one.
+func (c *Config) fileErrors(path string, data []byte, err error) []error {
 	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok && len(strict.Errors) > 0 {
-		first := strict.Errors[0]
-		key := strings.Join(first.Key(), ".")
-		line, column := first.Position()
-		e := newFileError(path, data, line, column, fmt.Sprintf("unknown key %q", key))
-		e.Similar = c.similar(key)
-		return e
+		var list []error
+		for _, missing := range strict.Errors[:min(len(strict.Errors), maxMistakes)] {
+			key := strings.Join(missing.Key(), ".")
+			line, column := missing.Position()
+			e := newFileError(path, data, line, column, fmt.Sprintf("unknown key %q", key))
+			e.Similar = c.similar(key)
+			list = append(list, e)
+		}
+		return list
 	}
 	if bad, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, column := bad.Position()
-		return newFileError(path, data, line, column, plainMessage(bad))
+		return []error{newFileError(path, data, line, column, plainMessage(bad))}
 	}
 	// The decoder gives no place for a value that is no string and that
 	// Set refused, such as a time span without its unit.
 	for i, line := range strings.Split(string(data), "\n") {
 		key, value, ok := strings.Cut(line, "=")
-		if ok && c.Set(strings.TrimSpace(key), strings.TrimSpace(value)) != nil {
+		known := slices.ContainsFunc(c.Fields(), func(f Field) bool { return f.Key == strings.TrimSpace(key) })
+		if ok && known && c.Set(strings.TrimSpace(key), strings.TrimSpace(value)) != nil {
 			column := len(line) - len(strings.TrimLeft(value, " \t")) + 1
-			return newFileError(path, data, i+1, column, err.Error())
+			return []error{newFileError(path, data, i+1, column, err.Error())}
 		}
 	}
-	return fmt.Errorf("read configuration %s: %w", path, err)
+	return []error{fmt.Errorf("read configuration %s: %w", path, err)}
 }
 
 // plainMessage is the decoder's message without the names of Go types.

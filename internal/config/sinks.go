@@ -59,7 +59,7 @@ func ReadSinks(path string) ([]Sink, error) {
 	dec := toml.NewDecoder(strings.NewReader(string(data)))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&file); err != nil {
-		return nil, new(Config).fileError(path, data, err)
+		return nil, new(Config).fileErrors(path, data, err)[0]
 	}
 	var p problems
 	seen := make(map[string]bool)
