@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -59,8 +58,7 @@ func (h *handler) tile(w http.ResponseWriter, r *http.Request) {
 		body, err = h.Log.Tile(level, n, width)
 	}
 	if err != nil {
-		h.Logger.Error("cannot read tile", slog.String("path", r.URL.Path))
-		h.fail(w, "read tile", err)
+		h.fail(w, "read tile", err) // which may have been pruned
 		return
 	}
 	w.Header().Set("Cache-Control", forever)

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -130,6 +131,16 @@ func TestInternalErrors(t *testing.T) {
 	w := get(t, h, "/log/tile/0/000")
 	if w.Code != 500 || w.Body.String() != "internal error: read tile\n" || w.Header().Get("Cache-Control") != "no-store" {
 		t.Errorf("GET of an unreadable tile = %d %q, cache %q", w.Code, w.Body, w.Header().Get("Cache-Control"))
+	}
+}
+
+// TestPrunedTile holds that asking for what was let go is no fault of the log.
+func TestPrunedTile(t *testing.T) {
+	var told bytes.Buffer
+	c := testConfig(&fakeLog{size: 300, err: fmt.Errorf("entry 0: %w", fs.ErrNotExist)})
+	c.Logger = slog.New(slog.NewTextHandler(&told, nil))
+	if w := get(t, NewHandler(c), "/log/tile/entries/000"); w.Code != 404 || told.Len() > 0 {
+		t.Errorf("GET of a pruned tile = %d, diagnostics %q, want 404 and none", w.Code, &told)
 	}
 }
 
