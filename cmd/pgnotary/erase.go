@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strconv"
@@ -74,7 +75,9 @@ The log may be in use: then the process that writes it does it.`,
 			kept := entries[:0]
 			for _, index := range entries {
 				e, err := l.Entry(index)
-				if err != nil {
+				if errors.Is(err, fs.ErrNotExist) {
+					return fmt.Errorf("there is no entry %d: it was pruned, or has not been recorded yet", index)
+				} else if err != nil {
 					return err
 				}
 				if !e.HasValue {

@@ -182,7 +182,7 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, give give
 // valueOf returns a value that is to be in a proof.
 func valueOf(log *query.Log, e *query.Entry) ([]byte, error) {
 	if !e.HasValue {
-		return nil, withHint(fmt.Errorf("entry %d has no value", e.Index), "leave out --value")
+		return nil, withHint(fmt.Errorf("entry %d has no value", e.Index), "leave out --value and --statement")
 	}
 	if e.Blob != nil && e.Blob.Size > checkpoint.MaxProofValue {
 		return nil, withHint(fmt.Errorf("the value of entry %d is %d bytes, a proof carries at most %d", e.Index, e.Blob.Size, checkpoint.MaxProofValue),

@@ -113,6 +113,9 @@ func TestProveRefuses(t *testing.T) {
 			t.Errorf("%s: prove = %d, %q, %q, want 2 and %q", tt.name, code, stdout, errs, tt.want)
 		}
 	}
+	if code, _, errs := command(t, "erase", "--data", dir, "7"); code != 2 || !strings.Contains(errs, "there is no entry 7") {
+		t.Errorf("erase of no entry = %d, %q, want 2 and that there is none", code, errs)
+	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a refused proof left a file")
 	}
