@@ -50,8 +50,8 @@ func order(ctx context.Context, dir string, o *ledger.Order) (*ledger.Answer, er
 	return a, err
 }
 
-// carriedOut waits for the answer to an order. If nobody writes the log it
-// does that itself in the meantime.
+// carriedOut waits for the answer to an order. If nobody writes the log, and it
+// has no witnesses, it does that itself in the meantime.
 func carriedOut(ctx context.Context, dir, name string) (*ledger.Answer, error) {
 	for {
 		if used, err := durable.OS.Locked(filepath.Join(dir, "LOCK")); err != nil {
@@ -61,6 +61,14 @@ func carriedOut(ctx context.Context, dir, name string) (*ledger.Answer, error) {
 				return a, err
 			}
 			continue
+		}
+		// Whether this is the newest state of the log, and what may go, is for its
+		// witnesses to say, and only its writer knows whom to ask.
+		if _, err := os.Stat(filepath.Join(dir, "witnessed")); err == nil {
+			return nil, withHint(errors.New("nobody writes the log, and it has witnesses: nothing is done before they were asked"),
+				"start its writer: the order is in %s.json, and it carries it out", name)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
 		}
 		l, err := ledger.Open(ledger.Config{Dir: dir, Version: version()})
 		if errors.Is(err, durable.ErrLocked) {

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/ledger"
+)
+
+// TestOrderOfWitnessedLog: a command does not write a log that has witnesses,
+// who might know a newer state of it; its writer finds the order.
+func TestOrderOfWitnessedLog(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "test/order", CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	signed, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "witnessed"), signed, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &ledger.Order{Kind: "hold", Case: "trial", Hold: &ledger.Hold{}}
+	if a, err := order(t.Context(), dir, o); err == nil || !strings.Contains(err.Error(), "witnesses") {
+		t.Errorf("order = %+v, %v, want it left to the writer", a, err)
+	}
+	if now, err := os.ReadFile(filepath.Join(dir, "checkpoint")); err != nil || !bytes.Equal(now, signed) {
+		t.Errorf("the log grew: %s, %v", now, err)
+	}
+	if names, err := filepath.Glob(filepath.Join(dir, "request", "*.json")); err != nil || len(names) != 1 {
+		t.Errorf("orders %q, %v, want one", names, err)
+	}
+	// Without them it does it at once.
+	if err := os.Remove(filepath.Join(dir, "witnessed")); err != nil {
+		t.Fatal(err)
+	}
+	o.Case = "another"
+	if a, err := order(t.Context(), dir, o); err != nil || !a.OK {
+		t.Errorf("order without witnesses = %+v, %v", a, err)
+	}
+}
