@@ -340,11 +340,13 @@ func (k *clerk) hold(ctx context.Context, o *Order) (*Answer, error) {
 }
 
 // A holder finds out which entries are held. Sessions are told by their
-// admissions, so entries are to be shown to it in the order of the log.
+// admissions, so it is to see these first. What is of a session that it did not
+// see an admission of may be anybody's, and counts as held.
 type holder struct {
 	holds    map[string]hold
 	sessions map[uint64][]string // names of the holds of user or database that a session is under
 	who      bool                // some hold is by user or database
+	all      bool                // it saw the whole log
 }
 
 func (k *clerk) holder() *holder {
@@ -355,24 +357,49 @@ func (k *clerk) holder() *holder {
 	return h
 }
 
-// held returns the name of a hold that the entry is under, "" if there is none.
-func (h *holder) held(index int64, leaf *event.Leaf) string {
-	if leaf.Who != nil && leaf.Session != 0 && h.who {
-		var names []string
-		for name, x := range h.holds {
-			if (x.User != "" || x.Database != "") && (x.User == "" || x.User == leaf.Who.User) && (x.Database == "" || x.Database == leaf.Who.Database) {
-				names = append(names, name)
-			}
-		}
-		if len(names) > 0 {
-			h.sessions[leaf.Session] = names
+// see learns whose a session is, if that matters and the entry says so.
+func (h *holder) see(leaf *event.Leaf) {
+	if leaf.Who == nil || leaf.Session == 0 || !h.who {
+		return
+	}
+	var names []string
+	for name, x := range h.holds {
+		if (x.User != "" || x.Database != "") && (x.User == "" || x.User == leaf.Who.User) && (x.Database == "" || x.Database == leaf.Who.Database) {
+			names = append(names, name)
 		}
 	}
+	h.sessions[leaf.Session] = names
+}
+
+// ask finds out whose an entry is that does not say so: of a session that began
+// before what is there of the log, a later entry may say it.
+func (h *holder) ask(r *segment.Reader, size int64, leaf *event.Leaf) error {
+	if _, seen := h.sessions[leaf.Session]; seen || h.all || !h.who || leaf.Who != nil || leaf.Session == 0 {
+		return nil
+	}
+	h.all = true
+	for e, err := range r.Leaves(r.First(), size) {
+		if err != nil {
+			return err
+		}
+		leaf, err := event.Parse(e.Leaf)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		h.see(&leaf)
+	}
+	return nil
+}
+
+// held returns the name of a hold that the entry is under, "" if there is none.
+func (h *holder) held(index int64, leaf *event.Leaf) string {
+	h.see(leaf)
+	under, seen := h.sessions[leaf.Session]
 	for name, x := range h.holds {
 		if index < x.From || x.To != 0 && index >= x.To || leaf.Time < x.Since || x.Until != 0 && leaf.Time > x.Until {
 			continue
 		}
-		if x.User == "" && x.Database == "" || slices.Contains(h.sessions[leaf.Session], name) {
+		if x.User == "" && x.Database == "" || slices.Contains(under, name) || leaf.Session != 0 && !seen {
 			return name
 		}
 	}
@@ -480,6 +507,9 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 			leaf, err := event.Parse(e.Leaf)
 			if err != nil {
 				return nil, fmt.Errorf("entry %d: %w", e.Index, err)
+			}
+			if err := holder.ask(r, k.l.Durable(), &leaf); err != nil {
+				return nil, err
 			}
 			if name := holder.held(e.Index, &leaf); name != "" && stopped == "" {
 				stopped = name
@@ -770,13 +800,8 @@ func (k *clerk) valued(entries []int64) (with []int64, name string, err error) {
 		if err != nil {
 			return nil, "", err
 		}
-		// What does not say who it is about is about a statement that does.
-		if of, ok := event.Index(leaf.Of); ok && leaf.Who == nil && h.who {
-			if about, err := r.Entry(of); err == nil {
-				if l, err := event.Parse(about.Leaf); err == nil {
-					h.held(of, &l)
-				}
-			}
+		if err := h.ask(r, k.l.Durable(), &leaf); err != nil {
+			return nil, "", err
 		}
 		if name := h.held(index, &leaf); name != "" {
 			return nil, name, nil
