@@ -64,3 +64,45 @@ func TestIndexGoes(t *testing.T) {
 		}
 	}
 }
+
+// TestJournalFileStaysGone: a sealed journal file whose removal could not be
+// made durable does not come back beside later segments.
+func TestJournalFileStaysGone(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	for range 2 {
+		if err := errors.Join(l.Rotate(), l.await(t.Context(), l.next-1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+		if op == faultfs.SyncDir && name == "/d/journal" {
+			return faultfs.Fault{Err: syscall.EIO}
+		}
+		return faultfs.Fault{}
+	})
+	if err := l.SealNow(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("seal = %v, want EIO", err)
+	}
+	s.Inject(nil)
+	mustClose(t, l)
+	l = mustOpen(t, steady(quiet(s, "/d")))
+	s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+		if op == faultfs.Remove && name == "/d/journal/00000000000000000256.journal" {
+			return faultfs.Fault{Err: syscall.EIO}
+		}
+		return faultfs.Fault{}
+	})
+	if err := l.SealNow(t.Context()); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("seal = %v, want EIO", err)
+	}
+	s.Stop()
+	_ = l.Close()
+	for seed := range uint64(20) {
+		again, err := Open(steady(quiet(s.Crash(rnd(seed)), "/d")))
+		if err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		mustClose(t, again)
+	}
+}
