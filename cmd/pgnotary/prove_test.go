@@ -113,6 +113,10 @@ func TestProveRefuses(t *testing.T) {
 			t.Errorf("%s: prove = %d, %q, %q, want 2 and %q", tt.name, code, stdout, errs, tt.want)
 		}
 	}
+	bundle := filepath.Join(t.TempDir(), "bundle")
+	if code, out, errs := command(t, "report", "--data", dir, "--from", "7", "-o", bundle); code != 0 || !strings.Contains(out, "about no entries") {
+		t.Errorf("report on nothing = %d, %q, %q, want 0 and that there is nothing", code, out, errs)
+	}
 	if code, _, errs := command(t, "erase", "--data", dir, "7"); code != 2 || !strings.Contains(errs, "there is no entry 7") {
 		t.Errorf("erase of no entry = %d, %q, want 2 and that there is none", code, errs)
 	}

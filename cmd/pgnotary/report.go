@@ -105,7 +105,11 @@ func (r *reporting) run(cmd *cobra.Command) error {
 	if err := writeBundle(r.out, files); err != nil {
 		return err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d files about entries %d to %d\n", r.out, len(files), data.First, data.Last)
+	about := fmt.Sprintf("entries %d to %d", data.First, data.Last)
+	if data.First < 0 {
+		about = "no entries: there is nothing in that stretch"
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%s: %d files about %s\n", r.out, len(files), about)
 	if !evidence.Verified {
 		return no("the log does not verify: the report says why")
 	}
