@@ -349,6 +349,10 @@ func TestTailEnds(t *testing.T) {
 	if err := l.Tail(context.Background(), 0, Filter{Kinds: []string{"query"}, Until: time.Unix(0, fakeStart+5e6)}, collect); err != nil || len(got) != 3 {
 		t.Errorf("Tail up to the third gave %q, %v", got, err)
 	}
+	got = nil
+	if err := l.Tail(context.Background(), 0, Filter{Kinds: []string{"query"}, End: 5}, collect); err != nil || len(got) == 0 || len(got) == 5 {
+		t.Errorf("Tail up to an entry gave %q, %v", got, err)
+	}
 	stop := errors.New("stop")
 	if err := l.Tail(context.Background(), 0, Filter{}, func(*Statement) error { return stop }); !errors.Is(err, stop) {
 		t.Errorf("Tail = %v, want the callback's error", err)

@@ -21,7 +21,7 @@ const (
 
 // Tail calls fn with each statement from index from on, and with those to
 // come, until ctx ends (which is no error), fn returns an error or the filter's
-// limit or Until is reached. A statement is shown once: when it has ended, or
+// limit, End or Until is reached. A statement is shown once: when it has ended, or
 // after most of a second as it is then, so that a slow one does not hold back
 // those behind it. With a filter by outcome it is shown when it has ended,
 // whenever that is. The statement is valid until fn returns.
@@ -85,7 +85,7 @@ func (l *Log) follow(ctx context.Context, t *tail, from int64, f Filter) error {
 				return err
 			}
 		}
-		if !f.Until.IsZero() && time.Since(f.Until) > t.hold && !t.joiner.waiting() {
+		if t.past(&f) && !t.joiner.waiting() {
 			return nil
 		}
 		select {
@@ -109,6 +109,11 @@ type tail struct {
 	feed  bool             // see Feed
 	begun int64            // the index it began with
 	open  map[int64]uint64 // statements that were shown before their end, and their sessions
+}
+
+// past reports whether nothing that comes from now on can be selected.
+func (t *tail) past(f *Filter) bool {
+	return !f.Until.IsZero() && time.Since(f.Until) > t.hold || f.End > 0 && t.from >= f.End && !t.feed
 }
 
 // next returns the index before which every statement that is selected was shown.

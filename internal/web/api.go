@@ -120,7 +120,7 @@ func (h *handler) tail(w http.ResponseWriter, r *http.Request, v visit) error {
 		}
 		return out.write(append(buf, '\n'))
 	})
-	if err == nil && r.Context().Err() == nil { // the limit, or the time up to which it goes
+	if err == nil && r.Context().Err() == nil { // the limit, or the time or entry up to which it goes
 		err = out.write([]byte("event: end\ndata: {}\n\n"))
 	}
 	return h.ended(out, err)
