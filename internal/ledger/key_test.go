@@ -175,3 +175,33 @@ func TestKeyElsewhere(t *testing.T) {
 		}
 	}
 }
+
+// TestRotateTwice: two changes of the key in a row, each of which died before
+// it signed, leave the checkpoint of the key before both.
+func TestRotateTwice(t *testing.T) {
+	fsys := faultfs.New()
+	cfg := Config{Dir: "/d", FS: fsys, Origin: "test.example/keys", room: 1 << 16}
+	mustClose(t, mustOpen(t, cfg))
+	for seed := range byte(2) {
+		nextKey(t, fsys, 10+seed)
+		fsys.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+			if op == faultfs.Rename && name == "/d/checkpoint" {
+				return faultfs.Fault{Err: errors.New("no")}
+			}
+			return faultfs.Fault{}
+		})
+		if _, err := Open(cfg); err == nil {
+			t.Fatal("Open succeeded, want it to end before the checkpoint is signed")
+		}
+		fsys.Inject(nil)
+	}
+	l, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(l.vkeys) != 3 {
+		t.Errorf("keys %q, want three", l.vkeys)
+	}
+	mustClose(t, l)
+	mustVerify(t, fsys, "/d")
+}

@@ -133,8 +133,8 @@ func (l *Ledger) lastCheckpoint() (c checkpoint.Checkpoint, text []byte, err err
 	} else if err != nil {
 		return c, nil, fmt.Errorf("read checkpoint: %w", err)
 	}
-	// After a crash in a rotation it is of the key before.
-	if c, _, err = checkpoint.OpenAny(b, l.vkeys[max(0, len(l.vkeys)-2):]); err != nil {
+	// After a crash in a rotation it is of the key before, after several of an older one.
+	if c, _, err = checkpoint.OpenAny(b, l.vkeys); err != nil {
 		return c, nil, fmt.Errorf("%s has been altered: %w", name, err)
 	}
 	return c, b, nil
