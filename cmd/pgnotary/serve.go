@@ -146,6 +146,13 @@ func checkSettings(w io.Writer, s *settings) error {
 			_, e := verifiers.OpenFile(s.AuthFile)
 			err = errors.Join(err, e)
 		}
+		if list, e := config.ReadSinks(s.Sinks); s.Sinks != "" && e == nil { // Check tells of an error
+			for i := range list {
+				if _, e := sinkFilter(&list[i]); e != nil {
+					err = errors.Join(err, fmt.Errorf("sinks: sink %s: %w", list[i].Name, e))
+				}
+			}
+		}
 		if s.HTTPTokens != "" {
 			if _, e := readTokens(s.HTTPTokens); e != nil {
 				err = errors.Join(err, fmt.Errorf("http-tokens: %w", e))

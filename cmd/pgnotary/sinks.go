@@ -56,14 +56,26 @@ func (p *proxy) openSinks(s *settings) error {
 	return nil
 }
 
-func (p *proxy) openSink(c *config.Sink, dir string) (*sink.Sink, error) {
+// sinkFilter returns what selects the statements for a sink, which has no end.
+func sinkFilter(c *config.Sink) (query.Filter, error) {
 	words, err := url.ParseQuery(c.Filter)
 	if err != nil {
-		return nil, fmt.Errorf("filter: %w", err)
+		return query.Filter{}, fmt.Errorf("filter: %w", err)
 	}
 	f, err := query.ParseFilter(words, time.Now())
 	if err != nil {
-		return nil, fmt.Errorf("filter: %w", err)
+		return query.Filter{}, fmt.Errorf("filter: %w", err)
+	}
+	if f.Limit > 0 || f.End > 0 || !f.Until.IsZero() {
+		return query.Filter{}, errors.New("filter: a sink goes on: it has no limit, until or to")
+	}
+	return f, nil
+}
+
+func (p *proxy) openSink(c *config.Sink, dir string) (*sink.Sink, error) {
+	f, err := sinkFilter(c)
+	if err != nil {
+		return nil, err
 	}
 	target, err := p.sinkTarget(c)
 	if err != nil {
