@@ -8,7 +8,8 @@
 // A sink is a reader: it follows the log on the disk, at its own pace, and
 // never makes capture wait. What it promises: every statement that its filter
 // selects is sent, in the order of the log, at least once. The log itself is
-// the buffer, so a receiver may be away for as long as the log is kept. After
+// the buffer, so a receiver may be away for as long as the log is kept; what is
+// pruned meanwhile is left out, and a diagnostic says so. After
 // a fault something may be sent again: the index tells. A statement that takes
 // longer than Hold is sent once without its end and once more with it.
 //
@@ -178,6 +179,10 @@ var errAgain = errors.New("send again from the last settled position")
 func (s *Sink) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.save(true), s.Target.Close()) }()
 	for wait := retryFirst; ; {
+		if next, first := s.confirmed.Load(), s.Log.First(); next < first {
+			s.Logger.Error("entries were pruned before they were sent", slog.String("sink", s.Name), slog.Int64("from", next), slog.Int64("to", first))
+			s.confirmed.Store(first)
+		}
 		s.batch, s.bytes, s.delivered, s.next = nil, 0, nil, s.confirmed.Load()
 		before := s.sent.Load()
 		err := s.Log.Feed(ctx, s.next, s.Hold, s.Filter, func(st *query.Statement, next int64) error {
@@ -186,6 +191,7 @@ func (s *Sink) Run(ctx context.Context) (err error) {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case errors.Is(err, fs.ErrNotExist) && s.confirmed.Load() < s.Log.First(): // see above
 		case !errors.Is(err, errAgain):
 			return fmt.Errorf("sink %s: %w", s.Name, err)
 		}
