@@ -330,9 +330,16 @@ func (m *matcher) outcome(kind event.Kind, v *view) bool {
 	if kind == event.KindBind && len(m.kinds) == 0 && !m.f.everyBind && (v == nil || v.sqlstate == nil) {
 		return false
 	}
-	if m.f.SQLState != "" && (v == nil || !m.sqlstate(v.sqlstate)) {
+	if m.f.SQLState != "" && (v == nil || !m.sqlstate(v.sqlstate)) && !m.hangs(kind, v) {
 		return false
 	}
 	return m.f.MinDuration == 0 || v != nil && string(v.end) != string(event.EndUnknown) &&
 		string(v.end) != string(event.EndSkipped) && v.micros >= m.minMicros
+}
+
+// hangs reports whether a statement that completed may yet match, by an error
+// that undoes it.
+func (m *matcher) hangs(kind event.Kind, v *view) bool {
+	return m.f.SQLState != "" && settles(kind) && v != nil && v.sqlstate == nil &&
+		(v.end == nil || string(v.end) == string(event.EndSuspended))
 }

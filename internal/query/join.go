@@ -30,6 +30,10 @@ type record struct {
 	settled   bool // nothing more is to be learned about committed
 	final     bool // nothing more is to be learned at all
 	dropped   bool // it does not match after all
+	// failed is an error that belongs to no statement and came behind this one:
+	// of the Sync that was to commit it, say. It is shown if the work was undone.
+	failed    *ServerMessage
+	undecided bool // whether it matches hangs on that
 }
 
 // A settlement says what became of a session's work: of the admissions from
@@ -40,6 +44,7 @@ type settlement struct {
 	since, of int64
 	committed int8
 	all       bool
+	failed    *ServerMessage // an error that came behind of
 }
 
 func (s *settlement) covers(index int64) bool {
@@ -228,7 +233,7 @@ func (j *joiner) conclude(s *sessionState, e *journal.Entry, v *view) {
 	// Most outcomes in a transaction say something of one statement only; the
 	// others have nothing open behind them. So neither costs more with the
 	// length of a transaction.
-	t := settlementOf(v, of)
+	t := j.settlement(e, v, of)
 	if t.committed != 0 || t.all {
 		from = 0
 	}
@@ -245,8 +250,12 @@ func (s *sessionState) search(index int64) (place int, found bool) {
 	})
 }
 
-func settlementOf(v *view, of int64) settlement {
+func (j *joiner) settlement(e *journal.Entry, v *view, of int64) settlement {
 	t := settlement{since: of, of: of, committed: v.committed, all: v.tx == 'I'}
+	if v.kind == event.KindSettle && v.sqlstate != nil {
+		value, _ := j.dec.value(e)
+		t.failed = serverError(value, v)
+	}
 	if i, ok := event.Index(v.since); ok {
 		t.since = i
 	}
@@ -285,6 +294,7 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 		r.final = true
 		return
 	}
+	r.undecided = j.match.hangs(r.view.kind, v)
 	r.types = typeList(v.types)
 	if !r.unknown || v.sqlstate != nil {
 		j.dec.outcome(&r.outcome, e, v)
@@ -298,6 +308,9 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 
 // apply tells a record what the settlement says about it.
 func (s *settlement) apply(r *record) {
+	if r.entry.Index == s.of && r.failed == nil {
+		r.failed = s.failed
+	}
 	switch {
 	case !settles(r.view.kind):
 	case s.covers(r.entry.Index):
@@ -410,8 +423,14 @@ func (j *joiner) finish(r *record) (*Statement, error) {
 	if r.hasEnd && !r.unknown {
 		if !r.outcome.Skipped && !r.outcome.Discarded {
 			r.outcome.Committed = r.committed
+			if settles(s.Kind) && r.committed < 0 && r.outcome.Error == nil {
+				r.outcome.Error = r.failed
+			}
 		}
 		s.Outcome = &r.outcome
+		if r.undecided && !j.match.sqlstate([]byte(s.SQLState())) {
+			return nil, nil
+		}
 		if s.Function != nil {
 			r.outcome.Result = decodeResult(r.outcome.value, s.Function.OID, s.Function.resultFormat, r.view.charset())
 		}
@@ -467,10 +486,12 @@ func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) erro
 		if !joined(v.kind) {
 			continue
 		}
-		if of, ok := event.Index(v.of); ok && (v.committed != 0 || v.tx == 'I') {
-			if settled = max(settled, of); of >= from && len(ahead) < maxAhead {
-				ahead = append(ahead, settlementOf(&v, of))
-			}
+		of, ok := event.Index(v.of)
+		if ok && (v.committed != 0 || v.tx == 'I') {
+			settled = max(settled, of)
+		}
+		if t := j.settlement(&e, &v, of); ok && of >= from && len(ahead) < maxAhead && (t.committed != 0 || t.all || t.failed != nil) {
+			ahead = append(ahead, t)
 		}
 		if j.conclude(s, &e, &v); head.final {
 			s.ahead = ahead

@@ -108,6 +108,7 @@ func TestSearchRealLog(t *testing.T) {
 	w.statement("SELECT 1")
 	large := "SELECT '" + strings.Repeat("x", 300<<10) + "'"
 	i := w.statement(large)
+	alone := w.emit(event.Leaf{Session: 1, Kind: event.KindSettle, SQLState: "26000", Tx: 'I'}, errorFrame("26000", "no such"))
 	w.close()
 	l := openLog(t, dir)
 	if l.Origin() != "test.example/log" || l.VKey() != w.VKey() || l.Created().IsZero() {
@@ -119,6 +120,9 @@ func TestSearchRealLog(t *testing.T) {
 	s, err := l.Statement(context.Background(), i+1)
 	if err != nil || s.Index != i || s.Text != large || s.Outcome == nil || s.Outcome.Index != i+1 {
 		t.Errorf("Statement(outcome) = %+v, %v", s, err)
+	}
+	if s, err = l.Statement(context.Background(), alone); err != nil || s.Index != alone || s.Error == nil || s.Error.Message != "no such" {
+		t.Errorf("Statement(settlement of none) = %+v, %v", s, err)
 	}
 	if _, err := l.Entry(1 << 40); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Entry beyond the end: %v, want fs.ErrNotExist", err)

@@ -248,7 +248,8 @@ func (l *Log) Search(ctx context.Context, f Filter, fn func(*Statement) error) e
 }
 
 // Statement returns the entry at index as a statement joined with its end.
-// For an outcome or a settlement it is the statement that it speaks about.
+// For an outcome or a settlement it is the statement that it speaks about, or,
+// if it speaks of none or that was pruned, what it says itself.
 func (l *Log) Statement(ctx context.Context, index int64) (*Statement, error) {
 	e, err := l.Entry(index)
 	if err != nil {
@@ -258,8 +259,12 @@ func (l *Log) Statement(ctx context.Context, index int64) (*Statement, error) {
 	if err := v.scan(e.Leaf); err != nil {
 		return nil, fmt.Errorf("read entry %d: %w", index, err)
 	}
-	if joined(v.kind) && v.of > 0 {
-		index = v.of - 1
+	if joined(v.kind) {
+		if index = v.of - 1; index < l.First() {
+			var s Statement
+			err := newDecoder(l).admission(&s, &e, &v)
+			return s.Clone(), err
+		}
 	}
 	size, err := l.Size()
 	if err != nil {

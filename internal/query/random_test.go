@@ -13,6 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/ledger"
 )
 
 // A randomSession behaves like a session: outcomes come in order, and each
@@ -32,6 +33,7 @@ type randomSession struct {
 type truth struct {
 	outcome   int64
 	committed int8
+	own, late bool // an error of its outcome, and one behind it
 }
 
 type randomLog struct {
@@ -110,9 +112,19 @@ func (l *randomLog) admission(t *rapid.T, s *randomSession) {
 // settlement.
 func (l *randomLog) conclusion(t *rapid.T, s *randomSession) {
 	if len(s.open) == 0 {
+		if len(s.work) > 0 && rapid.IntRange(0, 3).Draw(t, "late") == 0 { // as at a Sync, before its ReadyForQuery
+			last := s.work[len(s.work)-1]
+			l.add(event.Leaf{Session: s.id, Kind: event.KindSettle, Of: event.Ref(last), SQLState: "23503"}, errorFrame("23503", "late"))
+			l.truth[last].late = true
+			return
+		}
 		if s.pending && len(s.work) > 0 {
 			s.pending = false
-			e := event.Leaf{Session: s.id, Kind: event.KindSettle, Tx: 'I', Of: event.Ref(s.work[len(s.work)-1])}
+			last := s.work[len(s.work)-1]
+			e := event.Leaf{Session: s.id, Kind: event.KindSettle, Tx: 'I', Of: event.Ref(last)}
+			if rapid.Bool().Draw(t, "failed") {
+				e.SQLState, l.truth[last].late = "42P01", true
+			}
 			l.settle(t, s, &e)
 			l.add(e, nil)
 		}
@@ -130,6 +142,7 @@ func (l *randomLog) conclusion(t *rapid.T, s *randomSession) {
 	switch rapid.IntRange(0, 5).Draw(t, "end") {
 	case 0:
 		o.SQLState = rapid.SampledFrom([]string{"23505", "23503", "42P01"}).Draw(t, "sqlstate")
+		l.truth[of].own = true
 	case 1:
 		o.End = event.EndSkipped
 	default:
@@ -213,6 +226,8 @@ func TestJoinAgainstTruth(t *testing.T) {
 					}
 				case s.Outcome == nil || s.Outcome.Index != want.outcome:
 					t.Errorf("limit %d: statement %d has outcome %+v, want %d", limit, s.Index, s.Outcome, want.outcome)
+				case (s.Outcome.Error != nil) != (want.own || want.late && want.committed < 0 && settles(s.Kind) && !s.Outcome.Skipped):
+					t.Errorf("limit %d: statement %d has error %+v, want one: %+v", limit, s.Index, s.Outcome.Error, want)
 				case settles(s.Kind) && !s.Outcome.Skipped && s.Outcome.Committed != want.committed:
 					t.Errorf("limit %d: statement %d has committed %d, want %d", limit, s.Index, s.Outcome.Committed, want.committed)
 				}
@@ -300,4 +315,32 @@ func TestSearchAgainstNaiveFilter(t *testing.T) {
 			t.Errorf("search(%+v) differs (-want +got):\n%s", f, d)
 		}
 	})
+}
+
+// TestSearchLateError selects by errors that came behind a statement, in search and tail.
+func TestSearchLateError(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{})
+	for i, committed := range []int8{-1, 1} {
+		q := w.emit(event.Leaf{Session: 1, Kind: event.KindQuery, Who: alice}, queryMsg(fmt.Sprint("INSERT ", i)))
+		w.emit(event.Leaf{Session: 1, Kind: event.KindOutcome, Of: event.Ref(q), Tags: []string{"INSERT 0 1"}}, nil)
+		w.emit(event.Leaf{Session: 1, Kind: event.KindSettle, Of: event.Ref(q), SQLState: "23503"}, errorFrame("23503", "no parent"))
+		w.emit(event.Leaf{Session: 1, Kind: event.KindSettle, Of: event.Ref(q), Since: event.Ref(q), Committed: committed, Tx: 'I'}, nil)
+	}
+	w.close()
+	l := openLog(t, dir)
+	size, err := l.Size()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for state, want := range map[string]int{"23": 1, "42": 0} {
+		f := Filter{SQLState: state, End: size}
+		var tailed int
+		if err := l.Tail(t.Context(), 0, f, func(*Statement) error { tailed++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if found := texts(t, l, f); len(found) != want || tailed != want {
+			t.Errorf("statements that failed with %s: search %q, tail %d, want %d", state, found, tailed, want)
+		}
+	}
 }

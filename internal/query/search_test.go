@@ -125,6 +125,20 @@ func TestJoin(t *testing.T) {
 				`"outcome":{"index":5,"tx":"I","skipped":true}}`,
 		}},
 
+		{"commit that failed, told by two settles", func(l *fakeLog) {
+			a := l.admit(event.KindQuery, queryMsg("INSERT"))
+			l.end(a, event.Leaf{Tags: []string{"INSERT 0 1"}}, nil)
+			l.add(event.Leaf{Session: 1, Kind: event.KindSettle, Of: event.Ref(a), SQLState: "23503"}, errorFrame("23503", "no parent"))
+			l.add(event.Leaf{Session: 1, Kind: event.KindSettle, Of: event.Ref(a), Since: event.Ref(a), Committed: -1, Tx: 'I'}, nil)
+			b := l.admit(event.KindQuery, queryMsg("SELECT 1")) // what comes while it idles undoes nothing
+			l.end(b, done, nil)
+			l.add(event.Leaf{Session: 1, Kind: event.KindSettle, Of: event.Ref(b), SQLState: "57P01"}, errorFrame("57P01", "bye"))
+		}, []string{
+			header(0, one, "query") + `,"statement":"INSERT","outcome":{"index":1,"tag":"INSERT 0 1","rows":0,"bytes":0,"duration_us":0,"tx":"I",` +
+				`"committed":false,"error":{"sqlstate":"23503","message":"no parent","severity":"ERROR","routine":"exec"}}}`,
+			header(4, one, "query") + `,"statement":"SELECT 1","outcome":{"index":5,` + doneJSON,
+		}},
+
 		{"transaction rolled back, told by a settle", func(l *fakeLog) {
 			a := l.admit(event.KindQuery, queryMsg("BEGIN"))
 			l.end(a, event.Leaf{Tags: []string{"BEGIN"}, Tx: 'T'}, nil)

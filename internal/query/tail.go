@@ -223,8 +223,8 @@ func (t *tail) show() (done bool, err error) {
 
 // ready reports whether a record is to be shown now.
 func (t *tail) ready(r *record) bool {
-	if r.final {
-		return true
+	if r.final || r.undecided {
+		return r.final
 	}
 	late := t.joiner.now.Sub(r.seen) > t.hold
 	if r.hasEnd {
