@@ -340,6 +340,7 @@ func parseRows(b []byte) (rows [][]hash, why string) {
 type broken struct {
 	why    string
 	length int64 // of the batch, if its header could be believed, else of a header
+	body   bool  // the header is whole and the one expected: what is wrong is its body
 }
 
 // fill reads a piece of the file from c.off on and takes the batches in it
@@ -375,7 +376,7 @@ func (r *reader) fill(f *os.File, c *chunk) (bad *broken, eof bool, err error) {
 			}
 			atEnd := bad == nil && n < need
 			if atEnd && pos < n {
-				bad = &broken{fmt.Sprintf("a batch is cut short at byte %d", c.off+int64(n)), int64(size)}
+				bad = &broken{fmt.Sprintf("a batch is cut short at byte %d", c.off+int64(n)), int64(size), size > batchFixed}
 			}
 			c.buf = c.buf[:pos]
 			return bad, atEnd && pos == n, nil
@@ -392,7 +393,7 @@ func (r *reader) batch(c *chunk, b []byte) (size int, bad *broken) {
 	le := binary.LittleEndian
 	crc := le.Uint32(b[84:])
 	if string(b[:4]) != batchMagic || crc32.Checksum(b[:84], castagnoli) != crc {
-		return 0, &broken{"there is no batch header, or its CRC is wrong", batchFixed}
+		return 0, &broken{"there is no batch header, or its CRC is wrong", batchFixed, false}
 	}
 	count, length := le.Uint32(b[8:]), le.Uint32(b[12:])
 	h := batch{seq: le.Uint64(b[16:]), first: int64(le.Uint64(b[24:])), time: int64(le.Uint64(b[32:])), root: hash(b[48:80]), entries: int(count)}
@@ -400,8 +401,9 @@ func (r *reader) batch(c *chunk, b []byte) (size int, bad *broken) {
 	if length <= maxBody {
 		size += int(length)
 	}
+	expected := false
 	wrong := func(format string, args ...any) (int, *broken) {
-		return 0, &broken{fmt.Sprintf("batch %d: ", r.seq) + fmt.Sprintf(format, args...), int64(size)}
+		return 0, &broken{fmt.Sprintf("batch %d: ", r.seq) + fmt.Sprintf(format, args...), int64(size), expected}
 	}
 	switch {
 	case b[4] != 1:
@@ -420,6 +422,7 @@ func (r *reader) batch(c *chunk, b []byte) (size int, bad *broken) {
 	if len(b) < size {
 		return size, nil
 	}
+	expected = true
 	body := b[batchFixed:size]
 	if crc32.Checksum(body, castagnoli) != le.Uint32(b[44:]) {
 		return wrong("the CRC of its body is wrong")

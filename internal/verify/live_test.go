@@ -1,6 +1,9 @@
 package verify
 
 import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -104,6 +107,38 @@ func TestAfterCrash(t *testing.T) {
 				wantFinding(t, r, "it was complete once")
 			}
 		})
+	}
+}
+
+// TestTornLookalike: a client's value that looks like the header of a later
+// batch does not make damage of what a crash leaves.
+func TestTornLookalike(t *testing.T) {
+	value := bytes.Repeat([]byte("x"), 4096)
+	h := value[1000 : 1000+batchFixed]
+	clear(h)
+	copy(h, batchMagic)
+	h[4], h[8], h[12], h[21] = 1, 1, 1, 1 // version, count, length, a high number
+	binary.LittleEndian.PutUint32(h[84:], crc32.Checksum(h[:84], castagnoli))
+	b := newBuilder(t, ledger.Config{})
+	b.session(1)
+	b.commit(b.add(event.Leaf{Kind: event.KindViolation}, value))
+	crashed := copyDir(t, b.dir)
+	b.close()
+	whole := readFile(t, b.dir, journalFile)
+	at := batches(t, whole)
+	end := at[len(at)-2]
+	if !bytes.Contains(whole[at[len(at)-3]:end], h) {
+		t.Fatal("the last batch does not have the value")
+	}
+	for name, change := range map[string]func(f []byte) []byte{
+		"cut short":        func(f []byte) []byte { return f[:end-3] },
+		"a sector missing": func(f []byte) []byte { clear(f[end-end%sector : end]); return f[:end+4096] },
+	} {
+		own := copyDir(t, crashed)
+		edit(t, filepath.Join(own, journalFile), change)
+		if r := run(t, own, Options{}); !r.OK || !strings.Contains(strings.Join(r.Notes, " "), "unfinished batch") {
+			t.Errorf("%s: findings %+v, notes %q, want a note about an unfinished batch", name, r.Findings, r.Notes)
+		}
 	}
 }
 

@@ -59,7 +59,11 @@ func (r *reader) tail(f *os.File, i int, off int64, bad *broken) error {
 		r.stop(i, "damaged at byte %d: %s", off, bad.why)
 		return nil
 	}
-	later, at, err := laterBatch(f, off+1, r.seq)
+	from := off + 1
+	if bad.body { // which proves nothing: a client can send what looks like a header
+		from = off + bad.length
+	}
+	later, at, err := laterBatch(f, from, r.seq)
 	if err != nil {
 		return err
 	}
