@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/durable"
@@ -65,6 +66,8 @@ func (l *Ledger) loadKeys() error {
 		switch {
 		case vkey == l.VKey():
 			l.key = k
+		case l.key != nil && slices.Contains(l.vkeys, vkey):
+			return fmt.Errorf("the next key, %s, was in force before: whoever has it since could sign for the log again; make another", vkey)
 		case l.key != nil: // the one in force came before: this is its successor
 			l.nextKey = k
 		}

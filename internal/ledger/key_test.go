@@ -205,3 +205,31 @@ func TestRotateTwice(t *testing.T) {
 	mustClose(t, l)
 	mustVerify(t, fsys, "/d")
 }
+
+// TestOldKeyAgain: a key that was replaced does not come back, which no
+// verifier would accept.
+func TestOldKeyAgain(t *testing.T) {
+	fsys := faultfs.New()
+	cfg := Config{Dir: "/d", FS: fsys, Origin: "test.example/keys", room: 1 << 16}
+	mustClose(t, mustOpen(t, cfg))
+	old, err := durable.ReadFile(fsys, "/d/key", 4<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nextKey(t, fsys, 10)
+	mustClose(t, mustOpen(t, cfg))
+	if err := durable.WriteFile(fsys, "/d/key.next", old, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "was in force before") {
+		if err == nil {
+			mustClose(t, l)
+		}
+		t.Errorf("Open = %v, want it refused", err)
+	}
+	if err := fsys.Remove("/d/key.next"); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, mustOpen(t, cfg))
+	mustVerify(t, fsys, "/d")
+}
