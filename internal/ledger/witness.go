@@ -189,21 +189,29 @@ func (l *Ledger) cosign(ctx context.Context, last bool) (enough bool, err error)
 	return enough, nil
 }
 
-// startWitness asks the witnesses about the log as it was left. It is called
-// before the journal is made ready, so that a refusal changes no file.
+// startWitness holds the log, as it was left, against the last checkpoint that
+// was cosigned, and asks the witnesses about it. It is called before the
+// journal is made ready, so that a refusal changes no file.
 func (l *Ledger) startWitness() error {
-	if l.cfg.Witness == nil {
-		return nil
-	}
 	b, err := durable.ReadFile(l.cfg.FS, l.path("witnessed"), checkpoint.MaxBytes)
 	if err == nil {
 		c, _, err := checkpoint.OpenAny(b, l.vkeys)
 		if err != nil {
 			return fmt.Errorf("%s has been altered: %w", l.path("witnessed"), err)
 		}
-		l.witnessed.Store(c.Size)
+		// It is written after the checkpoint that it is of, whatever crash comes.
+		if c.Size > l.ck.size {
+			return fmt.Errorf("%w: it is over %d entries, and witnesses cosigned %d (%s): put the newest state back",
+				ErrRolledBack, l.ck.size, c.Size, l.path("witnessed"))
+		}
+		if l.cfg.Witness != nil {
+			l.witnessed.Store(c.Size)
+		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the witnessed checkpoint: %w", err)
+	}
+	if l.cfg.Witness == nil {
+		return nil
 	}
 	if err := l.cfg.Witness.Start(context.Background(), l.ck.signed); err != nil {
 		return fmt.Errorf("ask the witnesses: %w", err)

@@ -158,6 +158,34 @@ func TestWitnessRefuses(t *testing.T) {
 	}
 }
 
+// TestOlderThanWitnessed: a log that was put back to a state before what its own
+// files say was cosigned is refused, though no witness answers: else entries
+// that are not there yet would count as witnessed.
+func TestOlderThanWitnessed(t *testing.T) {
+	s, w := faultfs.New(), newFakeWitness(t)
+	cfg := quiet(s, "/d")
+	cfg.Witness = w
+	mustClose(t, mustOpen(t, cfg))
+	older, newer := s.Crash(rnd(1)), s.Crash(rnd(2)) // it was closed: both are the same
+	cfg.FS = newer
+	l := mustOpen(t, cfg)
+	mustAppend(t, l, 1, nil)
+	mustClose(t, l)
+	b, err := durable.ReadFile(newer, "/d/witnessed", checkpoint.MaxBytes)
+	if err == nil {
+		err = durable.WriteFile(older, "/d/witnessed", b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cfg.Witness = range []Witness{w, nil} {
+		cfg.FS = older
+		if _, err := Open(cfg); !errors.Is(err, ErrRolledBack) {
+			t.Errorf("witness %v: Open = %v, want ErrRolledBack", cfg.Witness, err)
+		}
+	}
+}
+
 // everything returns names and contents of the files that matter.
 func everything(t *testing.T, s durable.FS) string {
 	t.Helper()
