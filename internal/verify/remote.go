@@ -170,17 +170,18 @@ func (c *check) keyFor(ctx context.Context, r *remote, signed []byte) (string, e
 	return strings.TrimSuffix(string(b), "\n"), err
 }
 
-// follow takes a key of the user's that is not that of the checkpoint, but
-// whose successor is.
+// follow takes, of the user's keys, one that signed the checkpoint or whose
+// successor did, the oldest if there are several: what it signed before counts too.
 func (c *check) follow(ctx context.Context, r *remote, signed []byte) bool {
-	if _, err := openNote(signed, c.log.vkey); err == nil {
+	opens := func(vkey string) bool { _, err := openNote(signed, vkey); return err == nil }
+	if len(c.opt.VKeys) < 2 && opens(c.log.vkey) {
 		return false
 	}
 	rest, err := r.get(ctx, "succession", maxSmall)
 	for ; err == nil && len(rest) > 0; _, rest, _ = bytes.Cut(rest, []byte("\n")) {
 		for _, vkey := range c.opt.VKeys {
 			// The user's key need not be the one the log was founded with.
-			if k, err := parseSuccession(rest, vkey); err == nil {
+			if k, err := parseSuccession(rest, vkey); err == nil && slices.ContainsFunc(k.vkeys, opens) {
 				c.log.vkey, c.keys = vkey, k
 				return true
 			}

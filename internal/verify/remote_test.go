@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto"
 	"encoding/binary"
 	"encoding/hex"
+	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -26,6 +29,7 @@ type served struct {
 	vkey       string
 	alter      map[string]func([]byte) []byte
 	pruned     int64 // bundles before this one are not served
+	succession []byte
 }
 
 func serve(t *testing.T, entries []forgedEntry) *served {
@@ -57,6 +61,8 @@ func (s *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = bytes.Clone(s.checkpoint)
 	case path == "vkey":
 		body = []byte(s.vkey + "\n")
+	case path == "succession" && s.succession != nil:
+		body = s.succession
 	case err == nil && level > 0:
 		body = s.tile(level, n, width)
 	case err != nil || level != tree.Entries || n < s.pruned || (n*tileWidth+int64(width)) > int64(len(s.leaves)):
@@ -112,6 +118,49 @@ func TestURL(t *testing.T) {
 			if trusted := len(r.Notes) == 1; trusted != (name == "with a key") {
 				t.Errorf("%s: notes %q", name, r.Notes)
 			}
+		}
+	}
+}
+
+// TestURLKeyChange: who trusts the old key and the new one can hold a log
+// against what the old one signed, in whatever order the keys are named.
+func TestURLKeyChange(t *testing.T) {
+	s := serve(t, manyGood(t, 300))
+	var keys []crypto.Signer
+	var old checkpoint.Signer
+	vkeys := []string{otherKey(t), s.vkey}
+	// As in otherKey and forgedKey.
+	for _, seed := range []io.Reader{bytes.NewReader(bytes.Repeat([]byte{9}, 64)), rand.NewChaCha8([32]byte{7})} {
+		skey, _, err := checkpoint.GenerateKey(seed, forgedOrigin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, key, err := checkpoint.ParseLogKey(skey)
+		if err == nil && old == nil {
+			old, err = checkpoint.SignerOf(forgedOrigin, key)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	line, err := checkpoint.NewSuccessor(forgedOrigin, keys[0], keys[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.succession = line.Format()
+	tr := tree.New()
+	for _, leaf := range s.leaves[:100] {
+		tr.Append(tree.LeafHash(leaf))
+	}
+	kept, err := checkpoint.Sign(old, forgedOrigin, tr.Size(), tr.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, trusted := range [][]string{vkeys, {vkeys[1], vkeys[0]}, vkeys[:1]} {
+		r, err := s.run(t, Options{VKeys: trusted, Checkpoints: []File{{"kept", kept}}})
+		if err != nil || !r.OK {
+			t.Errorf("keys %q: %+v, %v", trusted, r, err)
 		}
 	}
 }
