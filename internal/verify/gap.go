@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -261,11 +262,50 @@ func (c *check) rowAt(level int, n int64) ([]hash, error) {
 	return c.lastTile.row, nil
 }
 
-// explains takes what an entry of kind prune or erase says of others.
+// maxLate bounds the entries, and the roots, kept from behind the checkpoint.
+const maxLate = 1 << 16
+
+// explains takes what an entry of kind prune or erase says of others, if a
+// signature vouches for it.
 func (c *check) explains(e *entry) {
-	if c.signed.size >= 0 && e.index >= c.signed.size {
-		return // no signature vouches for it
+	if c.signed.size < 0 || e.index < c.signed.size {
+		c.says(e)
+	} else if len(c.late) < maxLate {
+		c.late = append(c.late, entry{index: e.index, leaf: bytes.Clone(e.leaf)})
 	}
+}
+
+// batchEnd takes the end of a batch: its size and root may be those of a later checkpoint.
+func (c *check) batchEnd(root hash) {
+	if len(c.late) == 0 {
+		return
+	}
+	if len(c.ends) >= maxLate { // the one that is wanted is among the last
+		c.ends = append(c.ends[:0], c.ends[maxLate/2:]...)
+	}
+	c.ends = append(c.ends, wanted{size: c.tree.size, root: root})
+}
+
+// signedLate takes the checkpoint that was there when all entries had been
+// read: in a log in use, things go while it is checked, and what explains
+// that comes behind the checkpoint it was checked with.
+func (c *check) signedLate(b []byte) {
+	if len(c.late) == 0 || b == nil {
+		return
+	}
+	n, err := c.openSigned("checkpoint", b)
+	if err != nil || !slices.ContainsFunc(c.ends, func(w wanted) bool { return w.size == n.size && w.root == n.root }) {
+		return // it explains nothing
+	}
+	for i := range c.late {
+		if e := &c.late[i]; e.index < n.size {
+			c.says(e)
+		}
+	}
+}
+
+// says takes what such an entry says.
+func (c *check) says(e *entry) {
 	l, err := event.Parse(e.leaf)
 	if err != nil {
 		return

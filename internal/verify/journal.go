@@ -88,6 +88,7 @@ type reader struct {
 	names []string    // of journal files
 	inUse func() bool // whether a writer holds the log
 	loose bool        // do not follow the chain of header CRCs
+	late  func() []byte
 	logID hash
 
 	// What the next batch must continue.
@@ -106,6 +107,7 @@ type reader struct {
 	finding *Finding
 	notes   []string
 	err     error
+	signed  []byte // what late returned, once all was read; what that covers was read after it
 }
 
 // readEntries runs reader, workers and order over all segments and journal files.
@@ -118,7 +120,14 @@ func (c *check) readEntries(ctx context.Context) error {
 		data: c.dir, segs: c.files.segments,
 		dir: filepath.Join(c.dir, "journal"), names: c.files.journal, logID: sha256.Sum256([]byte(c.log.origin)),
 		inUse: func() bool { return locked(filepath.Join(c.dir, "LOCK")) },
-		free:  make(chan *chunk, depth), jobs: make(chan *chunk, depth), order: make(chan *chunk, depth),
+		late: func() []byte {
+			b, err := readSmall(filepath.Join(c.dir, "checkpoint"))
+			if err != nil {
+				return nil
+			}
+			return b
+		},
+		free: make(chan *chunk, depth), jobs: make(chan *chunk, depth), order: make(chan *chunk, depth),
 	}
 	for range depth {
 		r.free <- &chunk{done: make(chan struct{}, 1)}
@@ -161,6 +170,9 @@ func (c *check) readEntries(ctx context.Context) error {
 	}
 	if sound && r.finding != nil {
 		c.add(*r.finding)
+	}
+	if sound {
+		c.signedLate(r.signed)
 	}
 	if sound {
 		for _, n := range r.notes {
@@ -271,6 +283,11 @@ func (r *reader) file(ctx context.Context, i int) (more bool, err error) {
 				continue
 			case flightBad:
 				err = r.tail(f, i, off, bad)
+			case flightEnd:
+				if r.late != nil {
+					r.signed, r.late = r.late(), nil
+					continue // and all that it covers
+				}
 			}
 			return false, err
 		case eof:

@@ -97,6 +97,7 @@ func (o *order) chunk(c *chunk) bool {
 			o.findAt(b.first, "journal/"+o.names[c.file], "the root that batch %d claims is not that of the entries; nothing behind it was read", b.seq)
 			return false
 		}
+		o.batchEnd(b.root)
 		if b.time < o.lastTime {
 			o.note("batch %d, from entry %d on: the clock was set back by %s", b.seq, b.first, time.Duration(o.lastTime-b.time))
 		}

@@ -115,6 +115,8 @@ type check struct {
 	order   *order
 	files   *listing
 	gap     gaps
+	late    []entry  // entries that explain something, behind the checkpoint
+	ends    []wanted // roots of batches from there on
 
 	lastTile struct { // read last; see rowAt
 		name string
