@@ -1,0 +1,345 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/segment"
+)
+
+// openSessions follows which sessions go on, and the entries that each may
+// still go back to, with where it did last.
+type openSessions map[uint64]map[int64]int64
+
+// maxKept bounds the entries that are kept for one session: those it went back
+// to last. It has that many statements at hand.
+const maxKept = 1024
+
+// see takes the next entry of the log.
+func (s openSessions) see(index int64, leaf *event.Leaf) {
+	switch leaf.Kind {
+	case event.KindStart:
+		clear(s) // no session outlives its process
+	case event.KindDisconnect:
+		delete(s, leaf.Session)
+	case event.KindParse, event.KindBind:
+		s.use(leaf.Session, index, index)
+	}
+	for _, ref := range []int64{leaf.Parse, leaf.Bind} {
+		if to, ok := event.Index(ref); ok {
+			s.use(leaf.Session, to, index)
+		}
+	}
+}
+
+func (s openSessions) use(session uint64, entry, at int64) {
+	m := s[session]
+	if m == nil {
+		m = map[int64]int64{}
+		s[session] = m
+	}
+	m[entry] = at
+	if len(m) > 2*maxKept {
+		uses := slices.Sorted(maps.Values(m))
+		maps.DeleteFunc(m, func(_, at int64) bool { return at < uses[len(uses)-maxKept] })
+	}
+}
+
+// segments returns the first entries of the segments that are complete: those
+// whose journal file is gone.
+func (k *clerk) segments() ([]int64, error) {
+	segs, err := segment.List(k.l.cfg.FS, k.l.cfg.Dir)
+	k.l.sealer.mu.Lock()
+	defer k.l.sealer.mu.Unlock()
+	for n := len(segs); n > 0 && len(k.l.sealer.bounds) > 0 && segs[n-1] >= k.l.sealer.bounds[0]; n-- {
+		segs = segs[:n-1]
+	}
+	return segs, err
+}
+
+// prune lets whole segments go, or their values: those that end before
+// o.Until, up to the first one that a hold stops.
+func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
+	if o.What != "leaves" && o.What != "values" {
+		return nil, fmt.Errorf("prune leaves or values, not %.40q", o.What)
+	}
+	if err := k.learn(); err != nil {
+		return nil, err
+	}
+	k.l.sealer.work.Lock() // nothing is sealed meanwhile
+	defer k.l.sealer.work.Unlock()
+	fsys, dir := k.l.cfg.FS, k.l.cfg.Dir
+	segs, err := k.segments()
+	if err != nil {
+		return nil, err
+	}
+	var list []int64
+	var end *segment.Header
+	some := o.What == "leaves" // something is there to go
+	r, err := segment.OpenReaderFS(fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	holder, open, stopped := k.holder(), openSessions{}, ""
+	for i, first := range segs {
+		h, err := segment.ReadHeader(fsys, dir, first)
+		if err != nil {
+			return nil, err
+		}
+		// The newest segment stays: it takes the copies.
+		if h.End() > o.Until || i == len(segs)-1 {
+			break
+		}
+		for name, x := range k.holds {
+			if o.What == "leaves" && x.entry < h.End() {
+				stopped = name
+			}
+		}
+		// What older segments left here goes, stays or moves on as what is here does.
+		if name, err := k.copies(r, first, holder, open); err != nil {
+			return nil, err
+		} else if name != "" && stopped == "" {
+			stopped = name
+		}
+		for e, err := range r.Leaves(first, h.End()) {
+			if err != nil {
+				return nil, err
+			}
+			leaf, err := event.Parse(e.Leaf)
+			if err != nil {
+				return nil, fmt.Errorf("entry %d: %w", e.Index, err)
+			}
+			if err := holder.ask(r, k.l.Durable(), &leaf); err != nil {
+				return nil, err
+			}
+			if name := holder.held(e.Index, &leaf); name != "" && stopped == "" {
+				stopped = name
+			}
+			open.see(e.Index, &leaf)
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if stopped != "" {
+			break
+		}
+		list, end = append(list, first), h
+		if !some {
+			_, values, err := segment.Size(fsys, dir, first)
+			if err != nil {
+				return nil, err
+			}
+			some = values > 0
+		}
+	}
+	under := ""
+	if stopped != "" {
+		under = fmt.Sprintf("; the hold %q stopped it there", stopped)
+	}
+	if end == nil || !some {
+		return &Answer{OK: stopped == "", Text: "nothing was pruned" + under, Pruned: r.First()}, nil
+	}
+	if err := k.keep(ctx, r, open, end.End(), segs[len(segs)-1]); err != nil {
+		return nil, err
+	}
+	index, err := k.say(ctx, event.KindPrune, o, event.Fact{Key: "what", Val: o.What},
+		event.Fact{Key: "until", Val: strconv.FormatInt(end.End(), 10)}, event.Fact{Key: "root", Val: hex.EncodeToString(end.NextRoot[:])})
+	if err == nil {
+		err = k.l.awaitWitnessed(ctx, index)
+	}
+	if err != nil {
+		return nil, err
+	}
+	// If we die from here on: the entry explains what is gone already, and the
+	// order or the next look at what is too old lets the rest go.
+	for _, first := range list {
+		if err := k.drop(first, o.What == "leaves"); err != nil {
+			return nil, err
+		}
+	}
+	return &Answer{
+		OK: true, Pruned: end.End(),
+		Text: fmt.Sprintf("%s of the entries before %d are gone, entry %d says so%s", o.What, end.End(), index, under),
+	}, nil
+}
+
+// copies shows what a segment has copies of, and nothing else has, to open.
+// It returns the name of a hold that one of these is under, "" if none is. What
+// the segment's own entries say of the sessions comes behind that.
+func (k *clerk) copies(r *segment.Reader, first int64, h *holder, open openSessions) (name string, err error) {
+	indexes, _, err := segment.Copies(k.l.cfg.FS, k.l.cfg.Dir, first)
+	if err != nil {
+		return "", err
+	}
+	for _, index := range indexes {
+		if index >= r.First() {
+			continue
+		}
+		e, err := r.Copy(index)
+		if err != nil {
+			return "", err
+		}
+		leaf, err := event.Parse(e.Leaf)
+		if err != nil {
+			return "", fmt.Errorf("copy of entry %d: %w", index, err)
+		}
+		if held := h.held(index, &leaf); held != "" {
+			name = held
+		}
+		open.use(leaf.Session, index, index)
+	}
+	return name, nil
+}
+
+// keep copies what sessions that go on may still go back to from the segments
+// that end before until to the newest one.
+func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, until, newest int64) error {
+	for e, err := range r.Leaves(until, k.l.Durable()) {
+		if err != nil {
+			return err
+		}
+		if len(open) == 0 {
+			return nil
+		}
+		parse, bind := event.References(e.Leaf)
+		if parse == 0 && bind == 0 && !bytes.Contains(e.Leaf, []byte(`"k":"disconnect"`)) && !bytes.Contains(e.Leaf, []byte(`"k":"start"`)) {
+			continue
+		}
+		var leaf event.Leaf
+		if err := event.Skim(e.Leaf, &leaf); err != nil {
+			return fmt.Errorf("entry %d: %w", e.Index, err)
+		}
+		open.see(e.Index, &leaf)
+	}
+	var copies []int64
+	for _, entries := range open {
+		for index := range entries {
+			if index < until {
+				copies = append(copies, index)
+			}
+		}
+	}
+	slices.Sort(copies)
+	return k.l.sealer.seg.Keep(ctx, newest, slices.Compact(copies))
+}
+
+// drop removes a segment or its values, its index, and the blobs that nothing else names.
+func (k *clerk) drop(first int64, all bool) error {
+	fsys, dir := k.l.cfg.FS, k.l.cfg.Dir
+	blobs, err := segment.Blobs(fsys, dir, first)
+	if err != nil {
+		return err
+	}
+	_, copied, err := segment.Copies(fsys, dir, first)
+	if err != nil {
+		return err
+	}
+	if blobs = append(blobs, copied...); len(blobs) > 0 {
+		needed, err := k.copiedBlobs(first)
+		if err != nil {
+			return err
+		}
+		blobs = slices.DeleteFunc(blobs, func(b journal.BlobRef) bool { return needed[b.ID] })
+		if err := segment.RemoveBlobs(fsys, dir, blobs); err != nil {
+			return err
+		}
+	}
+	// The leaf file last: by it the next try finds the rest.
+	if err := segment.RemoveValues(fsys, dir, first); err != nil {
+		return err
+	}
+	if err := k.forgetIndex(first); err != nil || !all {
+		return err
+	}
+	return segment.Remove(fsys, dir, first)
+}
+
+// copiedBlobs returns the blobs that segments behind first have copies of.
+func (k *clerk) copiedBlobs(first int64) (map[[16]byte]bool, error) {
+	segs, err := segment.List(k.l.cfg.FS, k.l.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	needed := map[[16]byte]bool{}
+	for _, s := range segs {
+		if s <= first {
+			continue
+		}
+		_, blobs, err := segment.Copies(k.l.cfg.FS, k.l.cfg.Dir, s)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range blobs {
+			needed[b.ID] = true
+		}
+	}
+	return needed, nil
+}
+
+// retain prunes what is older, or more, than the log may keep.
+func (k *clerk) retain(ctx context.Context) error {
+	p := k.l.cfg.Retain
+	if p == (Retain{}) {
+		return nil
+	}
+	fsys, dir := k.l.cfg.FS, k.l.cfg.Dir
+	segs, err := k.segments()
+	if err != nil {
+		return err
+	}
+	now := k.l.cfg.Now()
+	type part struct{ end, ended, leaves, values int64 }
+	var parts []part
+	var bytes, valueBytes int64
+	for _, first := range segs {
+		h, err := segment.ReadHeader(fsys, dir, first)
+		if err != nil {
+			return err
+		}
+		leaves, values, err := segment.Size(fsys, dir, first)
+		if err != nil {
+			return err
+		}
+		parts = append(parts, part{h.End(), h.Ended, leaves, values})
+		bytes, valueBytes = bytes+leaves+values, valueBytes+values
+	}
+	parts = parts[:max(0, len(parts)-1)] // the newest stays; see prune
+	var all, values int64
+	for _, x := range parts {
+		if p.Age > 0 && now-x.ended > int64(p.Age) || p.Bytes > 0 && bytes > p.Bytes {
+			all = x.end
+			bytes -= x.leaves + x.values
+		} else {
+			break
+		}
+	}
+	for _, x := range parts {
+		if p.ValueAge > 0 && now-x.ended > int64(p.ValueAge) || p.ValueBytes > 0 && valueBytes > p.ValueBytes {
+			if x.values > 0 {
+				values = x.end
+			}
+			valueBytes -= x.values
+		} else {
+			break
+		}
+	}
+	for _, o := range []Order{{Kind: "prune", What: "leaves", Until: all, By: "retention"}, {Kind: "prune", What: "values", Until: values, By: "retention"}} {
+		if o.Until == 0 || o.What == "values" && values <= all {
+			continue
+		}
+		a, err := k.do(ctx, &o)
+		if err != nil {
+			return err
+		}
+		k.l.cfg.Logger.Info("pruned", slog.String("what", o.What), slog.String("answer", a.Text))
+	}
+	return nil
+}
