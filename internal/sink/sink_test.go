@@ -153,12 +153,10 @@ func (r *receiver) indexes(t *testing.T) (all []int64) {
 	return all
 }
 
-func (r *receiver) has(n int) func() bool {
-	return func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return len(r.lines) >= n
-	}
+// sent returns whether n records were sent by s: the receiver has them, and s
+// knows it. An end between the two would have them sent again.
+func sent(s *Sink, n uint64) func() bool {
+	return func() bool { return s.Numbers().Sent >= n }
 }
 
 // TestWebhook sends what is there and what comes, with a fault in between, a
@@ -195,14 +193,15 @@ func TestWebhook(t *testing.T) {
 		return NewWebhook(HTTPConfig{URL: srv.URL, Token: "x", Secret: secret, Origin: "example.com/log"})
 	}
 	k := s.sink(target())
-	run(t, k, r.has(700))
+	run(t, k, sent(k, 700))
 	if n := k.Numbers(); n.Sent != 700 || n.Failures == 0 {
 		t.Errorf("numbers %+v", n)
 	}
 	for i := range 5 {
 		want = append(want, s.statement(fmt.Sprint("SELECT more ", i)))
 	}
-	run(t, s.sink(target()), r.has(705))
+	k = s.sink(target())
+	run(t, k, sent(k, 5))
 	if got := r.indexes(t); !slices.Equal(got, want) {
 		t.Errorf("received %d records, want %d, in order and once", len(got), len(want))
 	}
@@ -219,11 +218,13 @@ func TestLateEnd(t *testing.T) {
 	srv := httptest.NewServer(r)
 	defer srv.Close()
 	soon := func(c *Config) { c.Hold = 10 * time.Millisecond }
-	run(t, s.sink(NewWebhook(HTTPConfig{URL: srv.URL}), soon), r.has(1))
+	k := s.sink(NewWebhook(HTTPConfig{URL: srv.URL}), soon)
+	run(t, k, sent(k, 1))
 	if _, err := s.l.Emit(&event.Leaf{Session: 2, Seq: 2, Kind: event.KindOutcome, Of: event.Ref(i), Tx: 'I', Committed: 1}, nil); err != nil {
 		t.Fatal(err)
 	}
-	run(t, s.sink(NewWebhook(HTTPConfig{URL: srv.URL}), soon), r.has(2))
+	k = s.sink(NewWebhook(HTTPConfig{URL: srv.URL}), soon)
+	run(t, k, sent(k, 1))
 	if got := r.indexes(t); got[0] != i || got[1] != i || strings.Contains(r.lines[0], "outcome") || !strings.Contains(r.lines[1], `"committed":true`) {
 		t.Errorf("received %q", r.lines)
 	}
@@ -251,7 +252,7 @@ func TestLargeRecords(t *testing.T) {
 		want = append(want, s.statement(text))
 	}
 	k := s.sink(NewWebhook(HTTPConfig{URL: srv.URL}), func(c *Config) { c.MaxRecord = 500_000 })
-	run(t, k, r.has(5))
+	run(t, k, sent(k, 5))
 	if got := r.indexes(t); !slices.Equal(got, want) {
 		t.Errorf("received %v, want %v", got, want)
 	}
