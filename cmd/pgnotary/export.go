@@ -72,11 +72,22 @@ func (e *exporter) begin(origin string) (err error) {
 	return err
 }
 
+func (e *exporter) render() func(dst []byte, s *query.Statement) ([]byte, error) {
+	if !export.Concurrent(e.format) {
+		return nil
+	}
+	return e.format.Append
+}
+
 func (e *exporter) statement(s *query.Statement) (err error) {
 	if e.buf, err = e.format.Append(e.buf[:0], s); err != nil {
 		return err
 	}
-	_, err = e.w.Write(e.buf)
+	return e.write(e.buf)
+}
+
+func (e *exporter) write(b []byte) error {
+	_, err := e.w.Write(b)
 	return err
 }
 

@@ -55,6 +55,10 @@ type output interface {
 	begin(origin string) error // of the log
 	statement(s *query.Statement) error
 	object(object []byte) error // the JSON of a statement
+	// render returns a function that may be called concurrently and appends what
+	// statement would write, which write then writes; nil if there is none.
+	render() func(dst []byte, s *query.Statement) ([]byte, error)
+	write(b []byte) error
 }
 
 func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out output) error {
@@ -68,6 +72,9 @@ func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out
 	if !follow {
 		if err := log.CatchUp(ctx); err != nil {
 			return err
+		}
+		if render := out.render(); render != nil {
+			return log.Render(ctx, f, render, out.write)
 		}
 		return log.Search(ctx, f, out.statement)
 	}
@@ -114,13 +121,18 @@ func newPrinter(w io.Writer, asJSON, follow bool) *printer {
 
 func (p *printer) begin(string) error { return nil }
 
-func (p *printer) statement(s *query.Statement) error {
+func (p *printer) render() func(dst []byte, s *query.Statement) ([]byte, error) {
 	if p.asJSON {
-		p.buf = s.AppendJSON(p.buf[:0])
-		return p.write(p.buf)
+		return func(dst []byte, s *query.Statement) ([]byte, error) { return append(s.AppendJSON(dst), '\n'), nil }
 	}
-	_, err := p.w.WriteString(p.lines.line(s))
-	return p.done(err)
+	return func(dst []byte, s *query.Statement) ([]byte, error) { return append(dst, p.lines.line(s)...), nil }
+}
+
+func (p *printer) statement(s *query.Statement) (err error) {
+	if p.buf, err = p.render()(p.buf[:0], s); err != nil {
+		return err
+	}
+	return p.write(p.buf)
 }
 
 // object writes a statement that is JSON already.
@@ -128,18 +140,11 @@ func (p *printer) object(object []byte) error {
 	if !p.asJSON {
 		return decoded(p.statement)(object)
 	}
-	return p.write(object)
+	return p.write(append(object[:len(object):len(object)], '\n'))
 }
 
-func (p *printer) write(object []byte) error {
-	_, err := p.w.Write(object)
-	if err == nil {
-		err = p.w.WriteByte('\n')
-	}
-	return p.done(err)
-}
-
-func (p *printer) done(err error) error {
+func (p *printer) write(lines []byte) error {
+	_, err := p.w.Write(lines)
 	p.found = true
 	if err == nil && p.follow {
 		err = p.w.Flush()

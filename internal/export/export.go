@@ -19,7 +19,7 @@ import (
 )
 
 // A Format makes records of statements, in the order of the log. It is for one
-// goroutine.
+// goroutine, unless Concurrent says otherwise.
 type Format interface {
 	// Header returns what comes before the first record, nil for nothing.
 	Header() []byte
@@ -41,6 +41,13 @@ func NewFormat(name, origin, version string) (Format, error) {
 		return &ocsf{origin: origin, version: version}, nil
 	}
 	return nil, fmt.Errorf("format is %q, not one of %s", name, strings.Join(Formats(), ", "))
+}
+
+// Concurrent reports whether the records of f say nothing of each other: they
+// may then be made in any order, by several goroutines at once.
+func Concurrent(f Format) bool {
+	_, remembers := f.(*ocsf)
+	return !remembers
 }
 
 // lines are the objects of `search --json` with the origin in front.

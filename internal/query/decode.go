@@ -127,25 +127,41 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 		if err := v.scan(e.Leaf); err != nil {
 			return nil, fmt.Errorf("read entry %d: %w", i, err)
 		}
-		r = &ref{charset: v.charset(), parse: v.parse, types: typeList(v.types)}
-		r.value, r.ok = d.value(&e)
-		if body, found := findFrame(r.value, 'P'); found {
-			r.hasParse = true
-			r.parsed, r.ok = decodeParse(body)
-			r.malformed, r.ok = !r.ok, true
-			r.text = r.charset.text(r.parsed.text)
-		} else if body, found := findFrame(r.value, 'Q'); found {
-			c := cursor{b: body}
-			r.isQuery, r.text = true, r.charset.text(c.str())
-		}
+		value, ok := d.value(&e)
+		r = newRef(value, ok, &v)
 	}
+	d.keep(i, r)
+	return r, nil
+}
+
+// remember keeps an entry that is at hand and that others will go back to.
+func (d *decoder) remember(e *journal.Entry, v *view) {
+	if (v.kind == event.KindParse || v.kind == event.KindBind) && e.Value != nil {
+		d.keep(e.Index, newRef(bytes.Clone(e.Value), true, v))
+	}
+}
+
+func newRef(value []byte, ok bool, v *view) *ref {
+	r := &ref{value: value, ok: ok, charset: v.charset(), parse: v.parse, types: typeList(v.types)}
+	if body, found := findFrame(value, 'P'); found {
+		r.hasParse = true
+		r.parsed, r.ok = decodeParse(body)
+		r.malformed, r.ok = !r.ok, true
+		r.text = r.charset.text(r.parsed.text)
+	} else if body, found := findFrame(value, 'Q'); found {
+		c := cursor{b: body}
+		r.isQuery, r.text = true, r.charset.text(c.str())
+	}
+	return r
+}
+
+func (d *decoder) keep(i int64, r *ref) {
 	if size := len(r.value) + len(r.text); size <= maxRefs {
 		if d.refBytes += size; d.refBytes > maxRefs {
 			d.old, d.refs, d.refBytes = d.refs, make(map[int64]*ref), size
 		}
 		d.refs[i] = r
 	}
-	return r, nil
 }
 
 // soughtTypes looks for the types that the server told when it answered the

@@ -85,8 +85,12 @@ type joiner struct {
 	limit    int       // records that may wait
 	now      time.Time // tail only
 
-	emitted int // search only: statements given on
-	late    int // search only: entries in a row that are later than all that is wanted
+	// Search only.
+	emitted   int     // statements given on
+	late      int     // entries in a row that are later than all that is wanted
+	readAhead bool    // the source is for concurrent use
+	lend      bool    // records of statements given on are not used again
+	last      *record // of the statement given on last
 }
 
 // maxWaiting and maxWaitingBytes bound the statements held by a search.
@@ -124,6 +128,7 @@ func (j *joiner) entry(e *journal.Entry) error {
 
 // admit begins the record of an admission.
 func (j *joiner) admit(e *journal.Entry) error {
+	j.dec.remember(e, &j.view)
 	if j.match.byText() && j.match.absent(e, &j.view) {
 		return nil
 	}
@@ -384,7 +389,8 @@ func (j *joiner) pop() (*Statement, error) {
 	return j.release(r)
 }
 
-// release makes the statement of a record that left the line.
+// release makes the statement of a record that left the line. Unless it is lent,
+// the record is used again after the next call of a method of j that reads an entry.
 func (j *joiner) release(r *record) (*Statement, error) {
 	j.bytes -= r.size()
 	if !r.final {
@@ -397,7 +403,11 @@ func (j *joiner) release(r *record) (*Statement, error) {
 		j.free = append(j.free, r)
 		return nil, nil
 	}
-	return j.finish(r)
+	s, err := j.finish(r)
+	if j.last = r; s == nil || !j.lend {
+		j.free = append(j.free, r)
+	}
+	return s, err
 }
 
 // forget takes a record that is not final off its session.
@@ -412,13 +422,11 @@ func (j *joiner) forget(r *record) {
 }
 
 // finish makes the statement of a record that left the queue, nil if it turns
-// out not to be wanted. The record is
-// reused after the next call of a method of j that reads an entry.
+// out not to be wanted.
 func (j *joiner) finish(r *record) (*Statement, error) {
 	if err := j.decode(r); err != nil {
 		return nil, err
 	}
-	j.free = append(j.free, r)
 	s := &r.statement
 	if r.hasEnd && !r.unknown {
 		if !r.outcome.Skipped && !r.outcome.Discarded {

@@ -58,8 +58,8 @@ func (s *Statement) AppendJSON(dst []byte) []byte {
 		dst = append(dst, `,"outcome":`...)
 		dst = s.Outcome.appendJSON(dst, s.Kind)
 	}
-	if info := s.SQL(); info != nil {
-		dst = appendSQL(dst, info)
+	if a := s.analysis(); a != nil {
+		dst = append(dst, a.json...)
 	}
 	return append(dst, '}')
 }

@@ -77,7 +77,7 @@ func (s *Statement) UnmarshalJSON(b []byte) error {
 		return fmt.Errorf("read statement: result: %w", err)
 	}
 	if j.SQL != nil && s.HasText {
-		s.sql = j.SQL.info()
+		s.sql = newAnalysis(*j.SQL.info())
 	}
 	return nil
 }

@@ -224,6 +224,11 @@ func (l *Log) Blob(ref *journal.BlobRef) ([]byte, error) {
 // for a log of any length. The statement is valid until fn returns; an error
 // of fn ends the search and is returned as it is.
 func (l *Log) Search(ctx context.Context, f Filter, fn func(*Statement) error) error {
+	return l.search(ctx, f, func(*joiner) func(*Statement) error { return fn })
+}
+
+// search is Search with a function that may look at the joiner.
+func (l *Log) search(ctx context.Context, f Filter, fn func(*joiner) func(*Statement) error) error {
 	size, err := l.Size()
 	if err != nil {
 		return err
@@ -244,7 +249,9 @@ func (l *Log) Search(ctx context.Context, f Filter, fn func(*Statement) error) e
 	if !f.All {
 		p = l.plan(m)
 	}
-	return newJoiner(l, m).search(ctx, l, from, size, p, fn)
+	j := newJoiner(l, m)
+	j.readAhead = true
+	return j.search(ctx, l, from, size, p, fn(j))
 }
 
 // Statement returns the entry at index as a statement joined with its end.

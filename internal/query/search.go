@@ -62,7 +62,7 @@ func (j *joiner) emit(fn func(*Statement) error, force bool) (done bool, err err
 // which is the index it returns, or to the end; -1 says that the search is over.
 func (j *joiner) stretch(ctx context.Context, src source, pos, size int64, p *plan, fn func(*Statement) error) (next int64, err error) {
 	m, n := j.match, 0
-	for e, err := range src.Entries(pos, size) {
+	for e, err := range j.entries(src, pos, size) {
 		if err != nil {
 			return -1, err
 		}

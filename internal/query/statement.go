@@ -54,47 +54,66 @@ type Statement struct {
 
 	Outcome *Outcome // nil if the end was never seen
 
-	sql      *sqlinfo.Info // see SQL
+	sql      *analysis // see SQL
 	analyses *analyses
 }
 
 // SQL returns what package sqlinfo knows of the statement's text, nil if it
 // has none. It is worked out at the first call.
 func (s *Statement) SQL() *sqlinfo.Info {
+	if a := s.analysis(); a != nil {
+		return &a.Info
+	}
+	return nil
+}
+
+func (s *Statement) analysis() *analysis {
 	if s.sql == nil && s.HasText {
 		s.sql = s.analyses.of(s.Text)
 	}
 	return s.sql
 }
 
-// analyses remembers what was found of texts: most come often. It is not for
-// concurrent use; a nil one remembers nothing.
+// An analysis is what package sqlinfo knows of a text, and how AppendJSON shows
+// it. Statements share it: nobody changes it.
+type analysis struct {
+	sqlinfo.Info
+	json []byte
+}
+
+func newAnalysis(info sqlinfo.Info) *analysis { return &analysis{info, appendSQL(nil, &info)} }
+
+// analyses remembers what was found of texts, by their shape: hardly a text
+// comes again, but most are those of a program with other literals. It is not
+// for concurrent use; a nil one remembers nothing.
 type analyses struct {
-	known map[string]*sqlinfo.Info
-	bytes int // of their texts
+	known       map[string]*analysis
+	bytes       int // of their shapes
+	text, shape []byte
 }
 
 // Bounds of what is remembered.
 const (
 	maxAnalysed   = 16 << 10 // bytes of one text
-	maxAnalyses   = 8 << 20  // bytes of all texts
+	maxAnalyses   = 8 << 20  // bytes of all shapes
 	maxAnalysesNo = 1 << 16
 )
 
-func (a *analyses) of(text string) *sqlinfo.Info {
-	if a != nil {
-		if info := a.known[text]; info != nil {
-			return info
-		}
+func (a *analyses) of(text string) *analysis {
+	if a == nil || len(text) > maxAnalysed {
+		return newAnalysis(sqlinfo.Analyze(text))
 	}
-	info := sqlinfo.Analyze(text)
-	if a != nil && len(text) <= maxAnalysed {
-		if a.bytes += len(text); a.known == nil || a.bytes > maxAnalyses || len(a.known) >= maxAnalysesNo {
-			a.known, a.bytes = make(map[string]*sqlinfo.Info), len(text)
-		}
-		a.known[text] = &info
+	a.text = append(a.text[:0], text...)
+	a.shape = sqlinfo.AppendShape(a.shape[:0], a.text)
+	if known := a.known[string(a.shape)]; known != nil {
+		return known
 	}
-	return &info
+	if a.bytes += len(a.shape); a.known == nil || a.bytes > maxAnalyses || len(a.known) >= maxAnalysesNo {
+		a.known, a.bytes = make(map[string]*analysis), len(a.shape)
+	}
+	found := newAnalysis(sqlinfo.Analyze(text))
+	a.known[string(a.shape)] = found
+	return found
 }
 
 // A Param is a parameter of a statement or an argument of a function call.

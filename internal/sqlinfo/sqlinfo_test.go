@@ -2,6 +2,7 @@ package sqlinfo
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -215,6 +216,60 @@ func FuzzAnalyze(f *testing.F) {
 			t.Error("two fingerprints of one text")
 		}
 	})
+}
+
+// TestShape compares shapes of texts.
+func TestShape(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		same bool
+	}{
+		{"SELECT 1", "select  'x' -- why", true},
+		{"SELECT $1", "SELECT 0x1F", true},
+		{"SELECT a", "SELECT b", false},
+		{`SELECT "a"`, "SELECT a", false},
+		{`SELECT "a""b"`, `SELECT "a" "b"`, false},
+		{"SELECT ab", "SELECT a b", false},
+		{"SELECT 1", "SELECT 1 /*", false},
+		{"SELECT 1", "SELECT 'a' 2", false},
+		{`SELECT '\\'' x`, "SELECT '' x", false},
+		{`SELECT U&"a"`, `SELECT "a"`, false},
+		{strings.Repeat(" ", maxText) + "x", strings.Repeat(" ", maxText), false},
+	} {
+		if same := string(AppendShape(nil, []byte(tt.a))) == string(AppendShape(nil, []byte(tt.b))); same != tt.same {
+			t.Errorf("%.40q and %.40q have the same shape: %v, want %v", tt.a, tt.b, same, tt.same)
+		}
+	}
+}
+
+// FuzzShape holds that texts of one shape have one Info. Words are put where
+// the shape of a text shows literals, since no two random texts have one shape.
+func FuzzShape(f *testing.F) {
+	f.Add("SELECT * FROM t WHERE a = 'x' AND b IN (1, 2)", "'; DROP TABLE u", uint8(7))
+	f.Add("INSERT INTO a VALUES ($1, 'b')", `\`, uint8(2))
+	f.Fuzz(func(t *testing.T, sql, literal string, skip uint8) {
+		shape := string(AppendShape(nil, []byte(sql)))
+		other := []byte(strings.ReplaceAll(sql, "'x'", "'"+literal+"'"))
+		if at := int(skip); at < len(other) && other[at] >= '0' && other[at] <= '9' {
+			other[at] = '7'
+		}
+		for _, text := range []string{string(other), strings.ToUpper(sql), strings.ReplaceAll(sql, " ", "  ")} {
+			if string(AppendShape(nil, []byte(text))) != shape {
+				continue
+			}
+			if a, b := Analyze(sql), Analyze(text); !reflect.DeepEqual(a, b) {
+				t.Errorf("%q and %q have one shape, but are %+v and %+v", sql, text, a, b)
+			}
+		}
+	})
+}
+
+func BenchmarkShape(b *testing.B) {
+	sql := []byte("SELECT o.id, c.name FROM orders o JOIN customers c ON c.id = o.customer_id WHERE o.id = $1 AND o.state IN ('open', 'paid')")
+	var dst []byte
+	for b.Loop() {
+		dst = AppendShape(dst[:0], sql)
+	}
 }
 
 func BenchmarkAnalyze(b *testing.B) {

@@ -1,0 +1,127 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/ledger"
+)
+
+// largeLog is a log whose values are too large for a batch that is read ahead,
+// with small entries around them, and Executes that go back to their Parse.
+func largeLog(t *testing.T) *Log {
+	t.Helper()
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{})
+	parse := w.emit(event.Leaf{Session: 1, Kind: event.KindParse, Who: alice}, parseFrame("s", "SELECT $1", 23))
+	w.emit(event.Leaf{Session: 1, Kind: event.KindOutcome, Of: event.Ref(parse)}, nil)
+	for i := range 1500 {
+		w.statement(fmt.Sprint("SELECT ", i))
+		x := w.emit(event.Leaf{Session: 1, Kind: event.KindExecute, Who: alice, Parse: event.Ref(parse)}, join(bindFrame("", "s", []int{1}, be32(i)), executeFrame("", 0)))
+		w.emit(event.Leaf{Session: 1, Kind: event.KindOutcome, Of: event.Ref(x), Tags: []string{"SELECT 1"}, Tx: 'I', Committed: 1}, nil)
+		if i > 1000 && i%20 == 0 {
+			w.statement("SELECT '" + strings.Repeat("x", 250<<10) + "'")
+		}
+	}
+	w.close()
+	return openLog(t, dir)
+}
+
+// TestAhead compares what is read ahead with what is read.
+func TestAhead(t *testing.T) {
+	for _, l := range []*Log{largeLog(t), openLog(t, sealedLog(t))} {
+		size, err := l.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range [][2]int64{{0, size}, {700, size - 300}, {1, 2}, {size, size}, {5000, size + 1000}} {
+			from := r[0]
+			next, stop := iter.Pull2(l.Entries(r[0], r[1]))
+			defer stop()
+			for e, err := range ahead(l, r[0], r[1]) {
+				want, wantErr, _ := next()
+				if err != nil || wantErr != nil {
+					t.Fatal(err, wantErr)
+				}
+				if e.Index != from || !bytes.Equal(e.Leaf, want.Leaf) || !bytes.Equal(e.Value, want.Value) || (e.Value == nil) != (want.Value == nil) {
+					t.Fatalf("entry %d is %+v, want %+v", from, e, want)
+				}
+				from++
+			}
+			if from != max(r[0], min(r[1], size)) {
+				t.Errorf("ahead(%d, %d) ended at %d, want all up to there", r[0], r[1], from)
+			}
+		}
+		for e, err := range ahead(l, 0, size) { // one who has enough soon
+			if err != nil || e.Index == 10 {
+				break
+			}
+		}
+	}
+}
+
+// TestRender holds that statements rendered by many are those that Search finds,
+// in its order.
+func TestRender(t *testing.T) {
+	for name, l := range map[string]*Log{"large": largeLog(t), "sealed": openLog(t, sealedLog(t))} {
+		for _, f := range []Filter{{}, {Limit: 700}, {Limit: 1}, {Kinds: []string{"execute", "query"}, Text: "7"}, {User: "user2"}, {User: "nobody"}, {SQLState: "42"}} {
+			var want, got []string
+			if err := l.Search(t.Context(), f, func(s *Statement) error {
+				want = append(want, string(s.AppendJSON(nil)))
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			err := l.Render(t.Context(), f, func(dst []byte, s *Statement) ([]byte, error) {
+				return append(s.AppendJSON(dst), '\n'), nil
+			}, func(b []byte) error {
+				for line := range bytes.Lines(b) {
+					got = append(got, string(bytes.TrimSuffix(line, []byte("\n"))))
+				}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: Render of %+v made %d statements, want the %d of Search", name, f, len(got), len(want))
+			}
+		}
+	}
+}
+
+// TestRenderErrors holds that an error ends it, whoever makes it.
+func TestRenderErrors(t *testing.T) {
+	l := openLog(t, sealedLog(t))
+	bad := errors.New("bad")
+	render := func(dst []byte, _ *Statement) ([]byte, error) { return append(dst, 'x'), nil }
+	write := func([]byte) error { return nil }
+	canceled, cancel := context.WithCancel(t.Context())
+	for name, tt := range map[string]struct {
+		ctx    context.Context
+		render func([]byte, *Statement) ([]byte, error)
+		write  func([]byte) error
+		want   error
+	}{
+		"render": {t.Context(), func(dst []byte, s *Statement) ([]byte, error) {
+			if s.Index > 3000 {
+				return dst, bad
+			}
+			return dst, nil
+		}, write, bad},
+		"write":   {t.Context(), render, func([]byte) error { return bad }, bad},
+		"context": {canceled, render, func([]byte) error { cancel(); return nil }, context.Canceled},
+	} {
+		if err := l.Render(tt.ctx, Filter{}, tt.render, tt.write); !errors.Is(err, tt.want) {
+			t.Errorf("an error of %s: Render = %v, want %v", name, err, tt.want)
+		}
+	}
+	cancel()
+}
