@@ -131,7 +131,7 @@ func (s *scanner) header() (h BatchHeader, ok bool, err error) {
 	if err != nil {
 		return h, false, err
 	}
-	h, ok = parseBatchHeader(b)
+	h, ok = parseBatchHeader(b, s.head.Mark)
 	return h, ok && h.Seq == s.at.seq && h.First == s.at.index && h.PrevCRC == s.at.prev, nil
 }
 
@@ -204,21 +204,20 @@ func (s *scanner) tail() (cut int64, why string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
-	h, whole := parseBatchHeader(b)
+	h, whole := parseBatchHeader(b, s.head.Mark)
 	if whole && (h.Seq != s.at.seq || h.First != s.at.index || h.PrevCRC != s.at.prev) {
 		return 0, "", s.damaged("a whole batch header that does not follow the batch before it")
 	}
-	// Behind the bad batch nothing was ever begun, unless it was durable. The
-	// content of a body proves nothing: a client can send what looks like a header.
-	from, extent := s.at.off+1, int64(BatchHeaderLen)
-	if whole {
-		extent += int64(h.BodyLen)
-		from = s.at.off + extent
-	}
-	if later, err := s.headerBehind(from, end); err != nil {
+	// Behind the bad batch nothing was ever begun, unless it was durable. No
+	// client can have sent what looks like a header: it does not know the mark.
+	if later, err := s.headerBehind(s.at.off+1, end); err != nil {
 		return 0, "", err
 	} else if later >= 0 {
 		return 0, "", s.damaged(fmt.Sprintf("the batch is bad, but a later one was written at byte %d", later))
+	}
+	extent := int64(BatchHeaderLen)
+	if whole {
+		extent += int64(h.BodyLen)
 	}
 	for at := s.at.off; at < s.at.off+extent; {
 		next := min((at/sector+1)*sector, s.at.off+extent)
@@ -264,16 +263,16 @@ func (s *scanner) headerBehind(from, end int64) (int64, error) {
 		}
 		pos := 0
 		for {
-			i := bytes.Index(b[pos:], []byte(batchMagic))
+			i := bytes.Index(b[pos:], s.head.Mark[:])
 			if i < 0 {
-				pos = max(pos, len(b)-len(batchMagic)+1)
+				pos = max(pos, len(b)-len(s.head.Mark)+1)
 				break
 			}
 			pos += i
 			if len(b)-pos < BatchHeaderLen {
 				break // the next window begins with it
 			}
-			if h, ok := parseBatchHeader(b[pos:]); ok && h.Seq > s.at.seq {
+			if h, ok := parseBatchHeader(b[pos:], s.head.Mark); ok && h.Seq > s.at.seq {
 				return from + int64(pos), nil
 			}
 			pos++
