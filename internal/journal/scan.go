@@ -56,6 +56,10 @@ type scanner struct {
 	head *FileHeader
 	at   place // of the batch that comes next
 
+	// complete says that nobody writes the file any more, so bodies need not
+	// be read anew where the window has them.
+	complete bool
+
 	win    []byte // header-sized reads go through this window on the file
 	winOff int64
 	body   []byte
@@ -141,6 +145,10 @@ func (s *scanner) readBody(h *BatchHeader) (body []byte, ok bool, err error) {
 	off := s.at.off + BatchHeaderLen
 	if s.size-off < int64(h.BodyLen) {
 		return nil, false, nil
+	}
+	if s.complete && h.BodyLen <= window {
+		body, err = s.peek(off, h.BodyLen)
+		return body, err == nil && len(body) == h.BodyLen && checksum(body) == h.BodyCRC, err
 	}
 	if cap(s.body) < h.BodyLen {
 		s.body = make([]byte, h.BodyLen, max(h.BodyLen, min(MaxBody, 2*cap(s.body))))

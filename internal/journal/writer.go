@@ -119,10 +119,7 @@ func (w *Writer) place(write func(durable.File) (size int64, err error)) error {
 	if err := fsys.Rename(tmp, w.name); err != nil {
 		return fmt.Errorf("name journal file: %w", err)
 	}
-	if err := fsys.SyncDir(w.opt.Dir); err != nil {
-		return fmt.Errorf("sync journal directory: %w", err)
-	}
-	return nil
+	return SyncDir(fsys, w.opt.Dir)
 }
 
 // open opens the file for appending and makes sure of some room.
