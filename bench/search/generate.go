@@ -54,7 +54,7 @@ type generator struct {
 // file that is nearly full, and its indexes.
 func generate(ctx context.Context, dir string, n int64) error {
 	if _, err := os.Stat(filepath.Join(dir, "log.json")); err == nil {
-		return nil // of a run before
+		return index(ctx, dir) // of a run before, perhaps of another version
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -74,6 +74,11 @@ func generate(ctx context.Context, dir string, n int64) error {
 	if err = errors.Join(err, l.Close()); err != nil {
 		return err
 	}
+	return index(ctx, dir)
+}
+
+// index makes the indexes that are missing, as the running proxy would.
+func index(ctx context.Context, dir string) error {
 	q, err := query.Open(dir)
 	if err != nil {
 		return err

@@ -248,6 +248,20 @@ func (r *Reader) Header(index int64) (*FileHeader, error) {
 	return r.files[i].head, nil
 }
 
+// BatchRoot returns the root that the batch states which holds the entry at
+// index, the first of a bundle. That names all entries up to the end of the batch.
+func (r *Reader) BatchRoot(index int64) (tree.Hash, error) {
+	s, _, err := r.seek(index)
+	if err != nil {
+		return tree.Hash{}, err
+	}
+	h, ok, err := s.header()
+	if err == nil && !ok {
+		err = s.damaged("the batch is bad or missing")
+	}
+	return h.Root, errors.Join(err, s.f.Close())
+}
+
 // fileOf returns the position in r.files of the file for an index, or -1.
 func (r *Reader) fileOf(index int64) int {
 	i, found := slices.BinarySearchFunc(r.files, index, func(x *fileIndex, index int64) int {

@@ -1,45 +1,56 @@
 package query
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io"
 	"io/fs"
-	"maps"
+	"math"
+	"math/bits"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
-	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
 // An index tells, for terms such as a user or a relation, which bundles of a
-// segment have admissions with that term, so that a search need not read the
-// others. It is derived, can be made again at any time, and is never evidence:
-// one that is missing, damaged or stale is as none. docs/format/index.md has
-// the bytes.
+// segment, or of a journal file as far as it goes, have admissions with that
+// term, so that a search need not read the others. It is derived, can be made
+// again at any time, and is never evidence: one that is missing, damaged or
+// stale is as none. docs/format/index.md has the bytes.
 type index struct {
+	f            io.ReaderAt
+	stamp        stamp
+	terms, bytes int64 // number of terms, bytes of postings
+	buf          []byte
+}
+
+// A stamp says what an index was made of.
+type stamp struct {
 	first, count int64
-	terms        []byte // 12 bytes each: hash, offset into postings
-	postings     []byte
+	root         tree.Hash // of the tree
+	// size and modified are of the file of values, which changes when values
+	// are erased; size is -1 for a journal file, where none are.
+	size, modified int64
+	engine         uint64 // the rules that relations and fingerprints come from
 }
 
 const (
-	indexMagic  = "pgnindx1"
-	indexHeader = 8 + 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4
-	termLen     = 12
-	maxIndex    = 1 << 30 // bytes
+	indexMagic   = "pgnindx2"
+	indexHeader  = 8 + 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4
+	termLen      = 12
+	indexBlock   = 1024 // bytes, the last four of which are the CRC of the others
+	indexContent = indexBlock - 4
+	maxIndex     = 1 << 30 // bytes
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -52,14 +63,20 @@ func (l *Log) indexFile(first int64) string {
 	return filepath.Join(l.indexDir(), fmt.Sprintf("%020d.idx", first))
 }
 
+func indexName(name string) (first int64, ok bool) {
+	digits, ok := strings.CutSuffix(name, ".idx")
+	if !ok || len(digits) != 20 {
+		return 0, false
+	}
+	first, err := strconv.ParseInt(digits, 10, 64)
+	return first, err == nil
+}
+
 // term returns the hash by which an index knows a term.
 func term(kind, text string) uint64 {
 	sum := sha256.Sum256([]byte(kind + "\x00" + text))
 	return binary.BigEndian.Uint64(sum[:])
 }
-
-// engineTerm stands for the rules that relations and fingerprints come from.
-func engineTerm() uint64 { return term("engine", sqlinfo.Engine) }
 
 // lastName returns a relation's name without its schema, by which it is indexed.
 func lastName(relation string) string {
@@ -80,399 +97,269 @@ func clientHost(client string) string {
 	return a.Addr().Unmap().String()
 }
 
-// stamp is what an index was made of: the tree, and the file of values, which
-// changes when values are erased.
-func (l *Log) stamp(first int64) (root tree.Hash, count, size, modified int64, err error) {
+// Terms of SQLSTATEs: of the code, of its class and of any. A code of a strange
+// length is cut.
+const (
+	stateLen   = 5
+	stateClass = 2
+	anyState   = "*"
+)
+
+// durationTerm is the term of statements that took 2^n microseconds or more.
+func durationTerm(n int) string { return strconv.Itoa(n) }
+
+// openTerm is of admissions whose end, or what became of it, an index does not know.
+const openTerm = "open"
+
+// segmentStamp returns the stamp of an index of a segment as it is now.
+func (l *Log) segmentStamp(first int64) (s stamp, err error) {
 	h, err := segment.ReadHeader(durable.OS, l.dir, first)
 	if err != nil {
-		return root, 0, 0, 0, err
+		return s, err
 	}
+	s = stamp{first: first, count: h.Count, root: h.NextRoot, engine: term("engine", sqlinfo.Engine)}
 	info, err := os.Stat(segment.ValueFile(l.dir, first))
 	if err == nil {
-		size, modified = info.Size(), info.ModTime().UnixNano()
+		s.size, s.modified = info.Size(), info.ModTime().UnixNano()
 	} else if !errors.Is(err, fs.ErrNotExist) { // values may expire
-		return root, 0, 0, 0, err
+		return s, err
 	}
-	return h.NextRoot, h.Count, size, modified, nil
+	return s, nil
 }
 
-// openIndex returns the index of a segment if it is there, whole and of the
-// segment as it is now.
-func (l *Log) openIndex(first int64) (*index, error) {
-	b, err := durable.ReadFile(durable.OS, l.indexFile(first), maxIndex)
+// journalStamp returns the stamp of an index of the first count entries of a
+// journal file: its root is that behind the batch of the entry that follows.
+func (l *Log) journalStamp(first, count int64) (s stamp, err error) {
+	s = stamp{first: first, count: count, size: -1, engine: term("engine", sqlinfo.Engine)}
+	s.root, err = l.reader.BatchRoot(first + count)
+	return s, err
+}
+
+// openIndex opens the index that begins with entry first if it is there and of
+// the segment or journal file as it is now. The caller closes it.
+func (l *Log) openIndex(first int64) (*index, io.Closer, error) {
+	f, err := durable.OS.Open(l.indexFile(first))
+	if err != nil {
+		return nil, nil, err
+	}
+	size, err := f.Size()
+	var x *index
+	if err == nil {
+		x, err = newIndex(f, size)
+	}
+	var now stamp
+	switch {
+	case err != nil:
+	case x.stamp.size < 0:
+		now, err = l.journalStamp(first, x.stamp.count)
+	default:
+		now, err = l.segmentStamp(first)
+	}
+	if err == nil && now != x.stamp {
+		err = fmt.Errorf("%w: it is stale", errIndex)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	return x, f, nil
+}
+
+// newIndex reads the header of an index.
+func newIndex(f io.ReaderAt, size int64) (*index, error) {
+	x := &index{f: f}
+	b, err := x.read(0, indexHeader)
 	if err != nil {
 		return nil, err
 	}
-	x, root, stamps, err := parseIndex(b)
-	if err != nil {
-		return nil, err
+	le := binary.LittleEndian
+	x.stamp = stamp{
+		first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), root: tree.Hash(b[24:56]),
+		size: int64(le.Uint64(b[56:])), modified: int64(le.Uint64(b[64:])), engine: le.Uint64(b[72:]),
 	}
-	r, count, size, modified, err := l.stamp(first)
-	if err != nil {
-		return nil, err
-	}
-	if x.first != first || x.count != count || root != r || stamps != [3]uint64{uint64(size), uint64(modified), engineTerm()} {
-		return nil, fmt.Errorf("%w: it is stale", errIndex)
+	x.terms, x.bytes = int64(le.Uint32(b[80:])), int64(le.Uint32(b[84:]))
+	s := &x.stamp
+	if string(b[:8]) != indexMagic || size > maxIndex || fileSize(indexHeader+x.terms*termLen+x.bytes) != size ||
+		s.first < 0 || s.count < 0 || s.first > math.MaxInt64-s.count || s.first%tree.Width != 0 || s.count%tree.Width != 0 {
+		return nil, fmt.Errorf("%w: it is none, or its lengths are wrong", errIndex)
 	}
 	return x, nil
 }
 
-// parseIndex decodes an index. Its parts alias b.
-func parseIndex(b []byte) (x *index, root tree.Hash, stamps [3]uint64, err error) {
-	bad := func(what string) (*index, tree.Hash, [3]uint64, error) {
-		return nil, root, stamps, fmt.Errorf("%w: %s", errIndex, what)
-	}
-	if len(b) < indexHeader+4 || string(b[:8]) != indexMagic {
-		return bad("not an index")
-	}
-	le := binary.LittleEndian
-	if crc32.Checksum(b[:len(b)-4], castagnoli) != le.Uint32(b[len(b)-4:]) {
-		return bad("it is damaged")
-	}
-	x = &index{first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:]))}
-	copy(root[:], b[24:56])
-	stamps = [3]uint64{le.Uint64(b[56:]), le.Uint64(b[64:]), le.Uint64(b[72:])}
-	terms, postings := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:]))
-	rest := b[indexHeader : len(b)-4]
-	if terms*termLen+postings != uint64(len(rest)) || x.first < 0 || x.count < 0 || x.first%tree.Width != 0 || x.count%tree.Width != 0 {
-		return bad("its lengths are wrong")
-	}
-	x.terms, x.postings = rest[:terms*termLen], rest[terms*termLen:]
-	return x, root, stamps, nil
-}
+// fileSize returns the size of a file with so many bytes of content.
+func fileSize(content int64) int64 { return content + (content+indexContent-1)/indexContent*4 }
 
-// bundles adds to set the bundles that have a term. It returns false if the
-// index cannot be read there.
-func (x *index) bundles(term uint64, set bitset) bool {
-	le := binary.LittleEndian
-	n := len(x.terms) / termLen
-	i, found := 0, false
-	for low, high := 0, n; low < high; {
-		i = (low + high) / 2
-		switch h := le.Uint64(x.terms[i*termLen:]); {
-		case h == term:
-			found = true
-			low = high
-		case h < term:
-			low = i + 1
-		default:
-			high = i
-		}
+// read returns n bytes of the content from off on, of blocks whose CRC is right.
+// They are valid until the next call.
+func (x *index) read(off, n int64) ([]byte, error) {
+	from, to := off/indexContent, (off+n+indexContent-1)/indexContent
+	if need := (to - from) * indexBlock; int64(cap(x.buf)) < need {
+		x.buf = make([]byte, need)
 	}
-	if !found {
-		return true
-	}
-	at := uint64(le.Uint32(x.terms[i*termLen+8:]))
-	if at > uint64(len(x.postings)) {
-		return false
-	}
-	p := x.postings[at:]
-	many, size := binary.Uvarint(p)
-	if size <= 0 {
-		return false
-	}
-	last, limit := uint64(0), uint64(x.count/tree.Width)
-	for p = p[size:]; many > 0; many-- {
-		d, size := binary.Uvarint(p)
-		if size <= 0 || last+d >= limit || d > limit {
-			return false
-		}
-		p = p[size:]
-		last += d
-		set[last/64] |= 1 << (last % 64)
-	}
-	return true
-}
-
-// A bitset has a bit for each bundle of a segment.
-type bitset []uint64
-
-func newBitset(n int64) bitset { return make(bitset, (n+63)/64) }
-
-func (s bitset) and(t bitset) {
-	for i := range s {
-		s[i] &= t[i]
-	}
-}
-
-func (s bitset) has(i int64) bool { return s[i/64]&(1<<(i%64)) != 0 }
-
-// An indexBuilder collects the terms of a segment.
-type indexBuilder struct {
-	terms map[uint64][]uint32 // bundles, ascending
-	known map[string]uint64   // hashes of terms, since most come often
-}
-
-func (b *indexBuilder) add(bundle uint32, kind, text string) {
-	if text == "" {
-		return
-	}
-	key := kind + "\x00" + text
-	h, ok := b.known[key]
-	if !ok {
-		if len(b.known) >= 1<<16 {
-			clear(b.known)
-		}
-		h = term(kind, text)
-		b.known[key] = h
-	}
-	if list := b.terms[h]; len(list) == 0 || list[len(list)-1] != bundle {
-		b.terms[h] = append(list, bundle)
-	}
-}
-
-// statement adds the terms of an admission.
-func (b *indexBuilder) statement(bundle uint32, s *Statement) {
-	b.add(bundle, "user", s.User)
-	b.add(bundle, "database", s.Database)
-	b.add(bundle, "application", s.Application)
-	b.add(bundle, "client", clientHost(s.Client))
-	b.add(bundle, "kind", string(s.Kind))
-	if s.Session != 0 {
-		b.add(bundle, "session", string(event.AppendSession(nil, s.Session)))
-	}
-	if s.Kind == event.KindFunctionCall {
-		b.add(bundle, "class", string(sqlinfo.Function))
-	}
-	if info := s.SQL(); info != nil {
-		b.add(bundle, "fingerprint", info.Fingerprint)
-		for _, c := range info.Classes {
-			b.add(bundle, "class", string(c))
-		}
-		if !info.Complete {
-			b.add(bundle, "class", Unknown)
-		}
-		for _, r := range info.Relations {
-			b.add(bundle, "relation", lastName(r))
-		}
-	}
-}
-
-// buildIndex reads a segment and returns the bytes of its index.
-func (l *Log) buildIndex(ctx context.Context, first int64) ([]byte, error) {
-	root, count, size, modified, err := l.stamp(first)
-	if err != nil {
+	b := x.buf[:(to-from)*indexBlock]
+	got, err := x.f.ReadAt(b, from*indexBlock)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	b := &indexBuilder{terms: make(map[uint64][]uint32), known: make(map[string]uint64)}
-	d := newDecoder(l)
-	var s Statement
-	for e, err := range l.Entries(first, first+count) {
-		if err != nil {
-			return nil, err
+	b = b[:got]
+	content := b[:0]
+	for len(b) > 4 {
+		block := b[:min(len(b), indexBlock)]
+		b = b[len(block):]
+		data := block[:len(block)-4]
+		if crc32.Checksum(data, castagnoli) != binary.LittleEndian.Uint32(block[len(data):]) {
+			return nil, fmt.Errorf("%w: it is damaged", errIndex)
 		}
-		if e.Index%tree.Width == 0 { // leave half of a processor to others
-			select {
-			case <-ctx.Done():
-				return nil, ctx.Err()
-			case <-time.After(time.Millisecond):
-			}
-		}
-		var v view
-		if err := v.scan(e.Leaf); err != nil {
-			return nil, fmt.Errorf("read entry %d: %w", e.Index, err)
-		}
-		if joined(v.kind) {
-			continue
-		}
-		if err := d.admission(&s, &e, &v); err != nil {
-			return nil, fmt.Errorf("read entry %d: %w", e.Index, err)
-		}
-		b.statement(uint32((e.Index-first)/tree.Width), &s)
+		content = append(content, data...) // moves it to the front
 	}
-	le := binary.LittleEndian
-	out := append(make([]byte, 0, 1<<16), indexMagic...)
-	out = le.AppendUint64(le.AppendUint64(out, uint64(first)), uint64(count))
-	out = append(out, root[:]...)
-	out = le.AppendUint64(le.AppendUint64(le.AppendUint64(out, uint64(size)), uint64(modified)), engineTerm())
-	hashes := slices.Sorted(maps.Keys(b.terms))
-	var postings []byte
-	var table []byte
-	for _, h := range hashes {
-		table = le.AppendUint32(le.AppendUint64(table, h), uint32(len(postings)))
-		list := b.terms[h]
-		postings = binary.AppendUvarint(postings, uint64(len(list)))
-		last := uint32(0)
-		for _, n := range list {
-			postings = binary.AppendUvarint(postings, uint64(n-last))
-			last = n
-		}
+	if off -= from * indexContent; int64(len(content)) < off+n {
+		return nil, fmt.Errorf("%w: it is cut short", errIndex)
 	}
-	out = le.AppendUint32(le.AppendUint32(out, uint32(len(hashes))), uint32(len(postings)))
-	out = append(append(out, table...), postings...)
-	if len(out) > maxIndex-4 {
-		return nil, fmt.Errorf("index of segment %d: %d bytes are too many", first, len(out))
-	}
-	return le.AppendUint32(out, crc32.Checksum(out, castagnoli)), nil
+	return content[off : off+n], nil
 }
 
-// Index makes the indexes that are missing or stale, and removes those of
-// segments that are gone. It is for the process that writes the log, one at a time.
-func (l *Log) Index(ctx context.Context) error {
-	firsts, err := segment.List(durable.OS, l.dir)
+// seal returns the bytes of a file with that content.
+func seal(content []byte) []byte {
+	out := make([]byte, 0, fileSize(int64(len(content))))
+	for len(content) > 0 {
+		n := min(len(content), indexContent)
+		out = append(out, content[:n]...)
+		out = binary.LittleEndian.AppendUint32(out, crc32.Checksum(content[:n], castagnoli))
+		content = content[n:]
+	}
+	return out
+}
+
+// find returns where the postings of a term are; ok is false if it has none.
+func (x *index) find(term uint64) (from, to int64, ok bool, err error) {
+	// The terms are hashes: where one stands among the others follows from its
+	// value, give or take a few times the square root of their number.
+	place, _ := bits.Mul64(term, uint64(x.terms))
+	span := 2*int64(math.Sqrt(float64(x.terms))) + 8
+	low, high := max(0, int64(place)-span), min(x.terms, int64(place)+span)
+	for {
+		b, err := x.read(indexHeader+low*termLen, (high-low)*termLen)
+		if err != nil {
+			return 0, 0, false, err
+		}
+		le := binary.LittleEndian
+		at := func(i int64) uint64 { return le.Uint64(b[i*termLen:]) }
+		posting := func(i int64) int64 { return int64(le.Uint32(b[i*termLen+8:])) }
+		n := high - low
+		i, end := int64(0), n
+		for i < end {
+			if mid := (i + end) / 2; at(mid) < term {
+				i = mid + 1
+			} else {
+				end = mid
+			}
+		}
+		whole := low == 0 && high == x.terms
+		switch {
+		case !whole && (i == 0 && low > 0 || i+1 >= n && high < x.terms): // it may be elsewhere, or end elsewhere
+			low, high = 0, x.terms
+			continue
+		case i == n || at(i) != term:
+			return 0, 0, false, nil
+		}
+		from, to = posting(i), x.bytes
+		if i+1 < n {
+			to = posting(i + 1)
+		}
+		if from > to || to > x.bytes {
+			return 0, 0, false, fmt.Errorf("%w: its postings are out of order", errIndex)
+		}
+		return from, to, true, nil
+	}
+}
+
+// bundles adds to set the bundles that have a term.
+func (x *index) bundles(term uint64, set *places) error {
+	from, to, ok, err := x.find(term)
+	if err != nil || !ok {
+		return err
+	}
+	p, err := x.read(indexHeader+x.terms*termLen+from, to-from)
 	if err != nil {
 		return err
 	}
-	names, err := os.ReadDir(l.indexDir())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for _, n := range names {
-		first, ok := indexName(n.Name())
-		if !ok || !slices.Contains(firsts, first) {
-			if err := os.Remove(filepath.Join(l.indexDir(), n.Name())); err != nil {
-				return err
+	many, size := binary.Uvarint(p)
+	sparse := many <= rare
+	last, limit := uint64(0), uint64(x.stamp.count/tree.Width)
+	for ; size > 0 && many > 0; many-- {
+		p = p[size:]
+		var d uint64
+		if d, size = binary.Uvarint(p); size <= 0 || d > limit || last+d >= limit {
+			break
+		}
+		last += d
+		low, high := uint8(0), uint8(tree.Width-1)
+		if sparse {
+			if len(p) < size+2 {
+				break
 			}
+			low, high = p[size], p[size+1]
+			size += 2
 		}
+		set.add(int64(last), low, high)
 	}
-	for _, first := range firsts {
-		if _, err := l.openIndex(first); err == nil {
-			continue
-		}
-		if err := os.Remove(l.indexFile(first)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err // what it tells of erased values must not stay
-		}
-		b, err := l.buildIndex(ctx, first)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // pruned meanwhile
-		} else if err != nil {
-			return err
-		}
-		if err := durable.MkdirAll(durable.OS, l.indexDir(), 0o700); err != nil {
-			return err
-		}
-		if err := durable.WriteFile(durable.OS, l.indexFile(first), b, 0o600); err != nil {
-			return err
-		}
-		if _, err := l.openIndex(first); err != nil { // values went while it was made
-			if err := os.Remove(l.indexFile(first)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
+	if size <= 0 || many > 0 {
+		return fmt.Errorf("%w: its postings make no sense", errIndex)
 	}
 	return nil
 }
 
-// RemoveIndexes removes all indexes of the log in the data directory dir: they
-// tell of values that may have been erased. They are made anew by and by.
-func RemoveIndexes(dir string) error { return os.RemoveAll(filepath.Join(dir, "index")) }
-
-func indexName(name string) (first int64, ok bool) {
-	digits, ok := strings.CutSuffix(name, ".idx")
-	if !ok || len(digits) != 20 {
-		return 0, false
-	}
-	first, err := strconv.ParseInt(digits, 10, 64)
-	return first, err == nil
+// places are bundles of an index, and parts of them.
+type places struct {
+	bits  []uint64       // one for each bundle
+	parts map[int64]part // of bundles only a part of which is meant
 }
 
-// A plan tells a search which entries it need not read.
-type plan struct {
-	log    *Log
-	terms  [][]uint64 // of each of these, one must be there
-	firsts []int64    // of segments
+// A part is the entries from number low to number high of a bundle.
+type part struct{ low, high uint8 }
 
-	at    int64 // segment that the rest is about, -1 for none
-	end   int64 // index behind it
-	found bitset
+func newPlaces(bundles int64) *places {
+	return &places{make([]uint64, (bundles+63)/64), make(map[int64]part)}
 }
 
-// plan returns the plan for what is searched for, nil if indexes do not help.
-func (l *Log) plan(m *matcher) *plan {
-	p := &plan{log: l, at: -1}
-	need := func(kind string, texts ...string) {
-		var any []uint64
-		for _, t := range texts {
-			any = append(any, term(kind, t))
-		}
-		p.terms = append(p.terms, any)
+func (s *places) has(n int64) bool { return s.bits[n/64]&(1<<(n%64)) != 0 }
+
+// part returns which part of a bundle is meant, all of it if it is none of s.
+func (s *places) part(n int64) part {
+	if p, ok := s.parts[n]; ok {
+		return p
 	}
-	f := m.f
-	if f.User != "" {
-		need("user", m.user)
-	}
-	if f.Database != "" {
-		need("database", m.db)
-	}
-	if f.Application != "" {
-		need("application", m.app)
-	}
-	if a, err := netip.ParseAddr(strings.Trim(f.Client, "[]")); err == nil {
-		need("client", a.Unmap().String())
-	}
-	if m.sessionMask == ^uint64(0) {
-		need("session", string(event.AppendSession(nil, m.session)))
-	}
-	if len(m.kinds) > 0 {
-		need("kind", f.Kinds...)
-	}
-	if len(f.Classes) > 0 {
-		need("class", f.Classes...)
-	}
-	if m.relation != "" {
-		need("relation", lastName(m.relation))
-	}
-	if m.fingerprint != "" {
-		need("fingerprint", m.fingerprint)
-	}
-	if len(p.terms) == 0 {
-		return nil
-	}
-	var err error
-	if p.firsts, err = segment.List(durable.OS, l.dir); err != nil || len(p.firsts) == 0 {
-		return nil // then all is read
-	}
-	return p
+	return part{0, tree.Width - 1}
 }
 
-// next returns the first entry from pos on that must be read.
-func (p *plan) next(pos int64) int64 {
-	for {
-		i, found := slices.BinarySearch(p.firsts, pos)
-		if !found {
-			i--
-		}
-		if i < 0 {
-			return pos
-		}
-		if p.firsts[i] != p.at {
-			p.load(p.firsts[i])
-		}
-		if p.found == nil || pos >= p.end { // no index, or behind the last segment
-			return pos
-		}
-		for n := (pos - p.at) / tree.Width; n < (p.end-p.at)/tree.Width; n++ {
-			if p.found.has(n) {
-				return max(pos, p.at+n*tree.Width)
-			}
-		}
-		pos = p.end
+// add adds a part of a bundle.
+func (s *places) add(n int64, low, high uint8) {
+	p := part{low, high}
+	if s.has(n) {
+		was := s.part(n)
+		p = part{min(was.low, low), max(was.high, high)}
+	}
+	s.bits[n/64] |= 1 << (n % 64)
+	if p == (part{0, tree.Width - 1}) {
+		delete(s.parts, n)
+	} else {
+		s.parts[n] = p
 	}
 }
 
-// load sets the bundles of a segment that may have what is searched for; nil
-// means that any may.
-func (p *plan) load(first int64) {
-	p.at, p.found = first, nil
-	x, err := p.log.openIndex(first)
-	if err != nil {
-		return
+// and leaves what is also in t.
+func (s *places) and(t *places) {
+	for i := range s.bits {
+		s.bits[i] &= t.bits[i]
 	}
-	p.end = first + x.count
-	bundles := x.count / tree.Width
-	var all bitset
-	for _, any := range p.terms {
-		set := newBitset(bundles)
-		for _, t := range any {
-			if !x.bundles(t, set) {
-				return
-			}
+	for n, p := range t.parts {
+		if !s.has(n) {
+			continue
 		}
-		if all == nil {
-			all = set
+		was := s.part(n)
+		if p = (part{max(was.low, p.low), min(was.high, p.high)}); p.low > p.high {
+			s.bits[n/64] &^= 1 << (n % 64)
 		} else {
-			all.and(set)
+			s.parts[n] = p
 		}
 	}
-	p.found = all
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -75,6 +74,19 @@ func sealedLog(t *testing.T) (dir string) {
 	return dir
 }
 
+// openedIndex holds that an index is there and right.
+func openedIndex(t *testing.T, l *Log, first int64) {
+	t.Helper()
+	_, f, err := l.openIndex(first)
+	if err != nil {
+		t.Errorf("index of %d: %v", first, err)
+		return
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestIndex holds that a search finds the same with indexes as without, also
 // with some that are damaged, stale or missing.
 func TestIndex(t *testing.T) {
@@ -142,16 +154,14 @@ func TestIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, first := range firsts {
-		if _, err := l.openIndex(first); err != nil {
-			t.Errorf("index of %d: %v", first, err)
-		}
+		openedIndex(t, l, first)
 	}
 	compare("with indexes")
 	m, err := (&Filter{User: "nobody"}).compile()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if next := l.plan(m).next(0); next < firsts[len(firsts)-1] {
+	if next := l.plan(m).next(0, newJoiner(l, m)); next < firsts[len(firsts)-1] {
 		t.Errorf("a search for nobody reads from entry %d on, want none of the segments", next)
 	}
 	// One damaged, one missing, one of before its values changed.
@@ -170,7 +180,7 @@ func TestIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, first := range firsts[:3] {
-		if _, err := l.openIndex(first); err == nil {
+		if _, _, err := l.openIndex(first); err == nil {
 			t.Errorf("the index of %d is taken for good", first)
 		}
 	}
@@ -182,9 +192,7 @@ func TestIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, first := range firsts {
-		if _, err := l.openIndex(first); err != nil {
-			t.Errorf("index of %d: %v", first, err)
-		}
+		openedIndex(t, l, first)
 	}
 	if _, err := os.Stat(l.indexFile(1 << 40)); err == nil {
 		t.Error("the index of a segment that is gone stays")
@@ -193,15 +201,96 @@ func TestIndex(t *testing.T) {
 }
 
 // FuzzIndex holds that no bytes of an index panic, and that none lead outside
-// of the segment.
+// of what it is of; and that what is in one that was written is found.
 func FuzzIndex(f *testing.F) {
-	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, []byte{2, 1, 5}, uint64(1), uint8(10))
-	f.Add([]byte{1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, []byte{0xff, 0xff, 1}, uint64(1), uint8(1))
-	f.Fuzz(func(t *testing.T, terms, postings []byte, term uint64, bundles uint8) {
-		x := &index{count: int64(bundles) * 256, terms: terms[:len(terms)/termLen*termLen], postings: postings}
-		x.bundles(term, newBitset(int64(bundles)))
-		_, _, _, _ = parseIndex(append([]byte(indexMagic), terms...))
+	good := builtIndex(f, 300, 7)
+	f.Add(good[:len(good)-4], uint64(1), uint8(7))
+	f.Add(good[:indexHeader], uint64(1<<63), uint8(0))
+	f.Fuzz(func(t *testing.T, content []byte, term uint64, bundles uint8) {
+		for _, b := range [][]byte{content, seal(content)} {
+			x, err := newIndex(bytes.NewReader(b), int64(len(b)))
+			if err != nil {
+				continue
+			}
+			if x.stamp.count > 1<<20 {
+				continue // such an index is stale: there is no segment like it
+			}
+			set := newPlaces(x.stamp.count / 256)
+			_ = x.bundles(term, set)
+			for i := range x.terms {
+				if b, err := x.read(indexHeader+i*termLen, 8); err == nil {
+					_ = x.bundles(binary.LittleEndian.Uint64(b), set)
+				}
+				if i > 1000 {
+					break
+				}
+			}
+		}
 	})
+}
+
+// builtIndex returns the content of an index of many terms: term i, of the
+// bundles that are multiples of i%bundles+1.
+func builtIndex(t testing.TB, terms, bundles int) []byte {
+	t.Helper()
+	b := newIndexBuilder(&fakeLog{}, 0)
+	for n := range bundles {
+		for i := range terms {
+			if n%(i%bundles+1) == 0 {
+				b.add(int64(n*256+n), "term", fmt.Sprint(i))
+			}
+		}
+	}
+	file, err := b.encode(stamp{count: int64(bundles) * 256})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &index{f: bytes.NewReader(file)}
+	content, err := x.read(0, int64(len(file)-(len(file)+indexBlock-1)/indexBlock*4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bytes.Clone(content)
+}
+
+// TestIndexTerms looks up all terms of indexes of all sizes, and some they do not have.
+func TestIndexTerms(t *testing.T) {
+	for _, terms := range []int{0, 1, 2, 17, 300, 5000} {
+		const bundles = 70
+		file := seal(builtIndex(t, terms, bundles))
+		x, err := newIndex(bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range terms + 200 {
+			set := newPlaces(bundles)
+			if err := x.bundles(term("term", fmt.Sprint(i)), set); err != nil {
+				t.Fatalf("%d terms: term %d: %v", terms, i, err)
+			}
+			for n := range bundles {
+				if want := i < terms && n%(i%bundles+1) == 0; set.has(int64(n)) != want {
+					t.Fatalf("%d terms: term %d is in bundle %d: %v, want %v", terms, i, n, !want, want)
+				} else if p := set.part(int64(n)); want && (p.low > uint8(n) || p.high < uint8(n)) {
+					t.Fatalf("%d terms: term %d is in part %v of bundle %d", terms, i, p, n)
+				}
+			}
+		}
+		// Any byte that changes is noticed by whoever reads its block.
+		for at := 0; at < len(file); at += 1 + len(file)/500 {
+			bad := bytes.Clone(file)
+			bad[at] ^= 0x40
+			x, err := newIndex(bytes.NewReader(bad), int64(len(bad)))
+			for i := 0; err == nil && i < terms; i++ {
+				set := newPlaces(bundles)
+				if err = x.bundles(term("term", fmt.Sprint(i)), set); err == nil && !set.has(0) {
+					t.Fatalf("%d terms: with byte %d changed, term %d is not found", terms, at, i)
+				}
+			}
+			if err == nil && terms > 0 {
+				t.Errorf("%d terms: byte %d changed, and nobody noticed", terms, at)
+			}
+		}
+	}
 }
 
 // TestIndexVerified holds that verify reads indexes, and finds one that leaves
@@ -219,8 +308,18 @@ func TestIndexVerified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed := func(b []byte) []byte {
-		return binary.LittleEndian.AppendUint32(b[:len(b)-4:len(b)-4], crc32.Checksum(b[:len(b)-4], castagnoli))
+	// signed has change alter the content.
+	signed := func(change func(b []byte)) func([]byte) []byte {
+		return func(file []byte) []byte {
+			x := &index{f: bytes.NewReader(file)}
+			content, err := x.read(0, int64(len(file)-(len(file)+indexBlock-1)/indexBlock*4))
+			if err != nil {
+				t.Fatal(err)
+			}
+			content = bytes.Clone(content)
+			change(content)
+			return seal(content)
+		}
 	}
 	for _, tt := range []struct {
 		name   string
@@ -230,21 +329,17 @@ func TestIndexVerified(t *testing.T) {
 		{"good", func(b []byte) []byte { return b }, ""},
 		{"damaged", func(b []byte) []byte { b[100] ^= 1; return b }, "it is damaged"},
 		{"empty", func([]byte) []byte { return nil }, "it is damaged"},
-		{"other segment", func(b []byte) []byte { b[9] ^= 1; return signed(b) }, "it is not what its name"},
-		{"no user", func(b []byte) []byte {
+		{"other segment", signed(func(b []byte) { b[9] ^= 1 }), "it is not what its name"},
+		{"no user", signed(func(b []byte) {
 			var h [8]byte
 			binary.LittleEndian.PutUint64(h[:], term("user", "user2"))
 			i := bytes.Index(b, h[:])
 			b[i] ^= 1 // a term nobody asks for
-			return signed(b)
-		}, `which has the user "user2"`},
-		{"no bundles", func(b []byte) []byte {
+		}), `which has the user "user2"`},
+		{"no bundles", signed(func(b []byte) {
 			terms := binary.LittleEndian.Uint32(b[80:])
-			for i := indexHeader + int(terms)*termLen; i < len(b)-4; i++ {
-				b[i] = 0
-			}
-			return signed(b)
-		}, "it leaves out entry"},
+			clear(b[indexHeader+int(terms)*termLen:])
+		}), "it leaves out entry"},
 	} {
 		if err := os.WriteFile(l.indexFile(firsts[0]), tt.change(bytes.Clone(good)), 0o600); err != nil {
 			t.Fatal(err)

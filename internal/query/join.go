@@ -89,6 +89,7 @@ type joiner struct {
 	emitted   int     // statements given on
 	late      int     // entries in a row that are later than all that is wanted
 	readAhead bool    // the source is for concurrent use
+	endsOnly  bool    // the entry that comes now is no admission that is wanted
 	lend      bool    // records of statements given on are not used again
 	last      *record // of the statement given on last
 }
@@ -120,7 +121,7 @@ func (j *joiner) entry(e *journal.Entry) error {
 			j.endSession(id)
 		}
 	}
-	if j.match.leaf(e.Index, v) {
+	if !j.endsOnly && j.match.leaf(e.Index, v) {
 		return j.admit(e)
 	}
 	return nil
@@ -424,6 +425,9 @@ func (j *joiner) forget(r *record) {
 // finish makes the statement of a record that left the queue, nil if it turns
 // out not to be wanted.
 func (j *joiner) finish(r *record) (*Statement, error) {
+	if r.undecided && (r.failed == nil || r.committed >= 0) {
+		return nil, nil // no error undid it
+	}
 	if err := j.decode(r); err != nil {
 		return nil, err
 	}

@@ -54,6 +54,8 @@ type Log struct {
 
 	mu    sync.Mutex
 	roots map[int64]tree.Hash // of full bundles, see nodes
+
+	growing *indexBuilder // of the journal file in use; Index only
 }
 
 // formatVersion is the version of data directories this package reads.

@@ -24,11 +24,12 @@ func search(ctx context.Context, src source, f *Filter, from, size int64, fn fun
 const enoughLate = 4096
 
 // search is the loop of the function search. It leaves out what the plan, which
-// may be nil, says need not be read, but where a statement waits for its end.
+// may be nil, says need not be read.
 func (j *joiner) search(ctx context.Context, src source, from, size int64, p *plan, fn func(*Statement) error) error {
+	defer p.close()
 	for pos := from; pos < size; {
 		if p != nil {
-			if pos = p.next(pos); pos >= size {
+			if pos = p.next(pos, j); pos >= size {
 				break
 			}
 		}
@@ -62,6 +63,7 @@ func (j *joiner) emit(fn func(*Statement) error, force bool) (done bool, err err
 // which is the index it returns, or to the end; -1 says that the search is over.
 func (j *joiner) stretch(ctx context.Context, src source, pos, size int64, p *plan, fn func(*Statement) error) (next int64, err error) {
 	m, n := j.match, 0
+	mayFrom, mayTo := p.may(pos)
 	for e, err := range j.entries(src, pos, size) {
 		if err != nil {
 			return -1, err
@@ -69,6 +71,7 @@ func (j *joiner) stretch(ctx context.Context, src source, pos, size int64, p *pl
 		if n++; (n == 1 || n%4096 == 0) && ctx.Err() != nil {
 			return -1, ctx.Err()
 		}
+		j.endsOnly = e.Index < mayFrom || e.Index > mayTo
 		if err := j.entry(&e); err != nil {
 			return -1, err
 		}
@@ -88,16 +91,15 @@ func (j *joiner) stretch(ctx context.Context, src source, pos, size int64, p *pl
 		} else {
 			j.late = 0
 		}
-		if j.waiting() {
-			continue
-		}
-		if e.Index+1 >= m.end || j.late >= enoughLate {
+		pos = e.Index + 1
+		if !j.waiting() && (pos >= m.end || j.late >= enoughLate) {
 			return -1, nil
 		}
-		if pos = e.Index + 1; p != nil && pos%tree.Width == 0 {
-			if next := p.next(pos); next > pos {
+		if p != nil && pos%tree.Width == 0 {
+			if next := p.next(pos, j); next > pos {
 				return next, nil
 			}
+			mayFrom, mayTo = p.may(pos)
 		}
 	}
 	return size, nil

@@ -92,6 +92,10 @@ func (r *Reader) First() int64 {
 // index, or would hold it as the log's next; nil if the log has none yet.
 func (r *Reader) Header(index int64) (*journal.FileHeader, error) { return r.journal.Header(index) }
 
+// BatchRoot returns the root of the tree that a batch of the journal states: the
+// one that holds the first entry, at index, of a bundle.
+func (r *Reader) BatchRoot(index int64) (tree.Hash, error) { return r.journal.BatchRoot(index) }
+
 // OpenBlob opens the file that holds a value. The caller closes it.
 func (r *Reader) OpenBlob(ref *journal.BlobRef) (durable.File, error) { return r.journal.OpenBlob(ref) }
 

@@ -29,7 +29,7 @@ type indexFile struct {
 	first, count int64
 	terms        []byte
 	postings     []byte
-	bundles      map[uint64]map[int64]bool // of terms that were looked for
+	bundles      map[uint64]map[int64][2]byte // of terms that were looked for: from where to where in the bundle
 	complained   bool
 }
 
@@ -51,20 +51,36 @@ func (c *check) readIndex(name string) (*indexFile, error) {
 	}
 	const header = 88
 	le := binary.LittleEndian
-	if len(b) < header+4 || string(b[:8]) != "pgnindx1" || crc32.Checksum(b[:len(b)-4], castagnoli) != le.Uint32(b[len(b)-4:]) {
+	b, ok := unblock(b)
+	if !ok || len(b) < header || string(b[:8]) != "pgnindx2" {
 		return nil, errors.New("it is damaged")
 	}
-	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[uint64]map[int64]bool{}}
+	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[uint64]map[int64][2]byte{}}
 	terms, postings := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:]))
-	if rest := uint64(len(b) - header - 4); terms*12+postings != rest || fmt.Sprintf("%020d.idx", x.first) != name {
+	if rest := uint64(len(b) - header); terms*12+postings != rest || fmt.Sprintf("%020d.idx", x.first) != name {
 		return nil, errors.New("it is not what its name or its lengths say")
 	}
-	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:len(b)-4]
+	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:]
 	return x, nil
 }
 
-// has reports whether a bundle is listed under a term.
-func (x *indexFile) has(bundle int64, kind, text string) bool {
+// unblock returns the content of a file of blocks of 1,024 bytes that end in the
+// CRC of the rest, in the same memory.
+func unblock(b []byte) (content []byte, ok bool) {
+	const block = 1024
+	content = b[:0]
+	for len(b) > 0 {
+		n := min(len(b), block) - 4
+		if n <= 0 || crc32.Checksum(b[:n], castagnoli) != binary.LittleEndian.Uint32(b[n:]) {
+			return nil, false
+		}
+		content, b = append(content, b[:n]...), b[n+4:]
+	}
+	return content, true
+}
+
+// has reports whether an entry of a bundle is listed under a term.
+func (x *indexFile) has(index int64, kind, text string) bool {
 	sum := sha256.Sum256([]byte(kind + "\x00" + text))
 	h := binary.BigEndian.Uint64(sum[:])
 	set, ok := x.bundles[h]
@@ -72,11 +88,13 @@ func (x *indexFile) has(bundle int64, kind, text string) bool {
 		set = x.list(h)
 		x.bundles[h] = set
 	}
-	return set[bundle]
+	part, ok := set[(index-x.first)/tileWidth]
+	slot := byte(index % tileWidth)
+	return ok && part[0] <= slot && slot <= part[1]
 }
 
 // list decodes the bundles of a term; what cannot be decoded is not there.
-func (x *indexFile) list(h uint64) map[int64]bool {
+func (x *indexFile) list(h uint64) map[int64][2]byte {
 	le := binary.LittleEndian
 	low, high := 0, len(x.terms)/12
 	for low < high {
@@ -86,7 +104,7 @@ func (x *indexFile) list(h uint64) map[int64]bool {
 			high = mid
 		}
 	}
-	set := map[int64]bool{}
+	set := map[int64][2]byte{}
 	if low*12 >= len(x.terms) || le.Uint64(x.terms[low*12:]) != h {
 		return set
 	}
@@ -96,12 +114,18 @@ func (x *indexFile) list(h uint64) map[int64]bool {
 	}
 	p := x.postings[at:]
 	n, size := binary.Uvarint(p)
+	sparse := n <= 16 // then it says where in a bundle
 	for last := uint64(0); size > 0 && n > 0; n-- {
 		p = p[size:]
 		var d uint64
 		if d, size = binary.Uvarint(p); size > 0 {
 			last += d
-			set[int64(last)] = true
+			part := [2]byte{0, tileWidth - 1}
+			if sparse && len(p) >= size+2 {
+				part = [2]byte(p[size:])
+				size += 2
+			}
+			set[int64(last)] = part
 		}
 	}
 	return set
@@ -156,7 +180,7 @@ func (i *indexes) term(x *indexFile, e *entry, kind, text string) {
 		return
 	}
 	i.known[key] = true
-	if !x.has(i.bundle, kind, text) {
+	if !x.has(e.index, kind, text) {
 		x.complained = true
 		i.find(x.name, "it leaves out entry %d, which has the %s %.100q: searches do not find it", e.index, kind, text)
 	}
