@@ -23,10 +23,12 @@ func CommitmentOf(leaf []byte) (c [32]byte, ok bool) {
 // References returns what a leaf says under "parse" and "bind", in the form
 // of Leaf: the index plus one, 0 for none. It does not check the leaf.
 func References(leaf []byte) (parse, bind int64) {
-	// Within a string the quotes would be escaped.
-	return reference(leaf, []byte(`,"parse":`)), reference(leaf, []byte(`,"bind":`))
+	return reference(leaf, []byte(`parse":`)), reference(leaf, []byte(`bind":`))
 }
 
+// reference takes a key without what is in front of it: a search for a letter
+// stops less often than one for a comma. Within a string the quote would be
+// escaped, and no other key ends like that.
 func reference(leaf, key []byte) (ref int64) {
 	i := bytes.Index(leaf, key)
 	if i < 0 {

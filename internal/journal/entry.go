@@ -206,15 +206,22 @@ func (c *Cursor) Err() error { return c.err }
 func (c *Cursor) Leaf() []byte { return c.Body[c.LeafAt:c.LeafEnd:c.LeafEnd] }
 
 // Entry returns the entry taken last; it refers to Body.
-func (c *Cursor) Entry() Entry {
-	e := Entry{Index: c.Index - 1, Leaf: c.Leaf()}
+func (c *Cursor) Entry() (e Entry) {
+	c.take(&e)
+	if c.kind == valueInline {
+		e.Salt = Salt(&c.Seed, e.Index)
+	}
+	return e
+}
+
+// take sets e to the entry taken last, but for the salt of an inline value.
+func (c *Cursor) take(e *Entry) {
+	*e = Entry{Index: c.Index - 1, Leaf: c.Leaf()}
 	switch c.kind {
 	case valueInline:
-		e.HasValue, e.Salt = true, Salt(&c.Seed, e.Index)
-		e.Value = c.Body[c.ValueAt:c.ValueEnd:c.ValueEnd]
+		e.HasValue, e.Value = true, c.Body[c.ValueAt:c.ValueEnd:c.ValueEnd]
 	case valueBlob:
 		ref := c.ref
 		e.HasValue, e.Salt, e.Blob = true, c.salt, &ref
 	}
-	return e
 }

@@ -27,14 +27,18 @@ func ReadFileHeader(fsys durable.FS, dir string, first int64) (*FileHeader, erro
 // ReadFile calls each with every entry of the complete file in dir, the
 // directory of the journal, that begins with entry first, and with the seed of
 // the entry's bundle. It checks CRCs and the order of batches; anything behind
-// the last batch is damage. The entry is valid until each returns, whose error ends the reading.
+// the last batch is damage. The entry is valid until each returns, whose error
+// ends the reading. Its salt is set only of a blob: that of an inline value
+// follows from the seed.
 func ReadFile(fsys durable.FS, dir string, first int64, each func(e *Entry, seed *[SeedLen]byte) error) (end FileEnd, err error) {
 	s, err := openScanner(fsys, dir, first)
 	if err != nil {
 		return end, err
 	}
 	defer s.f.Close()
+	s.complete = true
 	var c Cursor
+	var e Entry
 	for s.at.off < s.size {
 		h, ok, err := s.header()
 		if err != nil {
@@ -52,7 +56,7 @@ func ReadFile(fsys durable.FS, dir string, first int64, each func(e *Entry, seed
 		}
 		c.Reset(body, h.First)
 		for c.Next() {
-			e := c.Entry()
+			c.take(&e)
 			if err := each(&e, &c.Seed); err != nil {
 				return end, err
 			}
@@ -75,6 +79,11 @@ func RemoveFile(fsys durable.FS, dir string, first int64) error {
 	if err := fsys.Remove(filepath.Join(dir, FileName(first))); err != nil {
 		return fmt.Errorf("remove journal file: %w", err)
 	}
+	return SyncDir(fsys, dir)
+}
+
+// SyncDir makes durable which files there are in dir, the directory of the journal.
+func SyncDir(fsys durable.FS, dir string) error {
 	if err := fsys.SyncDir(dir); err != nil {
 		return fmt.Errorf("sync journal directory: %w", err)
 	}

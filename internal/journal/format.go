@@ -12,9 +12,7 @@ import (
 )
 
 const (
-	fileMagic    = "pgnjrnl1"
-	batchMagic   = "pgnb"
-	batchVersion = 1
+	fileMagic = "pgnjrnl1"
 
 	// BatchHeaderLen is the length of a batch's header.
 	BatchHeaderLen = 88
@@ -22,7 +20,7 @@ const (
 	// write, and a reader needs no more memory than that.
 	MaxBody = 8 << 20
 
-	fileHeaderFixed = 105 // up to the tiles
+	fileHeaderFixed = 113 // up to the tiles
 	minFileHeader   = fileHeaderFixed + 4
 	maxFileHeader   = 64 << 10
 	maxLevels       = 7 // 256^8 is more than an index can count
@@ -47,6 +45,11 @@ func parseFileName(name string) (first int64, ok bool) {
 	return first, err == nil && first%tree.Width == 0 && FileName(first) == name
 }
 
+// A Mark is what each batch of a journal file begins with: random bytes, drawn
+// when the file is begun. Clients' bytes are in the file as they came, and
+// nobody who cannot read it can send what looks like a batch of it.
+type Mark [8]byte
+
 // A FileHeader opens each journal file. It carries what is needed to go on
 // without the files before.
 type FileHeader struct {
@@ -56,6 +59,7 @@ type FileHeader struct {
 	PrevCRC uint32        // header CRC of the last batch of the file before, 0 in the first
 	Root    tree.Hash     // root of the tree of all entries before this file
 	LogID   [32]byte      // SHA-256 of the origin
+	Mark    Mark          // of the batches in this file
 	Tiles   [][]tree.Hash // incomplete right-most tile of level 1, 2, …
 	CRC     uint32        // of the encoding; set by Append and ParseFileHeader
 	Len     int           // of the encoding; likewise
@@ -72,6 +76,7 @@ func (h *FileHeader) Append(dst []byte) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, h.PrevCRC)
 	dst = append(dst, h.Root[:]...)
 	dst = append(dst, h.LogID[:]...)
+	dst = append(dst, h.Mark[:]...)
 	dst = AppendTiles(dst, h.Tiles)
 	h.Len = len(dst) - start + 4
 	binary.LittleEndian.PutUint32(dst[start+8:], uint32(h.Len))
@@ -142,6 +147,7 @@ func ParseFileHeader(b []byte) (*FileHeader, error) {
 		PrevCRC: binary.LittleEndian.Uint32(b[36:]),
 		Root:    tree.Hash(b[40:72]),
 		LogID:   [32]byte(b[72:104]),
+		Mark:    Mark(b[104:112]),
 		CRC:     binary.LittleEndian.Uint32(b[n-4:]),
 		Len:     int(n),
 	}
@@ -167,6 +173,7 @@ func ParseFileHeader(b []byte) (*FileHeader, error) {
 
 // A BatchHeader opens each batch.
 type BatchHeader struct {
+	Mark    Mark      // of the file
 	Count   int       // entries, at least 1
 	BodyLen int       // bytes, at most MaxBody
 	Seq     uint64    // 0 for the log's first batch, then +1
@@ -181,8 +188,7 @@ type BatchHeader struct {
 // put encodes h into b, BatchHeaderLen bytes, and sets h.CRC.
 func (h *BatchHeader) put(b []byte) {
 	_ = b[BatchHeaderLen-1]
-	copy(b, batchMagic)
-	binary.LittleEndian.PutUint32(b[4:], batchVersion)
+	copy(b, h.Mark[:])
 	binary.LittleEndian.PutUint32(b[8:], uint32(h.Count))
 	binary.LittleEndian.PutUint32(b[12:], uint32(h.BodyLen))
 	binary.LittleEndian.PutUint64(b[16:], h.Seq)
@@ -196,17 +202,16 @@ func (h *BatchHeader) put(b []byte) {
 	binary.LittleEndian.PutUint32(b[84:], h.CRC)
 }
 
-// parseBatchHeader decodes a header and reports whether it is one: magic,
-// version and CRC are right and the counts are possible. Whether it is the
-// one expected there is for the caller to see.
-func parseBatchHeader(b []byte) (h BatchHeader, ok bool) {
-	if len(b) < BatchHeaderLen || string(b[:4]) != batchMagic || binary.LittleEndian.Uint32(b[4:]) != batchVersion ||
-		binary.LittleEndian.Uint32(b[80:]) != 0 {
+// parseBatchHeader decodes a header and reports whether it is one of a file
+// with that mark: mark and CRC are right and the counts are possible. Whether it
+// is the one expected there is for the caller to see.
+func parseBatchHeader(b []byte, mark Mark) (h BatchHeader, ok bool) {
+	if len(b) < BatchHeaderLen || Mark(b[:8]) != mark || binary.LittleEndian.Uint32(b[80:]) != 0 {
 		return h, false
 	}
 	count, bodyLen := binary.LittleEndian.Uint32(b[8:]), binary.LittleEndian.Uint32(b[12:])
 	h = BatchHeader{
-		Count: int(count), BodyLen: int(bodyLen),
+		Mark: mark, Count: int(count), BodyLen: int(bodyLen),
 		Seq:     binary.LittleEndian.Uint64(b[16:]),
 		First:   int64(binary.LittleEndian.Uint64(b[24:])),
 		Time:    int64(binary.LittleEndian.Uint64(b[32:])),

@@ -31,11 +31,12 @@ func FuzzFileHeader(f *testing.F) {
 
 func FuzzBatchHeader(f *testing.F) {
 	var b [BatchHeaderLen]byte
-	h := BatchHeader{Count: 1, BodyLen: 10, Seq: 99, First: 99, Time: 5, PrevCRC: 1, BodyCRC: 2, Root: [32]byte{3}}
+	mark := Mark{1, 2, 3, 4, 5, 6, 7, 8}
+	h := BatchHeader{Mark: mark, Count: 1, BodyLen: 10, Seq: 99, First: 99, Time: 5, PrevCRC: 1, BodyCRC: 2, Root: [32]byte{3}}
 	h.put(b[:])
 	f.Add(b[:])
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, ok := parseBatchHeader(b)
+		h, ok := parseBatchHeader(b, mark)
 		if !ok {
 			return
 		}
@@ -91,8 +92,8 @@ func FuzzFile(f *testing.F) {
 	}
 	file := w
 	f.Add(file, -1, []byte{})
-	f.Add(file, 150, []byte("pgnb"))
-	f.Add(file[:300], 109, make([]byte, 88))
+	f.Add(file, 150, bytes.Clone(file[104:112]))
+	f.Add(file[:300], 117, make([]byte, 88))
 	f.Fuzz(func(t *testing.T, b []byte, at int, patch []byte) {
 		b = bytes.Clone(b)
 		if at >= 0 && at < len(b) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"testing"
 	"time"
 
@@ -26,7 +27,10 @@ type testLog struct {
 }
 
 func testOptions(fsys durable.FS) Options {
-	return Options{FS: fsys, Dir: "/d/journal", LogID: sha256.Sum256([]byte("test")), SegmentSize: 64 << 20, SegmentAge: time.Hour, Room: 8 << 10}
+	return Options{
+		FS: fsys, Dir: "/d/journal", LogID: sha256.Sum256([]byte("test")), SegmentSize: 64 << 20, SegmentAge: time.Hour, Room: 8 << 10,
+		Rand: mathrand.NewChaCha8([32]byte{}),
+	}
 }
 
 func newTestLog(t *testing.T, fsys durable.FS, opt Options) *testLog {

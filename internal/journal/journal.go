@@ -5,7 +5,7 @@
 //	            00000000000000131072.journal      named by their first index
 //
 //	file   | header: tree so far | batch | batch | … | zeros ahead |
-//	batch  | 88 bytes: count, length, sequence, root after it, CRCs | entries |
+//	batch  | 88 bytes: mark, count, length, sequence, root after it, CRCs | entries |
 //	entry  | seed, once in 256 | leaf | value or the name of its blob |
 //
 // Every byte is drawn in docs/format/journal.md.
@@ -22,6 +22,7 @@ package journal
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
@@ -37,6 +38,9 @@ type Options struct {
 	// bytes or this age.
 	SegmentSize int64
 	SegmentAge  time.Duration
+
+	// Rand is where the mark of a file comes from; nil for crypto/rand.
+	Rand io.Reader
 
 	// Room is the space prepared when a file is opened, in bytes; 0 for 1 MiB.
 	Room int64

@@ -180,8 +180,8 @@ func (st *State) Resume() (*Writer, error) {
 		if err := w.place(st.copyTo); err != nil {
 			return nil, err
 		}
-	} else if err := opt.FS.SyncDir(opt.Dir); err != nil { // a file that is gone stays gone, as place sees to it too
-		return nil, fmt.Errorf("sync journal directory: %w", err)
+	} else if err := SyncDir(opt.FS, opt.Dir); err != nil { // a file that is gone stays gone, as place sees to it too
+		return nil, err
 	}
 	// A clean file has no space prepared: from here on it looks unclean.
 	if err := w.open(); err != nil {

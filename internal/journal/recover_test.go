@@ -46,7 +46,7 @@ func naiveZeroPart(file []byte, from, to int64) bool {
 
 func TestRecoverDecides(t *testing.T) {
 	file, starts := threeBatches(t)
-	third := starts[2]
+	third, mark := starts[2], Mark(file[104:112])
 	sector := (third/512 + 1) * 512 // the first that is the last batch's alone
 	cut := func(b []byte, n int64) []byte { return bytes.Clone(b[:n]) }
 	edit := func(f func(b []byte)) []byte {
@@ -73,6 +73,7 @@ func TestRecoverDecides(t *testing.T) {
 		{"ends within its header, which no writer leaves", cut(file, third+20), 13, "damaged"},
 		{"a bit flipped in the last body", edit(func(b []byte) { b[starts[3]-1] ^= 4 }), 13, "damaged"},
 		{"a bit flipped in the last header", edit(func(b []byte) { b[third+9] ^= 1 }), 13, "damaged"},
+		{"a bit flipped in its mark", edit(func(b []byte) { b[third+3] ^= 1 }), 13, "damaged"},
 		{"a bit flipped in the batch before", edit(func(b []byte) { b[starts[1]+100] ^= 1 }), 3, "damaged"},
 		{"the batch before zeroed", edit(func(b []byte) { clear(b[starts[1]:third]) }), 3, "damaged"},
 		{"the first two batches zeroed", edit(func(b []byte) { clear(b[starts[0]:third]) }), 0, "damaged"},
@@ -83,31 +84,38 @@ func TestRecoverDecides(t *testing.T) {
 		{"a byte behind the end", edit(func(b []byte) { b[len(b)-1] = 1 }), 34, "torn"},
 		{"half a sector of the last header lost with the rest", edit(func(b []byte) { clear(b[sector:starts[3]]) }), 13, "torn"},
 		{
-			// A client can put what looks like a later batch into a value: that
-			// must not make a torn batch look like damage.
+			// A client can put what looks like a later batch into a value, but for
+			// the mark: that must not make a torn batch look like damage.
 			"torn batch with a forged header in its body", edit(func(b []byte) {
-				h := BatchHeader{Count: 1, BodyLen: 10, Seq: 99, First: 99}
+				h := BatchHeader{Mark: Mark{1}, Count: 1, BodyLen: 10, Seq: 99, First: 99}
 				h.put(b[sector+600:])
 				clear(b[sector : sector+512])
 			}), 13, "torn",
 		},
 		{
+			"the same, with the real header torn", edit(func(b []byte) {
+				h := BatchHeader{Mark: Mark{1}, Count: 1, BodyLen: 10, Seq: 99, First: 99}
+				h.put(b[sector+600:])
+				clear(b[third:sector])
+			}), 13, "torn",
+		},
+		{
 			"a later header behind a torn batch", edit(func(b []byte) {
-				h := BatchHeader{Count: 1, BodyLen: 10, Seq: 99, First: 99}
+				h := BatchHeader{Mark: mark, Count: 1, BodyLen: 10, Seq: 99, First: 99}
 				h.put(b[starts[3]+5000:])
 				clear(b[sector : sector+512])
 			}), 13, "damaged",
 		},
 		{
 			"an earlier header behind a torn batch", edit(func(b []byte) {
-				h := BatchHeader{Count: 1, BodyLen: 10, Seq: 1, First: 99}
+				h := BatchHeader{Mark: mark, Count: 1, BodyLen: 10, Seq: 1, First: 99}
 				h.put(b[starts[3]+5000:])
 				clear(b[sector : sector+512])
 			}), 13, "torn",
 		},
 		{
 			"a batch rewritten with right CRCs and another leaf", edit(func(b []byte) {
-				h, _ := parseBatchHeader(b[third:])
+				h, _ := parseBatchHeader(b[third:], mark)
 				body := b[third+BatchHeaderLen:][:h.BodyLen]
 				body[bytes.Index(body, []byte("leaf"))] = 'L'
 				h.BodyCRC = checksum(body)
@@ -116,7 +124,7 @@ func TestRecoverDecides(t *testing.T) {
 		},
 		{
 			"a batch that claims more entries", edit(func(b []byte) {
-				h, _ := parseBatchHeader(b[third:])
+				h, _ := parseBatchHeader(b[third:], mark)
 				h.Count++
 				h.put(b[third:])
 			}), 13, "damaged",
@@ -366,19 +374,18 @@ func TestHeaderBytes(t *testing.T) {
 		got, want any
 	}{
 		{"magic", string(b[:8]), "pgnjrnl1"},
-		{"length", h, 105 + 2 + 32 + 4},
+		{"length", h, 113 + 2 + 32 + 4},
 		{"first index", le.Uint64(b[12:]), uint64(256)},
 		{"created", le.Uint64(b[20:]), uint64(3)},
 		{"sequence", le.Uint64(b[28:]), uint64(1)},
-		{"CRC of the batch before", le.Uint32(b[36:]), le.Uint32(first[109+84:])},
+		{"CRC of the batch before", le.Uint32(b[36:]), le.Uint32(first[117+84:])},
 		{"root", [32]byte(b[40:]), root},
 		{"log id", [32]byte(b[72:]), sha256.Sum256([]byte("test"))},
-		{"levels", b[104], byte(1)},
-		{"count of level 1", le.Uint16(b[105:]), uint16(1)},
-		{"hash of level 1", [32]byte(b[107:]), root},
+		{"levels", b[112], byte(1)},
+		{"count of level 1", le.Uint16(b[113:]), uint16(1)},
+		{"hash of level 1", [32]byte(b[115:]), root},
 		{"CRC", le.Uint32(b[h-4:]), checksum(b[:h-4])},
-		{"batch magic", string(batch[:4]), "pgnb"},
-		{"version and zeros", le.Uint32(batch[4:]), uint32(1)},
+		{"mark", [8]byte(batch), [8]byte(b[104:])},
 		{"count", le.Uint32(batch[8:]), uint32(1)},
 		{"batch sequence", le.Uint64(batch[16:]), uint64(1)},
 		{"index", le.Uint64(batch[24:]), uint64(256)},
@@ -387,8 +394,8 @@ func TestHeaderBytes(t *testing.T) {
 		{"body CRC", le.Uint32(batch[44:]), checksum(batch[88:][:le.Uint32(batch[12:])])},
 		{"zero", le.Uint32(batch[80:]), uint32(0)},
 		{"header CRC", le.Uint32(batch[84:]), checksum(batch[:84])},
-		{"chain in a file", le.Uint32(first[109+40:]), le.Uint32(first[105:])},
-		{"level lengths of an empty tree", int(le.Uint32(first[8:])), 109},
+		{"chain in a file", le.Uint32(first[117+40:]), le.Uint32(first[113:])},
+		{"level lengths of an empty tree", int(le.Uint32(first[8:])), 117},
 	} {
 		if tt.got != tt.want {
 			t.Errorf("%s = %v, want %v", tt.what, tt.got, tt.want)

@@ -56,6 +56,10 @@ type scanner struct {
 	head *FileHeader
 	at   place // of the batch that comes next
 
+	// complete says that nobody writes the file any more, so bodies need not
+	// be read anew where the window has them.
+	complete bool
+
 	win    []byte // header-sized reads go through this window on the file
 	winOff int64
 	body   []byte
@@ -131,7 +135,7 @@ func (s *scanner) header() (h BatchHeader, ok bool, err error) {
 	if err != nil {
 		return h, false, err
 	}
-	h, ok = parseBatchHeader(b)
+	h, ok = parseBatchHeader(b, s.head.Mark)
 	return h, ok && h.Seq == s.at.seq && h.First == s.at.index && h.PrevCRC == s.at.prev, nil
 }
 
@@ -141,6 +145,10 @@ func (s *scanner) readBody(h *BatchHeader) (body []byte, ok bool, err error) {
 	off := s.at.off + BatchHeaderLen
 	if s.size-off < int64(h.BodyLen) {
 		return nil, false, nil
+	}
+	if s.complete && h.BodyLen <= window {
+		body, err = s.peek(off, h.BodyLen)
+		return body, err == nil && len(body) == h.BodyLen && checksum(body) == h.BodyCRC, err
 	}
 	if cap(s.body) < h.BodyLen {
 		s.body = make([]byte, h.BodyLen, max(h.BodyLen, min(MaxBody, 2*cap(s.body))))
@@ -204,21 +212,20 @@ func (s *scanner) tail() (cut int64, why string, err error) {
 	if err != nil {
 		return 0, "", err
 	}
-	h, whole := parseBatchHeader(b)
+	h, whole := parseBatchHeader(b, s.head.Mark)
 	if whole && (h.Seq != s.at.seq || h.First != s.at.index || h.PrevCRC != s.at.prev) {
 		return 0, "", s.damaged("a whole batch header that does not follow the batch before it")
 	}
-	// Behind the bad batch nothing was ever begun, unless it was durable. The
-	// content of a body proves nothing: a client can send what looks like a header.
-	from, extent := s.at.off+1, int64(BatchHeaderLen)
-	if whole {
-		extent += int64(h.BodyLen)
-		from = s.at.off + extent
-	}
-	if later, err := s.headerBehind(from, end); err != nil {
+	// Behind the bad batch nothing was ever begun, unless it was durable. No
+	// client can have sent what looks like a header: it does not know the mark.
+	if later, err := s.headerBehind(s.at.off+1, end); err != nil {
 		return 0, "", err
 	} else if later >= 0 {
 		return 0, "", s.damaged(fmt.Sprintf("the batch is bad, but a later one was written at byte %d", later))
+	}
+	extent := int64(BatchHeaderLen)
+	if whole {
+		extent += int64(h.BodyLen)
 	}
 	for at := s.at.off; at < s.at.off+extent; {
 		next := min((at/sector+1)*sector, s.at.off+extent)
@@ -264,16 +271,16 @@ func (s *scanner) headerBehind(from, end int64) (int64, error) {
 		}
 		pos := 0
 		for {
-			i := bytes.Index(b[pos:], []byte(batchMagic))
+			i := bytes.Index(b[pos:], s.head.Mark[:])
 			if i < 0 {
-				pos = max(pos, len(b)-len(batchMagic)+1)
+				pos = max(pos, len(b)-len(s.head.Mark)+1)
 				break
 			}
 			pos += i
 			if len(b)-pos < BatchHeaderLen {
 				break // the next window begins with it
 			}
-			if h, ok := parseBatchHeader(b[pos:]); ok && h.Seq > s.at.seq {
+			if h, ok := parseBatchHeader(b[pos:], s.head.Mark); ok && h.Seq > s.at.seq {
 				return from + int64(pos), nil
 			}
 			pos++

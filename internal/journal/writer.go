@@ -1,9 +1,11 @@
 package journal
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -70,6 +72,13 @@ func Create(opt Options, now int64) (*Writer, error) {
 
 // begin makes a file with the header and opens it for appending.
 func (w *Writer) begin(h *FileHeader) error {
+	random := w.opt.Rand
+	if random == nil {
+		random = rand.Reader
+	}
+	if _, err := io.ReadFull(random, h.Mark[:]); err != nil {
+		return fmt.Errorf("make the mark of a journal file: %w", err)
+	}
 	encoded := h.Append(nil)
 	w.head, w.at = h, h.start()
 	w.name = filepath.Join(w.opt.Dir, FileName(h.First))
@@ -110,10 +119,7 @@ func (w *Writer) place(write func(durable.File) (size int64, err error)) error {
 	if err := fsys.Rename(tmp, w.name); err != nil {
 		return fmt.Errorf("name journal file: %w", err)
 	}
-	if err := fsys.SyncDir(w.opt.Dir); err != nil {
-		return fmt.Errorf("sync journal directory: %w", err)
-	}
-	return nil
+	return SyncDir(fsys, w.opt.Dir)
 }
 
 // open opens the file for appending and makes sure of some room.
@@ -197,7 +203,7 @@ func (w *Writer) Append(buf []byte, count int, root *tree.Hash, now int64) error
 	}
 	body := buf[BatchHeaderLen:]
 	h := BatchHeader{
-		Count: count, BodyLen: len(body), Seq: w.at.seq, First: w.at.index, Time: now,
+		Mark: w.head.Mark, Count: count, BodyLen: len(body), Seq: w.at.seq, First: w.at.index, Time: now,
 		PrevCRC: w.at.prev, BodyCRC: checksum(body), Root: *root,
 	}
 	h.put(buf)

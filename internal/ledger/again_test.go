@@ -3,12 +3,14 @@ package ledger
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"syscall"
 	"testing"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
+	"github.com/pgnotary/pgnotary/internal/journal"
 )
 
 // TestEraseAgainIsDurable: an order that is carried out again finds nothing
@@ -104,5 +106,55 @@ func TestJournalFileStaysGone(t *testing.T) {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		mustClose(t, again)
+	}
+}
+
+// TestSealAgain: whichever step of sealing fails once, before or after it took
+// effect, a later try in the same process finishes it, and a crash then loses nothing.
+func TestSealAgain(t *testing.T) {
+	for n := 1; ; n++ {
+		for _, after := range []bool{false, true} {
+			s := faultfs.New()
+			l := mustOpen(t, steady(quiet(s, "/d")))
+			for range 2 {
+				if err := errors.Join(l.Rotate(), l.await(t.Context(), l.next-1), l.sign()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			count, failed := 0, ""
+			s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+				if changes(op) {
+					if count++; count == n {
+						failed = fmt.Sprint(op, " ", name)
+						return faultfs.Fault{Err: syscall.EIO, After: after}
+					}
+				}
+				return faultfs.Fault{}
+			})
+			err := l.sealer.sealAll(t.Context())
+			s.Inject(nil)
+			if failed == "" {
+				if n < 20 || err != nil {
+					t.Errorf("%d steps, %v", n-1, err)
+				}
+				mustClose(t, l)
+				return
+			}
+			if err := l.sealer.sealAll(t.Context()); err != nil {
+				t.Errorf("step %d, %s, after %v: the next try: %v", n, failed, after, err)
+			}
+			files, err := journal.Files(s, "/d/journal")
+			if err != nil || len(files) != 1 {
+				t.Errorf("step %d, %s, after %v: journal files %v, %v, want one", n, failed, after, files, err)
+			}
+			size := l.Durable()
+			s.Stop()
+			_ = l.Close()
+			again := mustOpen(t, steady(quiet(s.Crash(rnd(uint64(n))), "/d")))
+			if again.Durable() < size {
+				t.Errorf("step %d, %s, after %v: %d entries after a crash, want %d", n, failed, after, again.Durable(), size)
+			}
+			mustClose(t, again)
+		}
 	}
 }

@@ -145,7 +145,7 @@ func (l *Ledger) lastCheckpoint() (c checkpoint.Checkpoint, text []byte, err err
 func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, error) {
 	opt := journal.Options{
 		FS: l.cfg.FS, Dir: l.path("journal"), LogID: sha256.Sum256([]byte(l.info.Origin)),
-		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull, Room: l.cfg.room,
+		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull, Room: l.cfg.room, Rand: l.cfg.Rand,
 	}
 	l.sealer.init(l)
 	l.clerk.init(l)

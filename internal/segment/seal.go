@@ -48,6 +48,9 @@ func (s *Sealer) Seal(ctx context.Context, first int64) (err error) {
 			return err
 		}
 	}
+	if done, err := s.done(first); done || err != nil {
+		return err
+	}
 	head, next, err := s.headers(first)
 	if err != nil {
 		return err
@@ -63,6 +66,20 @@ func (s *Sealer) Seal(ctx context.Context, first int64) (err error) {
 		return errors.Join(err, s.clear(first))
 	}
 	return s.publish(first)
+}
+
+// done finishes what failed behind the removal of the journal file, if an
+// earlier try got that far, and reports whether there is nothing else to do.
+func (s *Sealer) done(first int64) (bool, error) {
+	dir := filepath.Join(s.Dir, "journal")
+	files, err := journal.Files(s.FS, dir)
+	if err != nil || slices.Contains(files, first) {
+		return false, err
+	}
+	if _, err := ReadHeader(s.FS, s.Dir, first); err != nil {
+		return false, err
+	}
+	return true, journal.SyncDir(s.FS, dir)
 }
 
 // headers returns what the segment's header says, and the header of the
@@ -343,10 +360,13 @@ func sound(leaf []byte, s *slot) bool {
 	if s.kind != kindInline {
 		return has == (s.kind != kindNone)
 	}
-	h := sha256.New()
-	h.Write(s.salt[:])
-	h.Write(s.value)
-	return has && [32]byte(h.Sum(nil)) == want
+	return has && commitment(&s.salt, s.value) == want
+}
+
+// commitment returns SHA-256(salt || value).
+func commitment(salt *[32]byte, value []byte) [32]byte {
+	var buf [1024]byte // one call for both is faster than a hash.Hash
+	return sha256.Sum256(append(append(buf[:0], salt[:]...), value...))
 }
 
 // RemoveLeftovers removes temporary files that a crash left in the directory

@@ -37,6 +37,9 @@ func (o *order) readAgain(index int64) (place, error) {
 	defer f.Close()
 	c := chunk{off: m.off}
 	r := reader{index: m.index, seq: m.seq, loose: true}
+	if _, err := f.ReadAt(r.mark[:], markAt); err != nil {
+		return place{}, err
+	}
 	for {
 		bad, eof, err := r.fill(f, &c)
 		if err != nil {

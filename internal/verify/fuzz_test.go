@@ -99,7 +99,7 @@ func FuzzHeader(f *testing.F) {
 			return
 		}
 		got := append([]byte{}, b[:40]...)
-		got = append(append(append(got, h.root[:]...), r.logID[:]...), byte(len(h.rows)))
+		got = append(append(append(append(got, h.root[:]...), r.logID[:]...), h.mark[:]...), byte(len(h.rows)))
 		for _, row := range h.rows {
 			got = le.AppendUint16(got, uint16(len(row)))
 			for _, x := range row {
@@ -117,7 +117,7 @@ func FuzzHeader(f *testing.F) {
 func FuzzDir(f *testing.F) {
 	good := goodFile(f)
 	f.Add(good[batches(f, good)[9]:], 0)
-	f.Add([]byte("pgnb"), 300)
+	f.Add([]byte(testMark), 300)
 	dir := (&forged{entries: goodEntries(f), batch: 1}).write(f)
 	f.Fuzz(func(t *testing.T, tail []byte, keep int) {
 		keep = min(max(keep, 0), len(good))

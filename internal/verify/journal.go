@@ -18,10 +18,10 @@ import (
 // The layout of docs/format/journal.md.
 const (
 	fileMagic   = "pgnjrnl1"
-	fileFixed   = 105 // bytes of a file header before its levels
-	maxLevels   = 7   // 256^8 leaves are more than an int64 counts
+	fileFixed   = 113 // bytes of a file header before its levels
+	markAt      = 104
+	maxLevels   = 7 // 256^8 leaves are more than an int64 counts
 	maxHeader   = fileFixed + maxLevels*(2+255*sha256.Size) + 4
-	batchMagic  = "pgnb"
 	batchFixed  = 88
 	maxBody     = 8 << 20 // of a batch
 	maxLeaf     = 16 << 10
@@ -36,6 +36,7 @@ type fileHeader struct {
 	root hash
 	rows [][]hash // incomplete tiles, level 1 first
 	crc  uint32
+	mark [8]byte // which its batches begin with
 }
 
 // batch is a batch whose CRCs and place in the chain were checked.
@@ -94,6 +95,7 @@ type reader struct {
 	// What the next batch must continue.
 	index int64
 	seq   uint64
+	mark  [8]byte
 	crc   uint32 // of the header before: a batch's, or the file's
 	last  uint32 // of the last batch header, for the next file
 	seed  [32]byte
@@ -247,7 +249,7 @@ func (r *reader) file(ctx context.Context, i int) (more bool, err error) {
 		r.stop(i, "%s", why)
 		return false, nil
 	}
-	r.crc = h.crc
+	r.crc, r.mark = h.crc, h.mark
 	off := int64(size)
 	for pass := 0; ; {
 		c, err := r.take(ctx)
@@ -307,7 +309,7 @@ func (r *reader) header(b []byte) (h *fileHeader, size int, why string) {
 		return nil, 0, fmt.Sprintf("has a header of impossible length %d", size)
 	}
 	b = b[:size]
-	h = &fileHeader{crc: binary.LittleEndian.Uint32(b[size-4:]), root: hash(b[40:72])}
+	h = &fileHeader{crc: binary.LittleEndian.Uint32(b[size-4:]), root: hash(b[40:72]), mark: [8]byte(b[markAt:])}
 	if crc32.Checksum(b[:size-4], castagnoli) != h.crc {
 		return nil, 0, "the CRC of its header is wrong"
 	}
@@ -357,7 +359,6 @@ func parseRows(b []byte) (rows [][]hash, why string) {
 type broken struct {
 	why    string
 	length int64 // of the batch, if its header could be believed, else of a header
-	body   bool  // the header is whole and the one expected: what is wrong is its body
 }
 
 // fill reads a piece of the file from c.off on and takes the batches in it
@@ -393,7 +394,7 @@ func (r *reader) fill(f *os.File, c *chunk) (bad *broken, eof bool, err error) {
 			}
 			atEnd := bad == nil && n < need
 			if atEnd && pos < n {
-				bad = &broken{fmt.Sprintf("a batch is cut short at byte %d", c.off+int64(n)), int64(size), size > batchFixed}
+				bad = &broken{fmt.Sprintf("a batch is cut short at byte %d", c.off+int64(n)), int64(size)}
 			}
 			c.buf = c.buf[:pos]
 			return bad, atEnd && pos == n, nil
@@ -409,8 +410,8 @@ func (r *reader) batch(c *chunk, b []byte) (size int, bad *broken) {
 	}
 	le := binary.LittleEndian
 	crc := le.Uint32(b[84:])
-	if string(b[:4]) != batchMagic || crc32.Checksum(b[:84], castagnoli) != crc {
-		return 0, &broken{"there is no batch header, or its CRC is wrong", batchFixed, false}
+	if [8]byte(b[:8]) != r.mark || crc32.Checksum(b[:84], castagnoli) != crc {
+		return 0, &broken{"there is no batch header, or its CRC is wrong", batchFixed}
 	}
 	count, length := le.Uint32(b[8:]), le.Uint32(b[12:])
 	h := batch{seq: le.Uint64(b[16:]), first: int64(le.Uint64(b[24:])), time: int64(le.Uint64(b[32:])), root: hash(b[48:80]), entries: int(count)}
@@ -418,14 +419,11 @@ func (r *reader) batch(c *chunk, b []byte) (size int, bad *broken) {
 	if length <= maxBody {
 		size += int(length)
 	}
-	expected := false
 	wrong := func(format string, args ...any) (int, *broken) {
-		return 0, &broken{fmt.Sprintf("batch %d: ", r.seq) + fmt.Sprintf(format, args...), int64(size), expected}
+		return 0, &broken{fmt.Sprintf("batch %d: ", r.seq) + fmt.Sprintf(format, args...), int64(size)}
 	}
 	switch {
-	case b[4] != 1:
-		return wrong("is of version %d, this program knows 1", b[4])
-	case b[5] != 0 || b[6] != 0 || b[7] != 0 || le.Uint32(b[80:]) != 0:
+	case le.Uint32(b[80:]) != 0:
 		return wrong("bytes that must be zero are not")
 	case length > maxBody || count == 0 || count > length:
 		return wrong("impossible count %d or length %d", count, length)
@@ -439,7 +437,6 @@ func (r *reader) batch(c *chunk, b []byte) (size int, bad *broken) {
 	if len(b) < size {
 		return size, nil
 	}
-	expected = true
 	body := b[batchFixed:size]
 	if crc32.Checksum(body, castagnoli) != le.Uint32(b[44:]) {
 		return wrong("the CRC of its body is wrong")

@@ -111,13 +111,14 @@ func TestAfterCrash(t *testing.T) {
 }
 
 // TestTornLookalike: a client's value that looks like the header of a later
-// batch does not make damage of what a crash leaves.
+// batch, but for the mark it cannot know, does not make damage of what a crash
+// leaves, not even where that is the batch's header.
 func TestTornLookalike(t *testing.T) {
 	value := bytes.Repeat([]byte("x"), 4096)
 	h := value[1000 : 1000+batchFixed]
 	clear(h)
-	copy(h, batchMagic)
-	h[4], h[8], h[12], h[21] = 1, 1, 1, 1 // version, count, length, a high number
+	copy(h, testMark)
+	h[8], h[12], h[21] = 1, 1, 1 // count, length, a high number
 	binary.LittleEndian.PutUint32(h[84:], crc32.Checksum(h[:84], castagnoli))
 	b := newBuilder(t, ledger.Config{})
 	b.session(1)
@@ -131,7 +132,12 @@ func TestTornLookalike(t *testing.T) {
 		t.Fatal("the last batch does not have the value")
 	}
 	for name, change := range map[string]func(f []byte) []byte{
-		"cut short":        func(f []byte) []byte { return f[:end-3] },
+		"cut short": func(f []byte) []byte { return f[:end-3] },
+		"the header's sector missing": func(f []byte) []byte {
+			last := at[len(at)-3]
+			clear(f[last : last-last%sector+sector])
+			return f[:end+4096]
+		},
 		"a sector missing": func(f []byte) []byte { clear(f[end-end%sector : end]); return f[:end+4096] },
 	} {
 		own := copyDir(t, crashed)

@@ -59,11 +59,7 @@ func (r *reader) tail(f *os.File, i int, off int64, bad *broken) error {
 		r.stop(i, "damaged at byte %d: %s", off, bad.why)
 		return nil
 	}
-	from := off + 1
-	if bad.body { // which proves nothing: a client can send what looks like a header
-		from = off + bad.length
-	}
-	later, at, err := laterBatch(f, from, r.seq)
+	later, at, err := laterBatch(f, off+1, r.mark, r.seq)
 	if err != nil {
 		return err
 	}
@@ -91,8 +87,9 @@ func (r *reader) tail(f *os.File, i int, off int64, bad *broken) error {
 	return nil
 }
 
-// laterBatch looks from off on for a batch header with a number above seq.
-func laterBatch(f *os.File, off int64, seq uint64) (found bool, at int64, err error) {
+// laterBatch looks from off on for a batch header with a number above seq. No
+// client can have sent it: it does not know the mark.
+func laterBatch(f *os.File, off int64, mark [8]byte, seq uint64) (found bool, at int64, err error) {
 	st, err := f.Stat()
 	if err != nil {
 		return false, 0, err
@@ -106,7 +103,7 @@ func laterBatch(f *os.File, off int64, seq uint64) (found bool, at int64, err er
 		}
 		b := buf[:n]
 		for p := 0; ; p++ {
-			k := bytes.Index(b[p:], []byte(batchMagic))
+			k := bytes.Index(b[p:], mark[:])
 			if k < 0 || p+k+batchFixed > len(b) {
 				break
 			}
