@@ -250,7 +250,7 @@ func (c *Config) Fields() []Field {
 		{Key: "retain-values-size", Usage: "prune the oldest values when they take more than this; 0 never", Value: &c.RetainValuesSize, quoted: true},
 		{Key: "immutable", Usage: "make sealed files immutable (chattr +i) where that is possible", Value: (*flag)(&c.Immutable)},
 		{Key: "max-sessions", Usage: "client connections served at once", Value: (*count)(&c.MaxSessions)},
-		{Key: "max-unauthenticated", Usage: "client connections that may be before the end of their login", Value: (*count)(&c.MaxUnauthenticated)},
+		{Key: "max-unauthenticated", Usage: "client connections that may be before the end of their login; above, those that hang make room", Value: (*count)(&c.MaxUnauthenticated)},
 		{Key: "login-timeout", Usage: "longest time a login may take", Value: &c.LoginTimeout, quoted: true},
 		{Key: "drain-timeout", Usage: "longest time a stop waits for sessions", Value: &c.DrainTimeout, Live: true, quoted: true},
 		{Key: "log-format", Usage: "format of diagnostics: text or json", Value: text(&c.LogFormat, "format"), quoted: true},

@@ -101,6 +101,16 @@ func (p *pair) expired() {
 	}
 }
 
+// turnedAway ends a login to make room for another one.
+func (p *pair) turnedAway() {
+	if p.loggedIn || p.over {
+		return
+	}
+	p.relay.metrics.Refused[RefusedLimit].Add(1)
+	p.sever("too_many_logins", fatal("53300", tooMany, tooManyHint))
+	p.closeLeg(&p.client) // at once: there may be many, and it was to send something, so hardly has
+}
+
 // isViolation says what an error of the session means. If it is not a peer's
 // fault, recording failed, and the pair ends here: nothing is forwarded.
 func (p *pair) isViolation(err error) bool {
@@ -220,10 +230,9 @@ func (p *pair) forget() {
 	if p.key != "" {
 		p.relay.cancels.remove(p.key, p.id)
 	}
-	m := &p.relay.metrics
-	m.SessionsOpen.Add(-1)
+	p.relay.metrics.SessionsOpen.Add(-1)
 	if !p.loggedIn {
-		m.Unauthenticated.Add(-1)
+		p.relay.crowd.leave(p.entrant)
 	}
 	p.loop.forget(p)
 }

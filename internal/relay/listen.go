@@ -63,8 +63,10 @@ func (r *Relay) accept() error {
 			tc.SetKeepAliveConfig(keepAlive) // TCP_NODELAY is set already
 		}
 		s := &starter{relay: r, conn: c, client: clientName(c), at: time.Now()}
-		c.SetDeadline(s.at.Add(r.cfg.FirstPacketTimeout)) // before anybody can evict it by an earlier one
-		s.evict = r.starters.add(s, r.metrics.Unauthenticated.Add(1) > int64(r.cfg.MaxUnauthenticated))
+		c.SetDeadline(s.at.Add(r.cfg.FirstPacketTimeout)) // before anybody can turn it away by an earlier one
+		s.entrant = &entrant{from: originOf(c.RemoteAddr()), waits: r.now(), turnAway: func() { c.SetReadDeadline(past) }}
+		r.starters.add(s)
+		r.crowd.enter(s.entrant)
 		go s.run()
 	}
 }
@@ -77,6 +79,9 @@ func clientName(c net.Conn) string {
 	return c.RemoteAddr().String()
 }
 
+// past is a deadline that ends what waits for the peer.
+var past = time.Unix(1, 0)
+
 // A starterSet is the connections that are not yet, and may never be, pairs.
 type starterSet struct {
 	wg   sync.WaitGroup
@@ -85,34 +90,11 @@ type starterSet struct {
 	cut  bool // closeAll was called
 }
 
-// add registers s. If there are too many, the oldest connection that has not
-// sent its first packet is returned, to be turned away; s itself if there is none other.
-func (t *starterSet) add(s *starter, tooMany bool) (evict *starter) {
+func (t *starterSet) add(s *starter) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.wg.Add(1)
-	if tooMany {
-		evict = s
-		for o := range t.open {
-			if o.silent && (evict == s || o.at.Before(evict.at)) {
-				evict = o
-			}
-		}
-		evict.silent = false
-	}
-	s.silent = evict != s
 	t.open[s] = struct{}{}
-	return evict
-}
-
-// spoke notes that the client's first packet is there: it is not evicted any
-// more. It reports false if it was evicted already.
-func (t *starterSet) spoke(s *starter) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	was := s.silent
-	s.silent = false
-	return was
 }
 
 func (t *starterSet) remove(s *starter) {
@@ -122,26 +104,15 @@ func (t *starterSet) remove(s *starter) {
 	t.wg.Done()
 }
 
-// closeWaiting cuts connections that have not sent their first packet.
-func (t *starterSet) closeWaiting() { t.close(func(s *starter) bool { return s.silent }) }
-
 // closeAll cuts every connection, those to the server included.
 func (t *starterSet) closeAll() {
 	t.mu.Lock()
-	t.cut = true
-	t.mu.Unlock()
-	t.close(func(*starter) bool { return true })
-}
-
-func (t *starterSet) close(which func(*starter) bool) {
-	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.cut = true
 	for s := range t.open {
-		if which(s) {
-			s.conn.Close()
-			if s.other != nil {
-				s.other.Close()
-			}
+		s.conn.Close()
+		if s.other != nil {
+			s.other.Close()
 		}
 	}
 }
@@ -169,6 +140,7 @@ func (s *starter) proxied() error {
 	switch {
 	case h.Source.IsValid():
 		s.client = h.Source.String()
+		s.relay.crowd.moves(s.entrant, origin(h.Source.Addr()))
 	case h.SourcePath != "":
 		s.client = "unix"
 	default:

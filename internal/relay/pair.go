@@ -74,8 +74,9 @@ type pair struct {
 	early    []byte // what was read of the server's answer to it
 	deadline int64  // of the login, or of the end; 0 for none
 	blob     session.Blob
-	endWhy   string // reason for Close, once known, while blob keeps it waiting
-	key      string // cancel key, if registered
+	endWhy   string   // reason for Close, once known, while blob keeps it waiting
+	key      string   // cancel key, if registered
+	entrant  *entrant // until it has logged in
 
 	slot, gen int32
 	timed     bool // in loop.timed
@@ -104,6 +105,9 @@ func (p *pair) begin() {
 		return
 	case l.ending:
 		p.end()
+		return
+	case !p.relay.crowd.becomes(p.entrant, func() { l.post(func() { p.guarded((*pair).turnedAway) }) }):
+		p.turnedAway()
 		return
 	}
 	p.push(&p.server, p.first, p.gate(BeforeForward), true)
@@ -216,6 +220,9 @@ func (p *pair) receive(g *leg) (b []byte, err error) {
 func (p *pair) fromClient(b []byte) {
 	p.relay.metrics.FromClients.Add(int64(len(b)))
 	fwd, err := p.sess.FromClient(p.loop.now, b)
+	if !p.loggedIn {
+		p.relay.crowd.waiting(p.entrant, p.loop.now, p.sess.Asked())
+	}
 	if err != nil && !p.isViolation(err) {
 		return
 	}
@@ -269,8 +276,12 @@ func (p *pair) fromServer(b []byte) {
 	}
 }
 
-// noteLogin looks for the end of the login.
+// noteLogin looks for the end of the login, or for whom it waits.
 func (p *pair) noteLogin() {
+	p.relay.crowd.waiting(p.entrant, p.loop.now, p.sess.Asked())
+	if p.sess.ServerFull() {
+		p.relay.crowd.makeRoom(p.loop.now)
+	}
 	if p.key == "" {
 		if k := p.sess.CancelKey(); k != nil {
 			p.key = string(k)
@@ -280,7 +291,8 @@ func (p *pair) noteLogin() {
 	if p.sess.Ready() {
 		p.loggedIn = true
 		p.deadline = 0
-		p.relay.metrics.Unauthenticated.Add(-1)
+		p.relay.crowd.leave(p.entrant)
+		p.entrant = nil
 	}
 }
 

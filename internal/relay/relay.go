@@ -24,6 +24,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -85,8 +86,7 @@ type Config struct {
 	// MaxSessions bounds the sessions open at once; 0 means 1000.
 	MaxSessions int
 	// MaxUnauthenticated bounds connections whose login is not complete; 0
-	// means 128. When it is reached the oldest connection that has not sent its
-	// first packet makes room.
+	// means 128. When it is reached one makes room, see crowd.
 	MaxUnauthenticated int
 	// FirstPacketTimeout and LoginTimeout run from the time of accepting;
 	// 0 means 10 s and 60 s. DialTimeout bounds connecting to the server; 0 means 10 s.
@@ -149,6 +149,7 @@ type Relay struct {
 
 	nextLoop atomic.Uint32
 	starters starterSet
+	crowd    crowd
 }
 
 // New listens and prepares to serve. It subscribes to rec.
@@ -166,6 +167,7 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 	}
 	r.cancels.byKey = map[string]cancelTarget{}
 	r.starters.open = map[*starter]struct{}{}
+	r.crowd = crowd{limit: cfg.MaxUnauthenticated, size: &r.metrics.Unauthenticated, in: map[*entrant]struct{}{}, each: map[netip.Prefix]int{}}
 	r.limits.refusal.perSecond = 100
 	r.limits.cancel.perSecond = 10
 	r.limits.stale.perSecond = 1
@@ -248,7 +250,7 @@ func (r *Relay) Serve() error {
 	}
 	r.beginStop()
 	r.ln.Close()
-	r.starters.closeWaiting()
+	r.crowd.turnAwaySilent()
 	for _, l := range r.loops {
 		l.post(l.drain)
 	}

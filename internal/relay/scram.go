@@ -35,6 +35,10 @@ func (s *starter) endSCRAM(p *pair, up upstream) error {
 	deadline := s.at.Add(r.cfg.LoginTimeout)
 	s.conn.SetDeadline(deadline)
 	up.conn.SetDeadline(deadline)
+	wake := func() { s.conn.SetReadDeadline(past); up.conn.SetDeadline(past) }
+	if !r.crowd.becomes(s.entrant, wake) {
+		wake()
+	}
 	server := up.conn
 	var shown, seen []byte
 	if s.raw != nil && s.raw.shown != nil {
@@ -52,6 +56,9 @@ func (s *starter) endSCRAM(p *pair, up upstream) error {
 		switch {
 		case errors.Is(err, errSilent):
 			return err
+		case err != nil && !s.waiting(p): // it was turned away
+			s.closeSession(p, "too_many_logins")
+			return s.turnedAway()
 		case err != nil:
 			return s.startFailed(p, p.sess.Refuse(r.now(), refusalCode(err), err.Error(), ""))
 		}
@@ -60,6 +67,11 @@ func (s *starter) endSCRAM(p *pair, up upstream) error {
 		up.tls.SetDeadline(time.Time{})
 	}
 	return nil
+}
+
+// waiting tells the crowd whom the login waits for.
+func (s *starter) waiting(p *pair) bool {
+	return s.relay.crowd.waiting(s.entrant, s.relay.now(), p.sess.Asked())
 }
 
 // refusalCode is the SQLSTATE for what went wrong.
@@ -83,6 +95,7 @@ func (m middle) ToClient(frame []byte) error {
 	if r.cfg.Mode == BeforeReply && !r.waitDurable(p.sess.Last()) {
 		return m.startFailed(p, *r.failed.Load())
 	}
+	m.waiting(p)
 	_, _ = m.rw.Write(fwd) // if it fails, so does reading the answer
 	return nil
 }
@@ -92,6 +105,7 @@ func (m middle) FromClient(frame []byte) error {
 	if _, err := m.pair.sess.FromClient(m.relay.now(), frame); err != nil {
 		return m.startFailed(m.pair, err)
 	}
+	m.waiting(m.pair)
 	if frame[0] != 'p' { // the session lets only Terminate pass
 		m.closeSession(m.pair, "terminate")
 		return errSilent

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -25,17 +26,14 @@ type starter struct {
 	conn   net.Conn // the socket
 	client string
 	at     time.Time // of accepting
-	evict  *starter  // connection to turn away because there are too many
+	*entrant
+	other net.Conn // a connection to the server; guarded by starterSet.mu
 
-	silent bool     // the first packet is not there yet; guarded by starterSet.mu
-	other  net.Conn // a connection to the server; guarded by starterSet.mu
-
-	rw        net.Conn // conn, or TLS over it
-	uncounted bool     // no longer among the unauthenticated
-	tls       *tls.Conn
-	raw       *rawConn          // under tls
-	peer      *x509.Certificate // of the client, verified; nil if it showed none
-	facts     []event.Fact
+	rw    net.Conn // conn, or TLS over it
+	tls   *tls.Conn
+	raw   *rawConn          // under tls
+	peer  *x509.Certificate // of the client, verified; nil if it showed none
+	facts []event.Fact
 }
 
 // A refusal ends a connection before it has a session.
@@ -65,19 +63,10 @@ func (s *starter) run() {
 		}
 		if !handedOver {
 			s.conn.Close()
-			s.uncount()
+			r.crowd.leave(s.entrant)
 		}
 		r.starters.remove(s)
 	}()
-	if e := s.evict; e != nil {
-		s.evict = nil
-		if e != s {
-			e.conn.SetReadDeadline(time.Unix(1, 0)) // wakes it, and it finds itself evicted
-		} else {
-			s.refuse(tooMany())
-			return
-		}
-	}
 	s.rw = s.conn
 	err := s.serve(&handedOver)
 	var f *refusal
@@ -86,11 +75,15 @@ func (s *starter) run() {
 	}
 }
 
-func tooMany() *refusal {
-	return &refusal{
-		why: RefusedLimit, code: "53300", message: "too many connections are logging in",
-		hint: "Try again, or raise max-unauthenticated of pgnotary.",
-	}
+// What a client that was turned away is told.
+const (
+	tooMany     = "too many connections are logging in"
+	tooManyHint = "Try again, or raise max-unauthenticated of pgnotary."
+)
+
+// turnedAway is the refusal for it.
+func (s *starter) turnedAway() *refusal {
+	return &refusal{why: RefusedLimit, code: "53300", message: tooMany, hint: tooManyHint, silent: s.raw != nil && s.tls == nil}
 }
 
 // serve negotiates and then does what the client asks for.
@@ -101,10 +94,8 @@ func (s *starter) serve(handedOver *bool) error {
 	if err == nil {
 		packet, request, err = s.negotiate()
 	}
-	if !s.relay.starters.spoke(s) {
-		f := tooMany() // whatever else went wrong
-		f.silent = s.raw != nil && s.tls == nil
-		return f
+	if !s.relay.crowd.waiting(s.entrant, 0, false) {
+		return s.turnedAway() // whatever else went wrong
 	}
 	if err != nil {
 		return err
@@ -262,19 +253,13 @@ func (s *starter) unread() bool {
 }
 
 func checkVersion(version uint32, packet []byte) error {
-	switch major := wire.Major(version); {
-	case major == 3:
+	major := wire.Major(version)
+	if major == 3 {
 		return nil
-	case major < 3:
-		return &refusal{
-			why: RefusedProtocol, code: "0A000", at: packet, v2: true,
-			message: fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2", major, wire.Minor(version)),
-		}
-	default:
-		return &refusal{
-			why: RefusedProtocol, code: "0A000", at: packet,
-			message: fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2", major, wire.Minor(version)),
-		}
+	}
+	return &refusal{
+		why: RefusedProtocol, code: "0A000", at: packet, v2: major < 3,
+		message: fmt.Sprintf("protocol version %d.%d is not supported, only 3.0 to 3.2", major, wire.Minor(version)),
 	}
 }
 
@@ -287,11 +272,7 @@ func shuttingDown() *refusal {
 }
 
 func isHTTP(head []byte) bool {
-	switch string(head[:4]) {
-	case "GET ", "HEAD", "POST", "PUT ", "OPTI", "CONN", "DELE", "PRI ":
-		return true
-	}
-	return false
+	return strings.Contains("GET |HEAD|POST|PUT |OPTI|CONN|DELE|PRI ", string(head))
 }
 
 // open begins the session, connects to the server and gives both connections
@@ -308,7 +289,7 @@ func (s *starter) open(packet []byte, handedOver *bool) error {
 			hint: "Close sessions, or raise max-sessions of pgnotary.",
 		}
 	}
-	p := &pair{relay: r, id: newID(), addr: s.client, connect: -1}
+	p := &pair{relay: r, id: newID(), addr: s.client, connect: -1, entrant: s.entrant}
 	p.sess = session.New(session.Config{ID: p.id, Client: s.client, Facts: s.facts, Log: p, Content: r.cfg.Content})
 	fwd, err := p.sess.Start(r.now(), packet)
 	if err != nil {
@@ -416,7 +397,7 @@ func (s *starter) refuse(f *refusal) {
 		r.recordViolation(0, s.client, f.message, f.code, f.at, suppressed)
 		r.log.Warn("connection refused", "client", s.client, "reason", f.message)
 	}
-	s.uncount()
+	r.crowd.leave(s.entrant)
 	drain := drainTime
 	if f.why == RefusedLimit {
 		drain /= 8 // there may be many
@@ -428,14 +409,6 @@ func (s *starter) refuse(f *refusal) {
 		s.tell(wire.AppendErrorV2(nil, "FATAL:  pgnotary: "+f.message), drain)
 	default:
 		s.tell(fatal(f.code, f.message, f.hint), drain)
-	}
-}
-
-// uncount makes room for another connection that is to log in.
-func (s *starter) uncount() {
-	if !s.uncounted {
-		s.uncounted = true
-		s.relay.metrics.Unauthenticated.Add(-1)
 	}
 }
 

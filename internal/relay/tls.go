@@ -124,28 +124,8 @@ func (c *rawConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close and the deadlines do nothing once attached: the leg owns the socket.
-func (c *rawConn) Close() error {
-	if c.Conn != nil {
-		return c.Conn.Close()
-	}
-	return nil
-}
-
-func (c *rawConn) SetDeadline(t time.Time) error {
-	if c.Conn != nil {
-		return c.Conn.SetDeadline(t)
-	}
-	return nil
-}
-
-func (c *rawConn) SetReadDeadline(t time.Time) error {
-	if c.Conn != nil {
-		return c.Conn.SetReadDeadline(t)
-	}
-	return nil
-}
-
+// SetWriteDeadline does nothing once attached, where an alert never waits. crypto/tls calls none
+// of the other methods then.
 func (c *rawConn) SetWriteDeadline(t time.Time) error {
 	if c.Conn != nil {
 		return c.Conn.SetWriteDeadline(t)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -33,8 +34,8 @@ type run struct {
 	skip     bool       // the server skips it
 	stmt     string     // name of its Parse, "" for the unnamed
 	portal   string     // name of its Bind
-	parsed   bool
-	bound    bool
+	parsed   *named     // what its Parse gave a name to mean, nil if it has none
+	bound    *named     // likewise Bind
 	executed bool
 	parse    int64 // entry with the Parse, if not this one
 	bind     int64
@@ -250,10 +251,10 @@ func (r *run) joins(typ byte, body []byte) bool {
 	case 'B':
 		_, rest, _ := wire.CString(body)
 		stmt, _, ok := wire.CString(rest)
-		return r.parsed && !r.bound && ok && string(stmt) == r.stmt
+		return r.parsed != nil && r.bound == nil && ok && string(stmt) == r.stmt
 	case 'E':
 		portal, _, ok := wire.CString(body)
-		return r.bound && ok && string(portal) == r.portal
+		return r.bound != nil && ok && string(portal) == r.portal
 	}
 	return false
 }
@@ -266,7 +267,7 @@ func (s *Session) admit(typ byte, body []byte) {
 	switch typ {
 	case 'Q':
 		r.kind = event.KindQuery
-		n.stmtKnown, n.portalKnown = false, false
+		n.stmts.known, n.portals.known = false, false
 		var name []byte
 		if e.does, name = verb.Of(body); len(name) > 0 {
 			s.named(&e, name)
@@ -277,14 +278,14 @@ func (s *Session) admit(typ byte, body []byte) {
 	case 'F':
 		r.kind = event.KindFunctionCall
 	case 'P':
-		r.kind, r.parsed = event.KindParse, true
+		r.kind = event.KindParse
 		name, text, ok := wire.CString(body)
 		if !ok {
 			r.malformed("unterminated name")
 		}
 		s.parse(&e, name, text)
 	case 'B':
-		r.kind, r.bound = event.KindBind, true
+		r.kind = event.KindBind
 		portal, rest, _ := wire.CString(body)
 		stmt, _, ok := wire.CString(rest)
 		if !ok {
@@ -297,16 +298,13 @@ func (s *Session) admit(typ byte, body []byte) {
 		if !ok {
 			r.malformed("unterminated name")
 		}
-		p := n.openPortal(portal)
-		switch {
-		case r.bound: // of this very run
+		switch p := n.portals.find(portal); {
+		case r.bound != nil: // of this very run
+			e.does = r.bound.does
 		case p == nil:
 			r.facts = append(r.facts, event.Fact{Key: "portal", Val: "unknown"})
 		default:
 			r.parse, r.bind, e.does = p.parse, p.bind, p.does
-		}
-		if r.bound && p != nil {
-			e.does = p.does
 		}
 	}
 	s.queue.push(e)
@@ -318,27 +316,25 @@ func (r *run) malformed(what string) {
 
 // parse gives a statement name its new meaning.
 func (s *Session) parse(e *expect, name, text []byte) {
-	n, r := &s.names, &s.client.run
-	sql, _, _ := wire.CString(text)
-	does, _ := verb.Of(sql)
+	n, r := &s.names.stmts, &s.client.run
+	sql, rest, ok := wire.CString(text)
+	st := named{parse: -1, bind: -1}
+	st.does, _ = verb.Of(sql)
 	if len(name) == 0 {
-		r.stmt, e.unnamed = "", true
-		n.stmtKnown = true
-		n.stmt = named{parse: -1, bind: -1, types: parseTypes(n.stmt.types[:0], text), does: does}
-		r.types = n.stmt.types
-		return
+		st.types = n.unnamed.types[:0]
 	}
-	st := &named{parse: -1, bind: -1, types: parseTypes(nil, text), does: does}
-	r.stmt, r.types = string(name), st.types
-	e.name, e.given = r.stmt, st
-	e.previous = set(&n.stmts, r.stmt, st)
+	if ok {
+		st.types = appendTypes(st.types, rest)
+	}
+	r.parsed = n.give(e, name, st)
+	r.stmt, r.types = e.name, st.types
 }
 
 // bind gives a portal name its new meaning.
 func (s *Session) bind(e *expect, portal, stmt []byte) {
-	n, r := &s.names, &s.client.run
+	r := &s.client.run
 	p := named{parse: -1, bind: -1}
-	switch st := n.statement(stmt); {
+	switch st := s.names.stmts.find(stmt); {
 	case st == nil:
 		r.facts = append(r.facts, event.Fact{Key: "statement", Val: "unknown"})
 	default:
@@ -350,30 +346,22 @@ func (s *Session) bind(e *expect, portal, stmt []byte) {
 		if len(stmt) > 0 {
 			e.stmt = st
 		}
-		if !r.parsed {
+		if r.parsed == nil {
 			p.parse, r.parse, r.types = st.parse, st.parse, st.types
 		}
 	}
-	if len(portal) == 0 {
-		r.portal, e.unnamed = "", true
-		n.portal, n.portalKnown = p, true
-		return
-	}
-	named := p
-	r.portal = string(portal)
-	e.name, e.given = r.portal, &named
-	e.previous = set(&n.portals, r.portal, &named)
+	r.bound = s.names.portals.give(e, portal, p)
+	r.portal = e.name
 }
 
-// parseTypes reads the parameter types of a Parse behind its name.
-func parseTypes(dst []uint32, body []byte) []uint32 {
-	_, rest, ok := wire.CString(body)
-	if !ok || len(rest) < 2 {
+// appendTypes reads a list of types, as Parse and ParameterDescription end with.
+func appendTypes(dst []uint32, b []byte) []uint32 {
+	if len(b) < 2 {
 		return dst
 	}
-	n := int(rest[0])<<8 | int(rest[1])
-	for rest = rest[2:]; n > 0 && len(rest) >= 4 && len(dst) < maxTypes; n, rest = n-1, rest[4:] {
-		dst = append(dst, uint32(rest[0])<<24|uint32(rest[1])<<16|uint32(rest[2])<<8|uint32(rest[3]))
+	n := int(binary.BigEndian.Uint16(b))
+	for b = b[2:]; n > 0 && len(b) >= 4 && len(dst) < maxTypes; n, b = n-1, b[4:] {
+		dst = append(dst, binary.BigEndian.Uint32(b))
 	}
 	return dst
 }
@@ -403,7 +391,7 @@ func (s *Session) closeRun(in []byte, upto int) error {
 		return nil
 	}
 	frames := in[r.from:min(r.to, upto)]
-	if r.kind == event.KindQuery || r.parsed {
+	if r.kind == event.KindQuery || r.parsed != nil {
 		var found bool
 		if frames, found = s.redacted(frames, r.queued > 0); found {
 			r.tellRedacted()
@@ -416,11 +404,9 @@ func (s *Session) closeRun(in []byte, upto int) error {
 // admission emits the entry of the open run, with a value or a synced blob, and
 // tells everything that refers to it.
 func (s *Session) admission(value []byte, b Blob) (int64, error) {
-	c, r, n := &s.client, &s.client.run, &s.names
+	c, r := &s.client, &s.client.run
 	l := s.entry(r.kind)
-	if e := s.settings.foreign(); e != "" {
-		r.facts = append(r.facts, event.Fact{Key: "encoding", Val: e})
-	}
+	r.facts = s.settings.foreign(r.facts)
 	l.Who, l.Msgs, l.Facts = &s.who, c.letters, r.facts
 	if r.kind != event.KindParse { // whose frame says it
 		l.Types = r.types
@@ -452,7 +438,14 @@ func (s *Session) admission(value []byte, b Blob) (int64, error) {
 			break
 		}
 	}
-	n.admitted(r, index)
+	if r.parsed != nil {
+		r.parsed.parse = index
+	}
+	if r.bound != nil {
+		if r.bound.bind = index; r.parsed != nil {
+			r.bound.parse = index
+		}
+	}
 	s.work.newest = index
 	r.kind = ""
 	if r.skip {

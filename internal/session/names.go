@@ -21,87 +21,90 @@ type named struct {
 	unsure bool
 }
 
-type names struct {
-	stmts   map[string]*named
-	portals map[string]*named
-	// The unnamed ones, here by value since they change with every statement.
-	stmt        named
-	portal      named
-	stmtKnown   bool
-	portalKnown bool
+// A nameTable is what the names of statements, or of portals, stand for. The unnamed one is kept by
+// value since it changes with every statement.
+type nameTable struct {
+	byName  map[string]*named
+	unnamed named
+	known   bool // there is an unnamed one
 }
 
-// statement returns what a statement name stands for, nil if unknown.
-func (n *names) statement(name []byte) *named {
+type names struct{ stmts, portals nameTable }
+
+// find returns what a name stands for, nil if unknown.
+func (t *nameTable) find(name []byte) *named {
+	switch {
+	case len(name) > 0:
+		return t.byName[string(name)]
+	case t.known:
+		return &t.unnamed
+	}
+	return nil
+}
+
+// give has the name that e is about mean to.
+func (t *nameTable) give(e *expect, name []byte, to named) *named {
 	if len(name) == 0 {
-		if n.stmtKnown {
-			return &n.stmt
-		}
-		return nil
+		e.unnamed, t.unnamed, t.known = true, to, true
+		return &t.unnamed
 	}
-	return n.stmts[string(name)]
+	e.name, e.given = string(name), &named{}
+	*e.given = to
+	e.previous = t.set(e.name, e.given)
+	return e.given
 }
 
-// openPortal is statement for portals.
-func (n *names) openPortal(name []byte) *named {
-	if len(name) == 0 {
-		if n.portalKnown {
-			return &n.portal
-		}
-		return nil
+// set gives a name its meaning and returns the one before.
+func (t *nameTable) set(name string, to *named) (before *named) {
+	before = t.byName[name]
+	if t.byName == nil {
+		t.byName = make(map[string]*named)
 	}
-	return n.portals[string(name)]
-}
-
-// admitted tells the statement and portal of a run the index of its entry.
-func (n *names) admitted(r *run, index int64) {
-	if r.parsed {
-		if r.stmt == "" {
-			n.stmt.parse = index
-		} else if st := n.stmts[r.stmt]; st != nil {
-			st.parse = index
-		}
-	}
-	if !r.bound {
-		return
-	}
-	p := &n.portal
-	if r.portal != "" {
-		if p = n.portals[r.portal]; p == nil {
-			return
-		}
-	}
-	p.bind = index
-	if r.parsed {
-		p.parse = index
-	}
-}
-
-// set gives a named statement or portal its meaning and returns the one before.
-func set(m *map[string]*named, name string, to *named) (before *named) {
-	before = (*m)[name]
-	if *m == nil {
-		*m = make(map[string]*named)
-	}
-	(*m)[name] = to
+	t.byName[name] = to
 	return before
+}
+
+// forget drops all names that were given by entries up to index.
+func (t *nameTable) forget(index int64) {
+	for name, n := range t.byName {
+		if max(n.parse, n.bind) <= index {
+			delete(t.byName, name)
+		}
+	}
+	t.known = t.known && max(t.unnamed.parse, t.unnamed.bind) > index
+}
+
+// closed applies a Close. If the name was given anew since, it stays.
+func (s *Session) closed(e *expect) {
+	t, gives := &s.names.stmts, byte('P')
+	if e.portal {
+		t, gives = &s.names.portals, 'B'
+	}
+	switch {
+	case s.pendingFor(gives, e.name):
+	case e.unnamed:
+		t.known = false
+	default:
+		delete(t.byName, e.name)
+	}
 }
 
 // undo takes back what admitting e, which left the queue, changed, since the
 // server refused it or skipped it. What the unnamed ones meant before is not
 // kept.
 func (s *Session) undo(e *expect) {
-	n := &s.names
-	switch {
-	case e.typ != 'P' && e.typ != 'B':
-	case e.unnamed && e.typ == 'P':
-		n.stmtKnown = n.stmtKnown && s.pendingFor('P', "")
-	case e.unnamed:
-		n.portalKnown = n.portalKnown && s.pendingFor('B', "")
-	case e.typ == 'P':
-		s.restore(n.stmts, e)
+	t := &s.names.stmts
+	switch e.typ {
+	case 'B':
+		t = &s.names.portals
+	case 'P':
 	default:
-		s.restore(n.portals, e)
+		return
+	}
+	if e.unnamed {
+		t.known = t.known && s.pendingFor(e.typ, "")
+	} else {
+		s.restore(t.byName, e)
 	}
 }
 
@@ -122,38 +125,12 @@ func (s *Session) restore(m map[string]*named, e *expect) {
 	}
 }
 
-// forget drops all statements whose Parse is not newer than the entry index.
-func (n *names) forget(index int64) {
-	for name, s := range n.stmts {
-		if s.parse <= index {
-			delete(n.stmts, name)
-		}
-	}
-	if n.stmt.parse <= index {
-		n.stmtKnown = false
-	}
-}
-
 // doubt marks all named statements not newer than index as perhaps changed by SQL.
 func (n *names) doubt(index int64) {
-	for _, s := range n.stmts {
+	for _, s := range n.stmts.byName {
 		if s.parse <= index {
 			s.unsure = true
 		}
-	}
-}
-
-// endPortals drops the portals of a transaction that ended: those whose Bind
-// is not newer than index.
-func (s *Session) endPortals(index int64) {
-	n := &s.names
-	for name, p := range n.portals {
-		if p.bind <= index {
-			delete(n.portals, name)
-		}
-	}
-	if n.portal.bind <= index {
-		n.portalKnown = false
 	}
 }
 
@@ -167,9 +144,9 @@ func (s *Session) named(e *expect, name []byte) {
 	r, to, what := &s.client.run, (*named)(nil), "statement"
 	switch e.does.Kind {
 	case verb.Execute:
-		to = s.names.stmts[string(name)]
+		to = s.names.stmts.byName[string(name)]
 	case verb.Fetch:
-		to, what = s.names.portals[string(name)], "portal"
+		to, what = s.names.portals.byName[string(name)], "portal"
 	default: // it takes effect when its tag comes
 		e.name = string(name)
 		return
@@ -187,7 +164,7 @@ func (s *Session) named(e *expect, name []byte) {
 // prepared follows the tag PREPARE: its text is what the name stands for.
 func (s *Session) prepared(e *expect) {
 	if e.typ == 'Q' && e.does.Kind == verb.Prepare && e.name != "" && !s.pendingFor('P', e.name) {
-		set(&s.names.stmts, e.name, &named{parse: e.index, bind: -1})
+		s.names.stmts.set(e.name, &named{parse: e.index, bind: -1})
 	}
 }
 
@@ -195,13 +172,13 @@ func (s *Session) prepared(e *expect) {
 func (s *Session) declared(e *expect) {
 	if e.typ == 'Q' && e.does.Kind == verb.Declare && e.name != "" {
 		if !s.pendingFor('B', e.name) {
-			set(&s.names.portals, e.name, &named{parse: e.index, bind: -1})
+			s.names.portals.set(e.name, &named{parse: e.index, bind: -1})
 		}
 		return
 	}
-	for name, p := range s.names.portals { // which of them is not known
+	for name, p := range s.names.portals.byName { // which of them is not known
 		if p.bind < 0 {
-			delete(s.names.portals, name)
+			delete(s.names.portals.byName, name)
 		}
 	}
 }

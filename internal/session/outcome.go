@@ -227,8 +227,8 @@ func (s *Session) emitOutcome(p *pending) error {
 	l.Of, l.Msgs, l.Tags, l.Types = event.Ref(p.index), p.letters, p.tags, p.types
 	l.Rows, l.Bytes, l.Micros = p.rows, p.bytes, p.micros
 	l.Tx, l.Committed, l.Since = p.tx, p.committed, event.Ref(p.since)
-	if e := s.settings.foreign(); e != "" && p.sqlstate != "" {
-		p.facts = append(p.facts, event.Fact{Key: "encoding", Val: e})
+	if p.sqlstate != "" {
+		p.facts = s.settings.foreign(p.facts)
 	}
 	l.End, l.SQLState, l.Facts = p.end, p.sqlstate, p.facts
 	if p.index < 0 {
@@ -278,7 +278,7 @@ func (s *Session) settle(tx byte) {
 				w.split.Since = -1
 			}
 		}
-		s.endPortals(w.Settled)
+		s.names.portals.forget(w.Settled)
 		w.Reset()
 	} else if tx == 'T' {
 		w.Failed, w.Rollback = false, false // ROLLBACK TO SAVEPOINT, or a new block
@@ -325,10 +325,10 @@ func (s *Session) command(e *expect, tag []byte) {
 	case "DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL":
 		s.declared(e)
 	case "DISCARD ALL", "DEALLOCATE ALL":
-		s.names.forget(max(w.Settled, e.index))
+		s.names.stmts.forget(max(w.Settled, e.index))
 	case "DEALLOCATE":
 		if e.typ == 'Q' && e.name != "" && !s.pendingFor('P', e.name) {
-			delete(s.names.stmts, e.name)
+			delete(s.names.stmts.byName, e.name)
 		} else {
 			s.names.doubt(max(w.Settled, e.index))
 		}

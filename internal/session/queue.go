@@ -64,6 +64,22 @@ func (q *queue) first() *expect {
 	return &q.ring[q.head]
 }
 
+// index is the entry of the head, none if there is no head.
+func (q *queue) index(none int64) int64 {
+	if q.n == 0 {
+		return none
+	}
+	return q.ring[q.head].index
+}
+
+// find returns the position of the first message of a type from i on, len if there is none.
+func (q *queue) find(typ byte, i int) int {
+	for i < q.n && q.at(i).typ != typ {
+		i++
+	}
+	return i
+}
+
 func (q *queue) push(e expect) {
 	if q.n == len(q.ring) {
 		bigger := make([]expect, max(8, 2*len(q.ring)))

@@ -43,11 +43,11 @@ func (t *settings) learn(name, val string) {
 	}
 }
 
-// foreign returns the encoding of texts if readers must be told: if it is
+// foreign appends the encoding of texts if readers must be told: if it is
 // neither UTF8, which they take for granted, nor SQL_ASCII, which is none.
-func (t *settings) foreign() string {
+func (t *settings) foreign(facts []event.Fact) []event.Fact {
 	if e := t.encoding; e != "" && !strings.EqualFold(e, "UTF8") && !strings.EqualFold(e, "SQL_ASCII") {
-		return e
+		return append(facts, event.Fact{Key: "encoding", Val: e})
 	}
-	return ""
+	return facts
 }

@@ -1,8 +1,6 @@
 package session
 
 import (
-	"encoding/binary"
-
 	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/redact"
@@ -180,13 +178,8 @@ func (s *Session) replicated(of int64) error {
 // and the Syncs before that, which the server read as part of the COPY.
 func (s *Session) swallowed() {
 	q := &s.queue
-	end := -1
-	for i := 1; i < q.len() && end < 0; i++ {
-		if q.at(i).typ == 'c' {
-			end = i
-		}
-	}
-	if end < 0 {
+	end := q.find('c', 1)
+	if end >= q.len() {
 		return
 	}
 	q.remove(end)
@@ -212,25 +205,6 @@ func (s *Session) swallowedByCopy() {
 	}
 }
 
-// closed applies a Close. If the name was given anew since, it stays.
-func (s *Session) closed(e *expect) {
-	n := &s.names
-	switch {
-	case e.unnamed && e.portal:
-		n.portalKnown = n.portalKnown && s.pendingFor('B', "")
-	case e.unnamed:
-		n.stmtKnown = n.stmtKnown && s.pendingFor('P', "")
-	case e.portal:
-		if !s.pendingFor('B', e.name) {
-			delete(n.portals, e.name)
-		}
-	default:
-		if !s.pendingFor('P', e.name) {
-			delete(n.stmts, e.name)
-		}
-	}
-}
-
 // pendingFor reports whether a Parse or Bind of this name is outstanding.
 func (s *Session) pendingFor(typ byte, name string) bool {
 	for i := range s.queue.len() {
@@ -243,19 +217,15 @@ func (s *Session) pendingFor(typ byte, name string) bool {
 
 // describedTypes keeps the parameter types a Describe of a statement told.
 func (s *Session) describedTypes(e *expect, body []byte) {
-	if len(body) < 2 || e.portal {
+	if len(body) < 2 {
 		return
 	}
-	n := int(binary.BigEndian.Uint16(body))
-	types := s.work.cur.types[:0]
-	for body = body[2:]; n > 0 && len(body) >= 4 && len(types) < maxTypes; n, body = n-1, body[4:] {
-		types = append(types, binary.BigEndian.Uint32(body))
-	}
+	types := appendTypes(s.work.cur.types[:0], body)
 	s.work.cur.types = types
 	if s.pendingFor('P', e.name) {
 		return // the name means something else by now
 	}
-	if st := s.names.statement([]byte(e.name)); st != nil {
+	if st := s.names.stmts.find([]byte(e.name)); st != nil {
 		st.types = append(st.types[:0], types...)
 	}
 }
@@ -294,11 +264,8 @@ func (s *Session) readyForQuery(tx byte, frame []byte) error {
 }
 
 func (s *Session) nextSyncMaybe() {
-	for i := range s.queue.len() {
-		if e := s.queue.at(i); e.typ == 'S' {
-			e.maybe = true
-			return
-		}
+	if i := s.queue.find('S', 0); i < s.queue.len() {
+		s.queue.at(i).maybe = true
 	}
 }
 
@@ -310,6 +277,7 @@ func (s *Session) failed(frame []byte) error {
 		if s.login.told {
 			return s.failedFatally(nil, state, frame)
 		}
+		s.login.full = string(state) == "53300"
 		return s.loginEnded("failed", state, frame)
 	}
 	w := &s.work
@@ -415,18 +383,7 @@ func (s *Session) skipRest(failed int64, inCopy bool) {
 // server may have read them as part of the COPY, or not.
 func (s *Session) maybeSwallowed() {
 	q := &s.queue
-	for i := range q.len() {
-		if q.at(i).typ == 'c' {
-			for j := range i {
-				if e := q.at(j); e.typ == 'S' {
-					e.maybe = true
-				}
-			}
-			return
-		}
-	}
-	// Its end is still to come from the client; all Syncs here are before it.
-	for i := range q.len() {
+	for i := range q.find('c', 0) { // or its end is still to come from the client: all are before it
 		if e := q.at(i); e.typ == 'S' {
 			e.maybe = true
 		}

@@ -132,10 +132,7 @@ func (s *Session) passed(b []byte) error {
 	switch s.server.body {
 	case 'd':
 		s.copy.out.Add(b)
-		of := s.work.newest
-		if e := s.queue.first(); e != nil {
-			of = e.index
-		}
+		of := s.queue.index(s.work.newest)
 		if c := &s.copy; c.mode == 'W' && (c.out.Bytes+c.in.Bytes >= maxUntold || s.now-c.told >= untoldTime) {
 			return s.replicated(of)
 		}
@@ -219,12 +216,8 @@ func (s *Session) noticed(frame []byte) error {
 		_, state := wire.ErrorFields(frame[wire.HeaderLen:])
 		l.SQLState = string(state)
 	}
-	if e := s.queue.first(); e != nil {
-		l.Of = event.Ref(e.index)
-	}
-	if e := s.settings.foreign(); e != "" {
-		l.Facts = append(l.Facts, event.Fact{Key: "encoding", Val: e})
-	}
+	l.Of = event.Ref(s.queue.index(-1))
+	l.Facts = s.settings.foreign(l.Facts)
 	_, err := s.emit(frame)
 	return err
 }

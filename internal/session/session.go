@@ -131,6 +131,12 @@ func (s *Session) Last() int64 { return s.last }
 // Ready reports whether the login is complete.
 func (s *Session) Ready() bool { return s.phase == phaseReady || s.login.done }
 
+// Asked reports that the login goes on only when the client has answered the server.
+func (s *Session) Asked() bool { return s.login.asked }
+
+// ServerFull reports that the server refused the login because it has no connection left.
+func (s *Session) ServerFull() bool { return s.login.full }
+
 // CancelKey returns the body of BackendKeyData, nil before it came.
 func (s *Session) CancelKey() []byte { return s.login.key }
 

@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"strconv"
 
@@ -17,6 +18,7 @@ type login struct {
 	asked     bool // the server waits for a p message
 	binds     bool // the server offers channel binding
 	accepted  bool // AuthenticationOk came
+	full      bool // refused since the server has no connection left
 	method    string
 	mechanism string
 	facts     []event.Fact // more about the login, for the auth entry
@@ -142,29 +144,23 @@ func (s *Session) authentication(body []byte) {
 		return
 	}
 	lg := &s.login
-	code := int(body[0])<<24 | int(body[1])<<16 | int(body[2])<<8 | int(body[3])
+	code := int(binary.BigEndian.Uint32(body))
 	lg.asked = code != 0 && code != 12
-	switch code {
-	case 0:
+	switch method := methods[code]; {
+	case code == 0:
 		lg.accepted = true
 		if lg.method == "" {
 			lg.method = "trust" // or a method without a message: peer, ident, cert
 		}
-	case 3:
-		lg.method = "password"
-	case 5:
-		lg.method = "md5"
-	case 7:
-		lg.method = "gss"
-	case 9:
-		lg.method = "sspi"
-	case 10:
-		lg.method, lg.binds = "sasl", bytes.Contains(body, []byte("-PLUS\x00"))
-	case 8, 11, 12: // further steps
-	default:
+	case method != "":
+		lg.method, lg.binds = method, bytes.Contains(body, []byte("-PLUS\x00"))
+	case code != 8 && code != 11 && code != 12: // these are further steps
 		lg.method = "code " + strconv.Itoa(code)
 	}
 }
+
+// methods are the codes of Authentication messages that begin one.
+var methods = map[int]string{3: "password", 5: "md5", 7: "gss", 9: "sspi", 10: "sasl"}
 
 // saslBegun reads the mechanism a client chose, and what it says of channel
 // binding, from its SASLInitialResponse; the rest of it is a secret.
@@ -247,9 +243,7 @@ func (s *Session) loginEnded(result string, sqlstate, frame []byte) error {
 func (s *Session) negotiated(body []byte) []byte {
 	version, refused := s.login.version, s.login.refused
 	if len(body) >= 8 {
-		if v := uint32(body[0])<<24 | uint32(body[1])<<16 | uint32(body[2])<<8 | uint32(body[3]); v < version {
-			version = v
-		}
+		version = min(version, binary.BigEndian.Uint32(body))
 		for rest := body[8:]; len(rest) > 0; {
 			name, after, ok := wire.CString(rest)
 			if !ok {

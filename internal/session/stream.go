@@ -105,10 +105,8 @@ func (s *Session) unread(e *expect) {
 	case e.typ == 'Q':
 		r := &s.client.run
 		e.name, r.parse, r.bind, r.facts = "", -1, -1, r.facts[:0]
-	case e.typ == 'P' && e.unnamed:
-		s.names.stmt.does = e.does
 	case e.typ == 'P':
-		e.given.does = e.does
+		s.client.run.parsed.does = e.does
 	}
 }
 
@@ -218,9 +216,7 @@ func (s *Session) kept(f *content.Flow, kind event.Kind, direction string, of in
 		l.Facts = append(l.Facts, event.Fact{Key: "direction", Val: direction})
 	}
 	l.Facts = append(l.Facts, event.Fact{Key: "content", Val: "full"})
-	if e := s.settings.foreign(); e != "" {
-		l.Facts = append(l.Facts, event.Fact{Key: "encoding", Val: e})
-	}
+	l.Facts = s.settings.foreign(l.Facts)
 	_, err := s.emit(chunk)
 	return err
 }
@@ -234,11 +230,7 @@ func (s *Session) returned(b []byte, first bool) error {
 			s.rows.Begin(s.results)
 		}
 	}
-	var of int64 = -1
-	if e := s.queue.first(); e != nil {
-		of = e.index
-	}
-	err := s.kept(s.rows, event.KindResult, "", of, n)
+	err := s.kept(s.rows, event.KindResult, "", s.queue.index(-1), n)
 	s.rows.Add(b)
 	return err
 }

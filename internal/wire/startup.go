@@ -19,17 +19,7 @@ const (
 )
 
 func (r Request) String() string {
-	switch r {
-	case StartupMessage:
-		return "StartupMessage"
-	case SSLRequest:
-		return "SSLRequest"
-	case GSSENCRequest:
-		return "GSSENCRequest"
-	case CancelRequest:
-		return "CancelRequest"
-	}
-	return "unknown request"
+	return [...]string{"unknown request", "StartupMessage", "SSLRequest", "GSSENCRequest", "CancelRequest"}[r]
 }
 
 // The codes of first packets that are not protocol versions.

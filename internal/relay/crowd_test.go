@@ -1,0 +1,265 @@
+package relay
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/pgserver"
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
+)
+
+// dialFrom connects from an address of this host; of a Unix socket there is only one.
+func dialFrom(t *testing.T, g *rig, from string) net.Conn {
+	t.Helper()
+	d := net.Dialer{}
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	c, err := d.Dial(g.Addr().Network(), g.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	c.SetDeadline(time.Now().Add(30 * time.Second))
+	return c
+}
+
+// TestHangingLogins has 2,000 clients stop at each place of a login. A client from elsewhere, and one from where they come
+// from, logs in at once; each newcomer costs no more than one of them its place; and that is recorded and counted.
+func TestHangingLogins(t *testing.T) {
+	const hanging, limit = 2000, 128
+	first := packet(3<<16, startup30)
+	good := newAccount(t, "right")
+	for _, tt := range []struct {
+		name      string
+		ahead     []byte // what each sends
+		answer    string // what it gets
+		verifiers bool
+		session   bool // it has one by then
+	}{
+		{"silent", nil, "", false, false},
+		{"half a packet", first[:20], "", false, false},
+		{"behind GSSENCRequest", packet(codeGSS, ""), "N", false, false},
+		{"behind SSLRequest", packet(codeSSL, ""), "S", false, false},
+		{"half a handshake", []byte{0x16, 3, 1, 2, 0, 1}, "", false, false},
+		{"asked for a password", first, string(authentication(3, "")), false, true},
+		{"asked for SCRAM", first, string(authentication(10, offer)), true, true},
+	} {
+		for _, from := range []string{"127.0.0.1", "127.0.0.2", ""} {
+			t.Run(tt.name+"/"+from, func(t *testing.T) {
+				var asks atomic.Bool
+				asks.Store(true)
+				up := fakeServerFunc(t, func(c net.Conn) {
+					switch {
+					case !asks.Load():
+						readStartup(c)
+						c.Write(login)
+					case tt.verifiers:
+						(&scramServer{account: good}).serve(c)
+					default:
+						readStartup(c)
+						c.Write(authentication(3, ""))
+					}
+					io.Copy(io.Discard, c)
+				})
+				cfg := Config{Upstream: up, TLS: testCertificate(t), MaxUnauthenticated: limit, FirstPacketTimeout: time.Minute}
+				crowd := "127.0.0.1"
+				if from == "" {
+					cfg.Listen, crowd = filepath.Join(t.TempDir(), "s"), ""
+				}
+				if tt.verifiers {
+					cfg.Verifiers = users{verifier: good.verifier}
+				}
+				log := newMemLog(0)
+				g := start(t, cfg, log)
+				m := g.Metrics()
+				for range hanging {
+					c := dialFrom(t, g, crowd)
+					c.Write(tt.ahead)
+					expect(t, c, tt.answer)
+				}
+				waitFor(t, "crowd turned away", func() bool {
+					return m.Unauthenticated.Load() == limit && m.Refused[RefusedLimit].Load() == hanging-limit
+				})
+				asks.Store(false)
+				c := dialFrom(t, g, from)
+				c.Write(first)
+				expect(t, c, string(login))
+				waitFor(t, "one more turned away", func() bool {
+					return m.Unauthenticated.Load() == limit-1 && m.Refused[RefusedLimit].Load() == hanging-limit+1
+				})
+				checkTurnedAway(t, log, hanging-limit+1, tt.session)
+			})
+		}
+	}
+}
+
+// checkTurnedAway looks for n refusals in the log: each its own, or told as suppressed.
+func checkTurnedAway(t *testing.T, log *memLog, n int64, session bool) {
+	t.Helper()
+	var told, ended int64
+	all, err := log.entries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range all {
+		switch {
+		case l.Kind == event.KindViolation && l.SQLState == "53300":
+			suppressed, _ := strconv.ParseInt(fact(l, "suppressed"), 10, 64)
+			told += 1 + suppressed
+		case l.Kind == event.KindDisconnect && fact(l, "reason") == "too_many_logins":
+			ended++
+		}
+	}
+	if session && ended != n || !session && (told == 0 || told > n) {
+		t.Errorf("%d entries tell that %d sessions ended, and of %d connections; want %d", len(all), ended, told, n)
+	}
+}
+
+// TestCrowdedOrigin has one address open connections as fast as it can. No client from elsewhere is turned away.
+func TestCrowdedOrigin(t *testing.T) {
+	up := fakeServerFunc(t, func(c net.Conn) {
+		if bytes.Contains(readStartup(c), []byte("anna")) {
+			c.Write(login)
+		} else {
+			c.Write(authentication(3, ""))
+		}
+		io.Copy(io.Discard, c)
+	})
+	g := start(t, Config{Upstream: up, MaxUnauthenticated: 16}, newMemLog(0))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for open := []net.Conn(nil); ; {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
+				c, err := d.Dial("tcp", g.Addr().String())
+				if err != nil {
+					continue
+				}
+				defer c.Close()
+				if i%2 == 0 {
+					c.Write(packet(3<<16, startup30))
+				}
+				if open = append(open, c); len(open) == 64 {
+					open[0].Close()
+					open = open[1:]
+				}
+			}
+		})
+	}
+	waitFor(t, "full", func() bool { return g.Metrics().Refused[RefusedLimit].Load() > 64 })
+	for i := range 100 {
+		c := dialFrom(t, g, fmt.Sprintf("127.0.1.%d", 1+i))
+		c.Write(packet(3<<16, "user\x00anna\x00\x00"))
+		expect(t, c, string(login))
+		c.Close()
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// TestServerFull has logins hang that hold all connections of a server. Each login that it refuses for that
+// makes room for another.
+func TestServerFull(t *testing.T) {
+	pg := pgtest.Start(t, pgserver.Options{
+		Settings: map[string]string{"max_connections": "8", "superuser_reserved_connections": "2"},
+		HBA:      "host all u all scram-sha-256\nhost all all all trust\nlocal all all trust",
+	})
+	if _, err := pg.Psql(t.Context(), "postgres", "CREATE ROLE v LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	g := start(t, Config{Upstream: pg.Addr()}, newMemLog(0))
+	for range 8 {
+		c := dialFrom(t, g, "127.0.0.1")
+		c.Write(packet(3<<16, "user\x00u\x00database\x00postgres\x00\x00"))
+		head := make([]byte, 1)
+		if _, err := io.ReadFull(c, head); err != nil || head[0] != 'R' {
+			t.Fatalf("%q, %v", head, err)
+		}
+	}
+	for {
+		c := dialFrom(t, g, "127.0.0.1")
+		c.Write(packet(3<<16, "user\x00v\x00database\x00postgres\x00\x00"))
+		head := make([]byte, 1)
+		if _, err := io.ReadFull(c, head); err != nil {
+			t.Fatal(err)
+		}
+		if head[0] == 'R' {
+			break
+		}
+		if n := g.Metrics().Refused[RefusedLimit].Load(); n > 4 {
+			t.Fatalf("%d made room, and none got in", n)
+		}
+	}
+	if n := g.Metrics().Refused[RefusedLimit].Load(); n < 1 || n > 4 {
+		t.Errorf("%d turned away, want some", n)
+	}
+}
+
+// TestOrigin tells what counts as one place.
+func TestOrigin(t *testing.T) {
+	for _, tt := range []struct{ addr, want string }{
+		{"192.0.2.1", "192.0.2.1/32"},
+		{"::ffff:192.0.2.1", "192.0.2.1/32"},
+		{"2001:db8:0:1:2:3:4:5", "2001:db8:0:1::/64"},
+		{"fe80::1%eth0", "fe80::/64"},
+	} {
+		if got := origin(netip.MustParseAddr(tt.addr)); got.String() != tt.want {
+			t.Errorf("origin(%s) = %s, want %s", tt.addr, got, tt.want)
+		}
+	}
+	if got := originOf(&net.UnixAddr{}); got.IsValid() || got != origin(netip.Addr{}) {
+		t.Errorf("origin of a Unix socket: %v", got)
+	}
+}
+
+// TestTurnAway says who is turned away from a crowd of three.
+func TestTurnAway(t *testing.T) {
+	type who struct {
+		from  string
+		waits int64
+	}
+	for _, tt := range []struct {
+		name     string
+		in       []who
+		newcomer string
+		want     int // of in; -1 for the newcomer
+	}{
+		{"the longest wait", []who{{"a", 3}, {"a", 1}, {"a", 2}}, "a", 1},
+		{"not who goes on", []who{{"a", 0}, {"a", 9}, {"a", 0}}, "a", 1},
+		{"nobody waits for them", []who{{"a", 0}, {"a", 0}, {"a", 0}}, "a", -1},
+		{"not who comes from elsewhere", []who{{"b", 1}, {"a", 3}, {"a", 2}}, "a", 2},
+		{"nor a newcomer from elsewhere", []who{{"a", 0}, {"a", 5}, {"a", 0}}, "b", 1},
+		{"all from elsewhere", []who{{"a", 4}, {"b", 2}, {"c", 3}}, "d", 1},
+		{"all from elsewhere, going on", []who{{"a", 0}, {"b", 0}, {"c", 0}}, "d", -1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			got := -2
+			c := crowd{limit: len(tt.in), size: new(atomic.Int64), in: map[*entrant]struct{}{}, each: map[netip.Prefix]int{}}
+			from := func(s string) netip.Prefix { return origin(netip.AddrFrom4([4]byte{192, 0, 2, s[0]})) }
+			for i, w := range tt.in {
+				c.enter(&entrant{from: from(w.from), waits: w.waits, turnAway: func() { got = i }})
+			}
+			c.enter(&entrant{from: from(tt.newcomer), waits: 10, turnAway: func() { got = -1 }})
+			if got != tt.want || c.size.Load() != int64(len(tt.in)) {
+				t.Errorf("turned away %d, want %d; %d left", got, tt.want, c.size.Load())
+			}
+		})
+	}
+}
