@@ -28,6 +28,9 @@ want nodejs node --version
 want npm npm --version
 want rsyslog rsyslogd -v
 want rsyslog-gnutls has /usr/lib/*/rsyslog/lmnsd_gtls.so
+want krb5-kdc has /usr/sbin/krb5kdc
+want krb5-admin-server has /usr/sbin/kadmin.local
+want krb5-user has /usr/bin/kinit
 want openssh-client has /usr/bin/ssh-agent
 want chromium chromium --version
 want fonts-dejavu-core has /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf # text without a font has no size
