@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -355,5 +357,117 @@ func TestIndexVerified(t *testing.T) {
 		if r.OK != (tt.want == "") || !r.OK && (len(why) != 1 || !strings.Contains(why[0], tt.want)) {
 			t.Errorf("%s: %.300q, want %q", tt.name, why, tt.want)
 		}
+	}
+}
+
+// TestIndexJournal holds that the journal file in use has an index, that grows
+// with it, that verify reads it, and that it is of this log and no other.
+func TestIndexJournal(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{CheckpointEvery: 5 * time.Millisecond})
+	seq := make(map[uint64]uint64)
+	statement := func(session uint64, user, text string) (last int64) {
+		seq[session] += 2
+		q := w.emit(event.Leaf{Session: session, Seq: seq[session] - 1, Kind: event.KindQuery, Who: &event.Who{User: user}}, queryMsg(text))
+		return w.emit(event.Leaf{Session: session, Seq: seq[session], Kind: event.KindOutcome, Of: event.Ref(q), Tags: []string{"SELECT 1"}, Tx: 'I', Committed: 1}, nil)
+	}
+	durable := func(index int64) {
+		for w.Want(index); w.Durable() <= index; {
+			time.Sleep(100 * time.Microsecond)
+		}
+	}
+	write := func(n int) {
+		for i := range n {
+			if last := statement(1, "alice", fmt.Sprint("SELECT ", i)); i%50 == 0 { // many batches
+				durable(last)
+			}
+		}
+		statement(9, "rare", "TABLE rare")
+		durable(statement(1, "alice", "SELECT 0"))
+	}
+	l := openLog(t, dir)
+	count := func(l *Log) int64 {
+		t.Helper()
+		if err := l.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Index(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		x, f, err := l.openIndex(0)
+		if err != nil {
+			return 0
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		return x.stamp.count
+	}
+	write(10)
+	if n := count(l); n != 0 {
+		t.Errorf("a short journal file has an index of %d entries", n)
+	}
+	write(growBy/2 + 200)
+	one := count(l)
+	if one < growBy {
+		t.Errorf("the index has %d entries, want %d or more", one, int64(growBy))
+	}
+	write(growBy/2 + 200)
+	if two := count(l); two < one+growBy {
+		t.Errorf("the index has %d entries after it had %d, want %d more", two, one, int64(growBy))
+	}
+	if found := texts(t, l, Filter{User: "rare"}); len(found) != 3 {
+		t.Errorf("a search finds %q, want 3", found)
+	}
+	// Most of the file need not be read.
+	m, err := (&Filter{User: "nobody"}).compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := l.plan(m)
+	defer p.close()
+	if next := p.next(0, newJoiner(l, m)); next < 2*growBy {
+		t.Errorf("a search for nobody reads from entry %d on, want those behind the index only", next)
+	}
+	if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || !r.OK {
+		t.Errorf("verify: %+v, %v", r.Findings, err)
+	}
+	// Another log, whose entries differ.
+	other := t.TempDir()
+	w.close()
+	w = openWriter(t, other, ledger.Config{})
+	write(growBy + 600)
+	w.close()
+	if err := os.CopyFS(filepath.Join(other, "index"), os.DirFS(filepath.Join(dir, "index"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := openLog(t, other).openIndex(0); !errors.Is(err, errIndex) {
+		t.Errorf("the index of another log: %v, want that it is stale", err)
+	}
+	// Once it is sealed, the index is the segment's.
+	w = openWriter(t, dir, ledger.Config{})
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	durable(statement(1, "alice", "SELECT 0"))
+	w.close()
+	w = openWriter(t, dir, ledger.Config{})
+	if err := w.SealNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	l = openLog(t, dir)
+	if err := l.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x, f, err := l.openIndex(0)
+	if err != nil || x.stamp.size < 0 {
+		t.Fatalf("the index of the segment: %+v, %v", x, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if found := texts(t, l, Filter{User: "rare"}); len(found) != 3 {
+		t.Errorf("a search finds %q after the log was sealed, want 3", found)
 	}
 }
