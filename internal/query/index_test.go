@@ -456,9 +456,24 @@ func TestIndexJournal(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.close()
-	l = openLog(t, dir)
-	if err := l.Index(t.Context()); err != nil {
+	indexed := func(l *Log) []byte {
+		t.Helper()
+		if err := l.Index(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(l.indexFile(0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	grown := indexed(l)
+	if err := RemoveIndexes(dir); err != nil {
 		t.Fatal(err)
+	}
+	l = openLog(t, dir)
+	if !bytes.Equal(grown, indexed(l)) {
+		t.Error("the index that grew with the journal is another than that of its segment")
 	}
 	x, f, err := l.openIndex(0)
 	if err != nil || x.stamp.size < 0 {

@@ -315,7 +315,7 @@ func (l *Log) Index(ctx context.Context) error {
 		}
 	}
 	if err := l.indexJournal(ctx, size); err != nil {
-		l.growing = nil
+		clear(l.growing)
 		if !errors.Is(err, fs.ErrNotExist) { // that is: sealed meanwhile
 			return err
 		}
@@ -328,19 +328,29 @@ func (l *Log) indexSegment(ctx context.Context, first int64) error {
 	if _, f, err := l.openIndex(first); err == nil {
 		return f.Close()
 	}
-	if err := l.removeIndex(first); err != nil {
-		return err // what it tells of erased values must not stay
-	}
 	s, err := l.segmentStamp(first)
 	if err != nil {
 		return err
 	}
-	b := newIndexBuilder(l, first)
+	// What was learned from the journal file is good as long as its index is there:
+	// whoever erases a value removes that. Should it happen from now on, the stamp
+	// will be wrong.
+	b := l.growing[first]
+	delete(l.growing, first)
+	if _, err := os.Stat(l.indexFile(first)); err != nil || b == nil || b.next > first+s.count {
+		b = newIndexBuilder(l, first)
+	}
+	if err := l.removeIndex(first); err != nil {
+		return err // what it tells of erased values must not stay
+	}
 	if err := b.read(ctx, l, first+s.count); err != nil {
 		return err
 	}
 	return l.writeIndex(b, s)
 }
+
+// maxGrowing bounds the journal files that are not sealed whose terms are kept.
+const maxGrowing = 3
 
 // indexJournal makes or extends the index of the journal file in use.
 func (l *Log) indexJournal(ctx context.Context, size int64) error {
@@ -348,10 +358,13 @@ func (l *Log) indexJournal(ctx context.Context, size int64) error {
 	if h == nil || err != nil {
 		return err
 	}
-	if l.growing == nil || l.growing.first != h.First {
-		l.growing = newIndexBuilder(l, h.First)
+	b := l.growing[h.First]
+	if b == nil {
+		if b = newIndexBuilder(l, h.First); l.growing == nil || len(l.growing) >= maxGrowing {
+			l.growing = make(map[int64]*indexBuilder)
+		}
+		l.growing[h.First] = b
 	}
-	b := l.growing
 	to := size - 1 // one must follow, for the stamp
 	to -= to % tree.Width
 	if to < b.first+b.written+growBy {

@@ -55,7 +55,7 @@ type Log struct {
 	mu    sync.Mutex
 	roots map[int64]tree.Hash // of full bundles, see nodes
 
-	growing *indexBuilder // of the journal file in use; Index only
+	growing map[int64]*indexBuilder // of journal files, by first entry; Index only
 }
 
 // formatVersion is the version of data directories this package reads.
