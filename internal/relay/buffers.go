@@ -97,42 +97,38 @@ type waiting struct {
 	gate int64
 }
 
-// A fifo is a ring of waiting pairs in the order of their gates, but for a
+// A fifo is the waiting pairs in the order of their gates, but for a
 // few that wait for an older entry behind newer ones; they leave in turn.
 type fifo struct {
-	ring []waiting // length is a power of two
-	head int
-	n    int
+	w     []waiting
+	first int // those before it have left
 }
 
 func (f *fifo) push(w waiting) {
-	if f.n == len(f.ring) {
-		grown := make([]waiting, max(64, 2*f.n))
-		for i := range f.n {
-			grown[i] = f.ring[(f.head+i)&(len(f.ring)-1)]
-		}
-		f.ring, f.head = grown, 0
+	if len(f.w) == cap(f.w) && f.first > len(f.w)/2 {
+		n := copy(f.w, f.w[f.first:])
+		clear(f.w[n:])
+		f.w, f.first = f.w[:n], 0
 	}
-	f.ring[(f.head+f.n)&(len(f.ring)-1)] = w
-	f.n++
+	f.w = append(f.w, w)
 }
 
 // pop returns the first pair if its entry is among the first durable ones.
 func (f *fifo) pop(durable int64) (w waiting, ok bool) {
-	if f.n == 0 || f.ring[f.head].gate >= durable {
+	if f.first == len(f.w) || f.w[f.first].gate >= durable {
 		return w, false
 	}
-	w = f.ring[f.head]
-	f.ring[f.head] = waiting{}
-	f.head = (f.head + 1) & (len(f.ring) - 1)
-	f.n--
+	w, f.w[f.first] = f.w[f.first], waiting{}
+	if f.first++; f.first == len(f.w) {
+		f.w, f.first = f.w[:0], 0
+	}
 	return w, true
 }
 
 // gate is the entry the first pair waits for, -1 if none waits.
 func (f *fifo) gate() int64 {
-	if f.n == 0 {
+	if f.first == len(f.w) {
 		return -1
 	}
-	return f.ring[f.head].gate
+	return f.w[f.first].gate
 }

@@ -57,7 +57,7 @@ func TestQueue(t *testing.T) {
 	})
 }
 
-// TestFIFO pushes and pops across many growths of the ring.
+// TestFIFO pushes and pops across many growths.
 func TestFIFO(t *testing.T) {
 	var f fifo
 	in, out := int64(0), int64(0)

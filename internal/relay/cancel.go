@@ -3,7 +3,6 @@ package relay
 import (
 	"io"
 	"net"
-	"sync"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -13,38 +12,10 @@ import (
 // cancelTime bounds a cancel request as a whole.
 const cancelTime = 10 * time.Second
 
-// A cancelTarget is a session that can be cancelled.
+// A cancelTarget is a session that can be cancelled, in Relay.cancels by the body of its BackendKeyData.
 type cancelTarget struct {
 	session uint64
 	connect int64 // index of its connect entry
-}
-
-// A cancelTable finds sessions by the body of their BackendKeyData.
-type cancelTable struct {
-	mu    sync.Mutex
-	byKey map[string]cancelTarget
-}
-
-func (t *cancelTable) add(key string, to cancelTarget) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.byKey[key] = to
-}
-
-// remove forgets a key, unless a newer session has got the same.
-func (t *cancelTable) remove(key string, session uint64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.byKey[key].session == session {
-		delete(t.byKey, key)
-	}
-}
-
-func (t *cancelTable) find(key []byte) (cancelTarget, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	to, ok := t.byKey[string(key)]
-	return to, ok
 }
 
 // cancel serves a CancelRequest: it is recorded, forwarded on a connection of
@@ -54,7 +25,7 @@ func (t *cancelTable) find(key []byte) (cancelTarget, bool) {
 // with nothing.
 func (r *Relay) cancel(s *starter, packet []byte) {
 	leaf := event.Leaf{Time: r.now(), Kind: event.KindCancel, Who: &event.Who{Client: s.client}}
-	to, known := r.cancels.find(wire.CancelKey(packet))
+	found, known := r.cancels.Load(string(wire.CancelKey(packet)))
 	if !known {
 		r.metrics.CancelsUnknown.Add(1)
 		suppressed, ok := r.limits.cancel.allow(leaf.Time)
@@ -63,6 +34,7 @@ func (r *Relay) cancel(s *starter, packet []byte) {
 		}
 		return
 	}
+	to := found.(cancelTarget)
 	leaf.Of = event.Ref(to.connect)
 	leaf.Facts = []event.Fact{{Key: "victim", Val: sessionID(to.session)}}
 	r.metrics.entry(leaf.Kind)

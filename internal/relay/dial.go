@@ -102,24 +102,21 @@ func (u *upstream) startTLS(ctx context.Context, cfg *tls.Config) error {
 // Go poller does not know, and closes c.
 func takeFD(c net.Conn) (int, error) {
 	defer c.Close()
-	sc, ok := c.(syscall.Conn)
-	if !ok {
-		return -1, fmt.Errorf("connection %T has no descriptor", c)
-	}
-	raw, err := sc.SyscallConn()
+	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return -1, fmt.Errorf("get descriptor: %w", err)
 	}
 	fd := -1
 	var errno syscall.Errno
-	if err := raw.Control(func(from uintptr) {
+	err = raw.Control(func(from uintptr) {
 		n, _, e := syscall.Syscall(syscall.SYS_FCNTL, from, syscall.F_DUPFD_CLOEXEC, 0)
 		fd, errno = int(n), e
-	}); err != nil {
-		return -1, fmt.Errorf("get descriptor: %w", err)
+	})
+	if err == nil && errno != 0 {
+		err = errno
 	}
-	if errno != 0 {
-		return -1, fmt.Errorf("duplicate descriptor: %w", errno)
+	if err != nil {
+		return -1, fmt.Errorf("duplicate descriptor: %w", err)
 	}
 	return fd, nil
 }

@@ -228,7 +228,7 @@ func (p *pair) finish() {
 func (p *pair) forget() {
 	p.gone = true
 	if p.key != "" {
-		p.relay.cancels.remove(p.key, p.id)
+		p.relay.cancels.CompareAndDelete(p.key, cancelTarget{p.id, p.connect}) // a newer session may have the same key
 	}
 	p.relay.metrics.SessionsOpen.Add(-1)
 	if !p.loggedIn {

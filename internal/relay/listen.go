@@ -18,11 +18,7 @@ import (
 func listen(addr string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(addr, "unix:")
 	if !isUnix && !strings.HasPrefix(addr, "/") {
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			return nil, err
-		}
-		return ln, nil
+		return net.Listen("tcp", addr)
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
 		if c, err := net.Dial("unix", path); err == nil {
@@ -31,11 +27,7 @@ func listen(addr string) (net.Listener, error) {
 		}
 		os.Remove(path) // if this fails, so does listening
 	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, err
-	}
-	return ln, nil
+	return net.Listen("unix", path)
 }
 
 // accept takes connections until the listener is closed.

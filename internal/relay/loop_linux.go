@@ -229,12 +229,8 @@ func (l *loop) poll() int {
 	if len(l.timed) > 0 {
 		timeout = int(sweepInterval.Milliseconds())
 	}
-	n, _, errno := syscall.Syscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.events[0])),
-		eventsAtOne, uintptr(timeout), 0, 0)
-	if errno != 0 {
-		return 0 // EINTR
-	}
-	return int(n)
+	n, _ := syscall.EpollWait(l.epfd, l.events, timeout) // fails by EINTR
+	return max(n, 0)
 }
 
 // wait waits some milliseconds for events by a raw system call. It returns

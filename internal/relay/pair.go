@@ -285,7 +285,7 @@ func (p *pair) noteLogin() {
 	if p.key == "" {
 		if k := p.sess.CancelKey(); k != nil {
 			p.key = string(k)
-			p.relay.cancels.add(p.key, cancelTarget{session: p.id, connect: p.connect})
+			p.relay.cancels.Store(p.key, cancelTarget{p.id, p.connect})
 		}
 	}
 	if p.sess.Ready() {

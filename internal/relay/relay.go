@@ -99,23 +99,12 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d <= 0 {
-			*d = v
-		}
-	}
 	def(&c.FirstPacketTimeout, 10*time.Second)
 	def(&c.LoginTimeout, 60*time.Second)
 	def(&c.DialTimeout, 10*time.Second)
-	if c.Loops <= 0 {
-		c.Loops = max(1, runtime.NumCPU()/2)
-	}
-	if c.MaxSessions <= 0 {
-		c.MaxSessions = 1000
-	}
-	if c.MaxUnauthenticated <= 0 {
-		c.MaxUnauthenticated = 128
-	}
+	def(&c.Loops, max(1, runtime.NumCPU()/2))
+	def(&c.MaxSessions, 1000)
+	def(&c.MaxUnauthenticated, 128)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -123,6 +112,12 @@ func (c *Config) setDefaults() {
 		start := time.Now()
 		wall := start.UnixNano()
 		c.Now = func() int64 { return wall + int64(time.Since(start)) }
+	}
+}
+
+func def[T int | time.Duration](limit *T, v T) {
+	if *limit <= 0 {
+		*limit = v
 	}
 }
 
@@ -135,7 +130,7 @@ type Relay struct {
 	ln      net.Listener
 	loops   []*loop
 	metrics Metrics
-	cancels cancelTable
+	cancels sync.Map                                 // cancelTarget by string
 	limits  struct{ refusal, cancel, stale limiter } // of what a stranger can cause
 
 	commit  func(int64) bool      // the recorder's TryCommit; nil if it has none
@@ -165,7 +160,6 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 		cfg: cfg, rec: rec, log: cfg.Logger, now: cfg.Now,
 		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
-	r.cancels.byKey = map[string]cancelTarget{}
 	r.starters.open = map[*starter]struct{}{}
 	r.crowd = crowd{limit: cfg.MaxUnauthenticated, size: &r.metrics.Unauthenticated, in: map[*entrant]struct{}{}, each: map[netip.Prefix]int{}}
 	r.limits.refusal.perSecond = 100

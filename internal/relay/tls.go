@@ -135,12 +135,8 @@ func (c *rawConn) SetWriteDeadline(t time.Time) error {
 
 // tlsFacts says what a client's TLS is, for its connect entry.
 func tlsFacts(facts []event.Fact, s tls.ConnectionState) []event.Fact {
-	version := map[uint16]string{tls.VersionTLS12: "TLSv1.2", tls.VersionTLS13: "TLSv1.3"}[s.Version]
-	if version == "" {
-		version = tls.VersionName(s.Version)
-	}
 	facts = append(facts,
-		event.Fact{Key: "tls", Val: version},
+		event.Fact{Key: "tls", Val: strings.Replace(tls.VersionName(s.Version), " ", "v", 1)}, // as PostgreSQL writes it
 		event.Fact{Key: "tls_cipher", Val: tls.CipherSuiteName(s.CipherSuite)})
 	facts = addFact(facts, "tls_alpn", s.NegotiatedProtocol)
 	facts = addFact(facts, "sni", s.ServerName)

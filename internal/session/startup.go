@@ -75,10 +75,7 @@ func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
 		fwd = wire.AppendStartup(nil, s.login.version, kept)
 	}
 
-	for i, name := range s.login.refused { // the value has them all
-		if i == maxRefused {
-			break
-		}
+	for _, name := range s.login.refused[:min(len(s.login.refused), maxRefused)] { // the value has them all
 		facts = append(facts, event.Fact{Key: "refused_option", Val: string(name[:min(len(name), maxFact)])})
 	}
 	l := s.entry(event.KindConnect)
