@@ -97,6 +97,7 @@ func (p *proxy) numbers() web.Numbers {
 		Durable:         p.ledger.Durable(),
 		Backlog:         p.ledger.Backlog(),
 		LogBytes:        uint64(p.commits.bytes.Load()),
+		SealFailures:    p.ledger.SealFailures(),
 		Commit:          p.commits.elapsed(),
 		BatchEntries:    p.commits.entries(),
 	}

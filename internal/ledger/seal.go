@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -30,6 +31,8 @@ type sealer struct {
 	cancel context.CancelFunc
 	wake   chan struct{} // one token
 	done   chan struct{} // closed when run has ended; nil if it was not begun
+
+	failures atomic.Uint64
 
 	work sync.Mutex // held while files of segments change
 
@@ -108,6 +111,9 @@ func (s *sealer) sealAll(ctx context.Context) error {
 		}
 		began := time.Now()
 		if err := s.seg.Seal(ctx, first); err != nil {
+			if ctx.Err() == nil {
+				s.failures.Add(1)
+			}
 			return err
 		}
 		s.mu.Lock()
@@ -127,6 +133,10 @@ func (l *Ledger) SealNow(ctx context.Context) error {
 	}
 	return l.sealer.sealAll(ctx)
 }
+
+// SealFailures returns how often sealing a journal file failed; each is tried
+// again later, and the file stays until then.
+func (l *Ledger) SealFailures() uint64 { return l.sealer.failures.Load() }
 
 // checkSealed makes sure that the journal begins where the last segment ends. Only the file that was
 // being sealed can be there in both forms: a segment in the place of a later one is not what a crash leaves.

@@ -115,11 +115,12 @@ func (b *builder) session(id uint64) {
 }
 
 // blob adds a session with a statement of size bytes.
-func (b *builder) blob(id uint64, size int) {
+func (b *builder) blob(id uint64, size int) (index int64) {
 	b.add(event.Leaf{Session: id, Kind: event.KindConnect, Who: alice}, []byte("start-up packet"))
 	q := b.add(event.Leaf{Session: id, Kind: event.KindQuery, Who: alice, Msgs: []byte("Q")}, frame('Q', strings.Repeat("x", size-6)+"\x00"))
 	b.add(event.Leaf{Session: id, Kind: event.KindOutcome, Of: event.Ref(q), End: event.EndUnknown}, nil)
 	b.add(event.Leaf{Session: id, Kind: event.KindDisconnect, Who: alice}, nil)
+	return q
 }
 
 // smallLog writes a log of a few sessions, one blob and a restart.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -14,23 +15,24 @@ import (
 
 // listing is what lies in the data directory besides log.json and checkpoint.
 type listing struct {
-	segments  []string          // names of leaf files, ascending
-	values    map[string]bool   // names of value files: whether the leaf file was listed
-	journal   []string          // names of the journal files, ascending
-	bytes     int64             // of all these
-	blobs     map[[16]byte]bool // whether an entry refers to it
-	tiles     map[string]bool   // path below the data directory: whether the entries filled it
-	indexes   map[int64]string  // of segments, by first entry
-	evidence  []string          // of alarms about witnesses
-	requests  []string          // what the writer was asked for
-	leftover  []string          // left from a crash
+	segments  []string               // names of leaf files, ascending
+	values    map[string]bool        // names of value files: whether the leaf file was listed
+	sealed    map[string]fs.FileInfo // of value files: another one takes the place of one that is erased from
+	journal   []string               // names of the journal files, ascending
+	bytes     int64                  // of all these
+	blobs     map[[16]byte]bool      // whether an entry refers to it
+	tiles     map[string]bool        // path below the data directory: whether the entries filled it
+	indexes   map[int64]string       // of segments, by first entry
+	evidence  []string               // of alarms about witnesses
+	requests  []string               // what the writer was asked for
+	leftover  []string               // left from a crash
 	unknown   []string
 	lastTiles []string // missing tiles that the last journal file filled
 }
 
 // list reads the names of all files below dir.
 func list(dir string) (*listing, error) {
-	l := &listing{values: map[string]bool{}, blobs: map[[16]byte]bool{}, indexes: map[int64]string{}, tiles: map[string]bool{}}
+	l := &listing{values: map[string]bool{}, sealed: map[string]fs.FileInfo{}, blobs: map[[16]byte]bool{}, indexes: map[int64]string{}, tiles: map[string]bool{}}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile, as temporary files are
@@ -57,6 +59,37 @@ func list(dir string) (*listing, error) {
 	return l, err
 }
 
+// within reports whether the files of l that a writer may remove or put
+// another in the place of are all in now.
+func (l *listing) within(now *listing) bool {
+	for _, name := range l.segments {
+		if _, found := slices.BinarySearch(now.segments, name); !found {
+			return false
+		}
+	}
+	for _, name := range l.journal {
+		if _, found := slices.BinarySearch(now.journal, name); !found {
+			return false
+		}
+	}
+	for name, info := range l.sealed {
+		if other, found := now.sealed[name]; !found || !os.SameFile(info, other) || !info.ModTime().Equal(other.ModTime()) {
+			return false
+		}
+	}
+	for id := range l.blobs {
+		if _, found := now.blobs[id]; !found {
+			return false
+		}
+	}
+	for first := range l.indexes {
+		if _, found := now.indexes[first]; !found {
+			return false
+		}
+	}
+	return true
+}
+
 func (l *listing) add(rel string, d fs.DirEntry) error {
 	top, name, _ := strings.Cut(rel, "/")
 	if info, err := d.Info(); err == nil && (top == "journal" || top == "segment") {
@@ -81,6 +114,9 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 		l.segments = append(l.segments, name)
 	case top == "segment" && numbered(name, ".val"):
 		l.values[name] = false
+		if info, err := d.Info(); err == nil {
+			l.sealed[name] = info
+		}
 	case top == "request" && (strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".done")):
 		l.requests = append(l.requests, rel)
 	case top == "blob" && blobName(name):

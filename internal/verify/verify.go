@@ -132,17 +132,39 @@ type wanted struct {
 }
 
 // Dir checks the data directory dir. An error means that it could not be
-// checked; what is wrong with the log is in the result.
+// checked; what is wrong with the log is in the result. If files go while a log
+// in use is read, it begins anew.
 func Dir(ctx context.Context, dir string, opt Options) (*Result, error) {
 	if opt.Workers <= 0 {
 		opt.Workers = runtime.GOMAXPROCS(0)
 	}
-	c := &check{dir: dir, opt: opt, gap: newGaps()}
-	c.Findings, c.Notes = []Finding{}, []string{}
-	if err := c.run(ctx); err != nil {
-		return nil, fmt.Errorf("verify %s: %w", dir, err)
+	for try := 1; ; try++ {
+		c := &check{dir: dir, opt: opt, gap: newGaps()}
+		c.Findings, c.Notes = []Finding{}, []string{}
+		err := c.run(ctx)
+		if (err != nil || len(c.Findings) > 0) && try < maxTries && c.wentMeanwhile() {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("verify %s: %w", dir, err)
+		}
+		return c.result(), nil
 	}
-	return c.result(), nil
+}
+
+// maxTries bounds how often a log in use is verified because its writer
+// removed files meanwhile.
+const maxTries = 5
+
+// wentMeanwhile reports whether a writer holds the log and something that was
+// listed is gone: sealed, pruned or erased. What reading it led to then
+// means nothing, and the next try sees what explains that it is gone.
+func (c *check) wentMeanwhile() bool {
+	if c.files == nil || !locked(filepath.Join(c.dir, "LOCK")) {
+		return false
+	}
+	now, err := list(c.dir)
+	return err == nil && !c.files.within(now)
 }
 
 // run is the whole check. The order matters for a log in use: the checkpoint is

@@ -26,6 +26,7 @@ type Numbers struct {
 	Durable            int64             // durable entries
 	Backlog            int64             // bytes queued and not yet durable
 	LogBytes           uint64            // written to journal files
+	SealFailures       uint64            // times a journal file could not be sealed
 	CheckpointSize     int64
 	CheckpointTime     time.Time // zero before the first
 	Witnessed          int64     // entries that enough witnesses cosigned
@@ -120,6 +121,7 @@ func newCollector(numbers func() Numbers) *collector {
 	c.gauge("pgnotary_log_entries", "Durable entries of the log.", func(n *Numbers) float64 { return float64(n.Durable) })
 	c.gauge("pgnotary_log_backlog_bytes", "Bytes queued and not yet durable.", func(n *Numbers) float64 { return float64(n.Backlog) })
 	c.counter("pgnotary_log_written_bytes_total", "Bytes written to journal files.", func(n *Numbers) float64 { return float64(n.LogBytes) })
+	c.counter("pgnotary_seal_failures_total", "Times a journal file could not be sealed; it stays, and is tried again.", func(n *Numbers) float64 { return float64(n.SealFailures) })
 	c.gauge("pgnotary_checkpoint_entries", "Entries covered by the latest signed checkpoint.", func(n *Numbers) float64 { return float64(n.CheckpointSize) })
 	c.gauge("pgnotary_checkpoint_timestamp_seconds", "When the latest checkpoint was signed, Unix time; 0 before the first.", func(n *Numbers) float64 { return unix(n.CheckpointTime) })
 	c.gauge("pgnotary_witnessed_entries", "Entries covered by the latest checkpoint that enough witnesses cosigned; 0 without witnesses.", func(n *Numbers) float64 { return float64(n.Witnessed) })
