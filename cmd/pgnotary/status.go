@@ -183,6 +183,9 @@ func (p *proxy) status() web.Status {
 	}
 	if p.witnesses != nil {
 		s.Witnesses = &web.WitnessCounts{Size: n.Witnessed, Cosignatures: n.Cosignatures, Failures: n.CosignFailures, Alarms: n.WitnessAlarms}
+		for _, w := range p.witnesses.policy.Witnesses() {
+			s.Witnesses.Keys = append(s.Witnesses.Keys, w.VKey)
+		}
 	}
 	if _, root, written := p.checkpoint(); root != "" {
 		s.CheckpointRoot, s.CheckpointTime = root, written.UTC().Format(time.RFC3339Nano)

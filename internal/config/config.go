@@ -83,7 +83,7 @@ type Config struct {
 	Data string `toml:"data"`
 	// Durability is BeforeForward, BeforeReply or Async.
 	Durability string `toml:"durability"`
-	// HTTP is the address of the status page, metrics and log resources, host:port, or HTTPOff.
+	// HTTP is the address of the page, metrics and log resources, host:port, or HTTPOff.
 	HTTP string `toml:"http"`
 	// HTTPTLSCert and HTTPTLSKey are PEM files; without them HTTP is spoken in the clear.
 	HTTPTLSCert string `toml:"http-tls-cert"`
@@ -218,7 +218,7 @@ func (c *Config) Fields() []Field {
 		{Key: "upstream", Usage: "PostgreSQL server: host:port, or the path of a Unix socket", Value: text(&c.Upstream, "address"), quoted: true},
 		{Key: "data", Usage: "data directory, made if missing", Value: text(&c.Data, "directory"), quoted: true},
 		{Key: "durability", Usage: "before-forward, before-reply or async", Value: text(&c.Durability, "mode"), quoted: true},
-		{Key: "http", Usage: "address of status page, metrics and log resources, or off", Value: text(&c.HTTP, "address"), quoted: true},
+		{Key: "http", Usage: "address of page, metrics and log resources, or off", Value: text(&c.HTTP, "address"), quoted: true},
 		{Key: "http-tls-cert", Usage: "certificate chain of the HTTP address, PEM", Value: text(&c.HTTPTLSCert, "file"), Live: true, quoted: true},
 		{Key: "http-tls-key", Usage: "private key of that certificate, PEM", Value: text(&c.HTTPTLSKey, "file"), Live: true, quoted: true},
 		{Key: "http-tokens", Usage: "file that says who may read entries over HTTP (default one token, made in the data directory)", Value: text(&c.HTTPTokens, "file"), Live: true, quoted: true},

@@ -56,7 +56,16 @@ func shown(s *query.Statement, v visit) *query.Statement {
 // search answers with statements, one JSON object a line. If it has to stop
 // in the middle it cuts the connection, so nobody takes a part for the whole.
 func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error {
-	f, err := filter(r.URL.Query(), v)
+	words := r.URL.Query()
+	find := h.Entries.Search
+	switch order := words["order"]; {
+	case len(order) == 1 && order[0] == "newest":
+		find = h.Entries.SearchBack
+	case order != nil:
+		return &refusal{http.StatusBadRequest, "order is newest, or left out for that of the log"}
+	}
+	words.Del("order")
+	f, err := filter(words, v)
 	if err != nil {
 		return err
 	}
@@ -69,7 +78,7 @@ func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error 
 	out := newStream(w, "application/x-ndjson")
 	defer out.close()
 	var buf []byte
-	err = h.Entries.Search(r.Context(), f, func(s *query.Statement) error {
+	err = find(r.Context(), f, func(s *query.Statement) error {
 		buf = append(shown(s, v).AppendJSON(buf[:0]), '\n')
 		return out.write(buf)
 	})

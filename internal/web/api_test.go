@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,11 +114,11 @@ func (f *fixture) statement(text, sqlstate string) int64 {
 // settle waits until all that was written may be read.
 func (f *fixture) settle() {
 	f.t.Helper()
-	if err := f.config.Entries.CatchUp(f.t.Context()); err != nil {
-		f.t.Fatal(err)
-	}
 	for f.log.Backlog() > 0 {
 		time.Sleep(time.Millisecond)
+	}
+	if err := f.config.Entries.CatchUp(f.t.Context()); err != nil {
+		f.t.Fatal(err)
 	}
 }
 
@@ -195,6 +196,75 @@ func TestRoles(t *testing.T) {
 
 // TestAuditorSeesNoValue looks for what only values have in all that an
 // auditor gets of entries of all sorts.
+// TestNewestFirst asks page after page, as the page at / does.
+func TestNewestFirst(t *testing.T) {
+	f := newFixture(t)
+	var want []int64
+	for range 25 {
+		want = append([]int64{f.statement("SELECT 1", "")}, want...)
+	}
+	f.settle()
+	h := NewHandler(f.config)
+	var got []int64
+	for to, pages := int64(1<<40), 0; pages < 10; pages++ {
+		w := f.ask(h, fmt.Sprintf("/api/v1/search?kind=query&order=newest&limit=10&to=%d", to), f.secret[access.Investigator])
+		for line := range strings.Lines(w.Body.String()) {
+			var s struct{ Index int64 }
+			if err := json.Unmarshal([]byte(line), &s); err != nil {
+				t.Fatal(err)
+			}
+			got, to = append(got, s.Index), s.Index-1
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("newest first: %v, want %v", got, want)
+	}
+	for _, order := range []string{"", "oldest", "newest&order=newest"} {
+		if w := f.ask(h, "/api/v1/search?order="+order, f.secret[access.Investigator]); w.Code != 400 || len(f.took()) == 0 {
+			t.Errorf("order=%s answers %d %s", order, w.Code, w.Body)
+		}
+	}
+}
+
+// TestInterruptions holds that whoever may see the status learns how often the
+// record was interrupted, and that this is not counted for each who asks.
+func TestInterruptions(t *testing.T) {
+	f := newFixture(t)
+	for _, k := range []event.Kind{event.KindStart, event.KindGap, event.KindRecover, event.KindViolation, event.KindViolation, event.KindStop} {
+		if _, err := f.log.Emit(&event.Leaf{Kind: k}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.statement("SELECT 1", "")
+	f.settle()
+	h := NewHandler(f.config)
+	ask := func() Interruptions {
+		t.Helper()
+		var s Status
+		w := f.ask(h, "/api/v1/status", f.secret[access.Operator])
+		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil || s.Interruptions == nil {
+			t.Fatalf("%v: %s", err, w.Body)
+		}
+		s.Interruptions.Since = time.Time{}
+		return *s.Interruptions
+	}
+	want := ask()
+	want.Starts, want.Recoveries = 1, 1 // the log's own may be there too
+	if want != (Interruptions{Gaps: 1, Recoveries: 1, Violations: 2, Starts: 1, Stops: 1}) {
+		t.Errorf("interruptions %+v", want)
+	}
+	if _, err := f.log.Emit(&event.Leaf{Kind: event.KindGap}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.settle()
+	if got := ask(); got.Gaps != 1 {
+		t.Errorf("counted again at once: %+v", got)
+	}
+	if len(f.took()) != 0 {
+		t.Error("a look at the status is recorded")
+	}
+}
+
 func TestAuditorSeesNoValue(t *testing.T) {
 	f := newFixture(t)
 	f.statement("SELECT secret", "")

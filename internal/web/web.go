@@ -1,6 +1,6 @@
 // Package web answers HTTP requests about a running proxy: whether it is
-// ready, its metrics, a status page, and the log itself as the tiles of
-// c2sp.org/tlog-tiles, from which anyone can check it.
+// ready, its metrics, the page that people look at, and the log itself as the
+// tiles of c2sp.org/tlog-tiles, from which anyone can check it.
 //
 //	GET /                          the page, built from ui/; what it shows it asks for at the paths below
 //	GET /api/v1/status             Status as JSON
@@ -111,6 +111,8 @@ type Status struct {
 	Sinks         []Sink  `json:"sinks,omitempty"`
 
 	Witnesses *WitnessCounts `json:"witnesses,omitempty"` // if it asks any
+
+	Interruptions *Interruptions `json:"interruptions,omitempty"` // filled in here
 }
 
 // A Sink tells how far a sink is.
@@ -130,6 +132,8 @@ type WitnessCounts struct {
 	Cosignatures uint64 `json:"cosignatures_total"`
 	Failures     uint64 `json:"failures_total"` // requests that brought none
 	Alarms       uint64 `json:"alarms_total"`   // times one began to disagree
+	// Keys are the verifier keys of the witnesses in the policy.
+	Keys []string `json:"keys"`
 }
 
 // Counts is a Histogram as JSON: counts[i] observations were of at most
@@ -163,7 +167,8 @@ func NewHandler(c Config) http.Handler {
 
 type handler struct {
 	Config
-	guardian *guardian
+	guardian      *guardian
+	interruptions interruptionCount
 }
 
 // guard sets the headers every answer has and refuses foreign host names.
@@ -217,7 +222,9 @@ func (h *handler) status(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	h.json(w, h.Status())
+	s := h.Status()
+	s.Interruptions = h.interruptions.get(r.Context(), h.Entries)
+	h.json(w, s)
 }
 
 func (h *handler) file(name, contentType string) http.HandlerFunc {

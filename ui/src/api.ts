@@ -109,7 +109,8 @@ export interface Status {
   batch_entries: number;
   commits: { bounds_s: number[]; counts: number[]; sum_s: number };
   sinks?: { name: string; next: number; lag_entries: number; lag_s: number; sent_total: number; failures_total: number }[];
-  witnesses?: { size: number; cosignatures_total: number; failures_total: number; alarms_total: number };
+  witnesses?: { size: number; cosignatures_total: number; failures_total: number; alarms_total: number; keys: string[] };
+  interruptions?: { since: string; gaps: number; recoveries: number; violations: number; starts: number; stops: number };
 }
 
 /** An answer that is not what was asked for; code is 0 if there was none. */
@@ -118,6 +119,11 @@ export class Refused extends Error {
     super(why);
   }
 }
+
+let expired = () => {};
+
+/** Calls f whenever an answer says that a token is needed. */
+export const onExpired = (f: () => void) => void (expired = f);
 
 async function ask(path: string, init?: RequestInit, tries = 4): Promise<Response> {
   let r: Response;
@@ -138,6 +144,7 @@ async function ask(path: string, init?: RequestInit, tries = 4): Promise<Respons
   } catch {
     // not one of the API's own answers
   }
+  if (r.status === 401) expired();
   throw new Refused(r.status, why);
 }
 
@@ -155,13 +162,15 @@ export const tile = async (path: string) => new Uint8Array(await (await ask("/lo
 
 /** The index of the outcome that ended the transaction of s, if it is not far away. */
 export async function settlement(s: Statement): Promise<number | undefined> {
+  const found = await statements({ session: s.session ?? "", from: String(s.index), limit: "500" });
+  return found.find(({ outcome: o }) => o?.tx === "I" && o.committed !== undefined)?.outcome!.index;
+}
+
+/** All that a search finds. */
+export async function statements(query: Record<string, string>, signal = new AbortController().signal): Promise<Statement[]> {
   const rows = new Rows();
-  await search(new URLSearchParams({ session: s.session ?? "", from: String(s.index), limit: "500" }), rows, new AbortController().signal, () => {});
-  for (let i = 0; i < rows.length; i++) {
-    const o = rows.at(i).outcome;
-    if (o?.tx === "I" && o.committed !== undefined) return o.index;
-  }
-  return undefined;
+  await search(new URLSearchParams(query), rows, signal, () => {});
+  return Array.from({ length: rows.length }, (_, i) => rows.at(i));
 }
 
 /** Reads a search into rows as it comes. */

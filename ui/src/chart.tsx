@@ -23,10 +23,11 @@ export function Chart(p: { title: string; figure: string; times: number[]; serie
       const axis = { stroke: css("--soft-now"), grid: { stroke: css("--line-now"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
       plot.current = new uPlot({
         width: el.clientWidth, height: 150, legend: { show: false }, cursor: { show: false },
-        scales: { y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
+        padding: [8, 8, 0, 0],
+        scales: { x: { range: (_u, min, max) => [Math.min(min, max - 60), max] }, y: { range: (_u, _min, max) => [0, max > 0 ? max * 1.1 : 1] } },
         axes: [
           { ...axis, size: 28, space: 80, values: (_u, at) => at.map((t) => clock(1000 * t).slice(0, 8)) },
-          { ...axis, size: 64, space: 30, incrs: p.powers ? Array.from({ length: 50 }, (_, i) => 2 ** i) : undefined, values: (_u, at) => at.map((v) => unit.current(v).replace(".0 ", " ")) },
+          { ...axis, size: 60, space: 30, incrs: p.powers ? Array.from({ length: 50 }, (_, i) => 2 ** i) : undefined, values: (_u, at) => at.map((v) => unit.current(v).replace(".0 ", " ")) },
         ],
         series: [{}, ...p.series.map((s, i) => ({ label: s.label, stroke: css(s.color), width: 1.5, fill: i === 0 ? css(s.color) + "22" : undefined, points: { show: false } }))],
       }, [p.times, ...p.series.map((s) => s.values)] as uPlot.AlignedData, el);

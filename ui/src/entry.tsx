@@ -1,30 +1,19 @@
 // One entry: what it says, how it ended, where it stands in the tree, and
 // whether all that is so.
 
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import * as api from "./api.ts";
 import { bytes, count, micros, moment, mood, result } from "./format.ts";
 import { check, type Evidence } from "./evidence.ts";
 import { hex } from "./bytes.ts";
 import { Mismatch } from "./note.ts";
+import { useLoad } from "./load.ts";
 import { href } from "./query.ts";
 import { pathOf } from "./tree.ts";
 import { trustedKey, useWatch } from "./watch.ts";
 
-export function EntryPanel(p: { index: number; me: api.Me; close: () => void; expired: () => void }) {
-  const [entry, setEntry] = useState<api.Entry>();
-  const [problem, setProblem] = useState("");
-  useEffect(() => {
-    let here = true;
-    setEntry(undefined);
-    setProblem("");
-    api.entry(p.index).then((e) => here && setEntry(e), (e) => {
-      if (!here) return;
-      if (e instanceof api.Refused && e.code === 401) p.expired();
-      setProblem(e.message);
-    });
-    return () => void (here = false);
-  }, [p.index]);
+export function EntryPanel(p: { index: number; me: api.Me; close: () => void }) {
+  const { value: entry, problem } = useLoad(() => api.entry(p.index), [p.index]);
   return (
     <aside class="entry" aria-label={`Entry ${p.index}`}>
       <header>
@@ -69,7 +58,7 @@ function facts(s: api.Entry) {
   if (s.session) list.push(["session", <a href={href("sessions", { session: s.session, entry: String(s.index) })}>{s.session}</a>]);
   if (o?.duration_us !== undefined) list.push(["took", micros(o.duration_us)]);
   if (o?.tags ?? o?.tag) list.push(["result", (o?.tags ?? [o?.tag]).join(", ")]);
-  if (o?.rows !== undefined) list.push(["rows sent", `${count(o.rows)} (${bytes(o.bytes ?? 0)})`]);
+  if (o?.rows) list.push(["rows sent", `${count(o.rows)} (${bytes(o.bytes ?? 0)})`]);
   if (o && o.tag !== undefined) {
     list.push(["transaction", o.committed === true ? "committed" : o.committed === false ? "rolled back" : o.tx === "I" ? "not known" : "not ended when this was read"]);
   }

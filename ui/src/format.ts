@@ -82,7 +82,7 @@ export function result(s: Statement): string {
   if (o.discarded) return "discarded";
   const tags = o.tags ?? (o.tag === undefined ? [] : [o.tag]);
   const tag = tags.length === 0 ? s.kind : tags.length === 1 ? tags[0]! : `${tags[0]} +${tags.length - 1}`;
-  return o.suspended ? tag + " …" : o.committed === false ? tag + " · undone" : tag;
+  return o.suspended ? tag + " …" : o.committed === false && !/^(BEGIN|ROLLBACK)/.test(tag) ? tag + " · undone" : tag;
 }
 
 const line = (text: string) => text.replace(/\s+/g, " ").trim();

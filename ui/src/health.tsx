@@ -2,12 +2,13 @@
 // it, and whether it still fits what this browser saw before.
 
 import { useEffect, useState } from "preact/hooks";
-import { type Me, search, type Statement, type Status } from "./api.ts";
+import { type Me, statements, type Status } from "./api.ts";
 import { Chart } from "./chart.tsx";
 import { bytes, count, many, micros, moment, short, span, summary } from "./format.ts";
 import type { History } from "./history.ts";
+import { useLoad } from "./load.ts";
+import { cosigners } from "./note.ts";
 import { href } from "./query.ts";
-import { Rows } from "./rows.ts";
 import { trust, useWatch } from "./watch.ts";
 
 export type Answering = "connecting" | "yes" | "log in" | "no answer";
@@ -53,7 +54,7 @@ export function Health({ history: h, answering, me, open }: { history: History; 
           <ul>{s.sinks.map((k) => <li>{k.name} <span class={k.lag_s > 60 ? "bad" : "note"}>{k.lag_entries > 0 ? `${many(k.lag_entries, "entry")} behind, ${span(1000 * k.lag_s)}` : "has everything"}</span>
             <span class="note">, {count(k.sent_total)} sent, {many(k.failures_total, "failure")}</span></li>)}</ul>
         </article>}
-        {me && me.role !== "operator" && <Interruptions open={open} />}
+        <Interruptions status={s} me={me} open={open} />
         <article>
           <h2>This proxy</h2>
           <dl>
@@ -106,8 +107,9 @@ function Trust() {
 }
 
 function Witnesses({ status: s }: { status: Status }) {
-  const w = useWatch();
-  const seen = w.witnesses ?? [];
+  const { checkpoint } = useWatch();
+  const [seen, setSeen] = useState<Awaited<ReturnType<typeof cosigners>>>([]);
+  useEffect(() => void (checkpoint && cosigners(checkpoint, s.witnesses?.keys ?? []).then(setSeen, () => setSeen([]))), [checkpoint]);
   return (
     <article>
       <h2>Witnesses</h2>
@@ -116,38 +118,38 @@ function Witnesses({ status: s }: { status: Status }) {
         <dt>cosignatures</dt><dd>{count(s.witnesses.cosignatures_total)}, {many(s.witnesses.failures_total, "request")} without one</dd>
         <dt>disagreements</dt><dd class={s.witnesses.alarms_total > 0 ? "bad" : ""}>{count(s.witnesses.alarms_total)}</dd>
       </dl>}
-      {seen.length > 0 && <ul>{seen.map((x) => <li>{x.name} <span class="note">{moment(x.time)}</span></li>)}</ul>}
+      {seen.length > 0 && <ul>{seen.map((x) => (
+        <li class={x.ok === false ? "bad" : ""}>{x.ok ? "✓ " : x.ok === false ? "✗ does not verify: " : "? not checked here: "}{x.name} <span class="note">{moment(x.time)}</span></li>
+      ))}</ul>}
       {!s.witnesses && seen.length === 0 ? <p class="note">None. Only copies of a checkpoint that others keep show that the log was not rewritten.</p>
-        : <p class="note">As the log says; <code>pgnotary verify --policy</code> checks their signatures.</p>}
+        : <p class="note">{seen.some((x) => x.ok !== undefined)
+          ? <>✓ is checked in this browser, with the witness keys that this server gives. Whether they are those that you trust, <code>pgnotary verify --policy</code> tells.</>
+          : <>As the log says; nothing of it is checked here. <code>pgnotary verify --policy</code> does.</>}</p>}
     </article>
   );
 }
 
 const kinds = "gap,recover,violation,prune,hold,erase,start,stop";
 
-function Interruptions({ open }: { open: (index: number) => void }) {
-  const [list, setList] = useState<Statement[]>();
-  const [problem, setProblem] = useState("");
-  useEffect(() => {
-    const rows = new Rows();
-    const stop = new AbortController();
-    search(new URLSearchParams({ kind: kinds, since: "24h", limit: "10000" }), rows, stop.signal, () => {}).then(
-      () => setList(Array.from({ length: rows.length }, (_, i) => rows.at(rows.length - 1 - i))),
-      (e) => !stop.signal.aborted && setProblem(e.message));
-    return () => stop.abort();
-  }, []);
-  const number = (thing: string, kind = thing) => many(list?.filter((s) => s.kind === kind).length ?? 0, thing);
+function Interruptions({ status: { interruptions: n }, me, open }: { status: Status; me?: Me; open: (index: number) => void }) {
+  const reader = me && me.role !== "operator";
   return (
     <article>
       <h2>Gaps and interruptions, last day</h2>
-      {problem && <p class="problem" role="alert">{problem}</p>}
-      {list && <>
-        <p class={list.some((s) => s.kind === "gap") ? "bad" : ""}>{number("gap")}, {number("crash recovery", "recover")}, {number("violation")}, {number("start")}</p>
-        <ul class="events">{list.slice(0, 6).map((s) => (
-          <li><button class="link" onClick={() => open(s.index)}>{s.kind}</button> <time dateTime={s.time} class="note">{moment(s.time)}</time> <span class="note">{summary(s).slice(0, 80)}</span></li>
-        ))}</ul>
-        <p class="links"><a href={href("search", { kind: kinds, since: "24h" })}>All of them</a></p>
-      </>}
+      {n ? <p class={n.gaps > 0 ? "bad" : ""}>{many(n.gaps, "gap")}, {many(n.recoveries, "crash recovery")}, {many(n.violations, "violation")}, {many(n.starts, "start")}</p>
+        : <p class="note">Not counted yet.</p>}
+      {reader && <Events open={open} />}
     </article>
   );
+}
+
+function Events({ open }: { open: (index: number) => void }) {
+  const { value, problem } = useLoad((signal) => statements({ kind: kinds, since: "24h", order: "newest", limit: "6" }, signal), []);
+  return <>
+    {problem && <p class="problem" role="alert">{problem}</p>}
+    {value && <ul class="events">{value.map((s) => (
+      <li><button class="link" onClick={() => open(s.index)}>{s.kind}</button> <time dateTime={s.time} class="note">{moment(s.time)}</time> <span class="note">{summary(s).slice(0, 80)}</span></li>
+    ))}</ul>}
+    <p class="links"><a href={href("search", { kind: kinds, since: "24h" })}>All of them</a></p>
+  </>;
 }

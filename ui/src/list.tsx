@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 
-const rowHeight = 28;
+const narrow = matchMedia("(max-width: 46rem)"); // there a row has two lines: style.css
 const tallest = 15_000_000; // pixels; browsers cannot make elements much taller
 
 export interface Column {
@@ -29,8 +29,9 @@ export function List(p: ListProps) {
   const [top, setTop] = useState(0);
   const [height, setHeight] = useState(600);
   const [active, setActive] = useState(-1);
+  const [rowHeight, setRowHeight] = useState(narrow.matches ? 52 : 28);
 
-  const view = height - rowHeight; // below the head
+  const view = height - 28; // below the head
   const visible = Math.max(1, Math.floor(view / rowHeight));
   const full = p.length * rowHeight;
   const shown = Math.min(full, tallest);
@@ -47,6 +48,14 @@ export function List(p: ListProps) {
     measure.observe(el);
     return () => measure.disconnect();
   }, []);
+  useEffect(() => {
+    const change = () => setRowHeight(narrow.matches ? 52 : 28);
+    narrow.addEventListener("change", change);
+    return () => narrow.removeEventListener("change", change);
+  }, []);
+  useLayoutEffect(() => {
+    if (p.current !== undefined && p.current >= 0 && !p.follow) go(p.current); // an address may say which
+  }, [p.current]);
   useLayoutEffect(() => {
     if (p.follow) box.current!.scrollTop = shown;
   }, [p.length, p.follow, height]);

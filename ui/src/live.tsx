@@ -1,17 +1,15 @@
 // The stream of statements as they come.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Me } from "./api.ts";
+import * as api from "./api.ts";
 import { count } from "./format.ts";
-import { changed, filterOf } from "./query.ts";
+import { filterOf } from "./query.ts";
 import { Rows } from "./rows.ts";
-import { Filters, StatementList } from "./statements.tsx";
+import { Filters, StatementList, type ViewProps } from "./statements.tsx";
 
 const most = 100_000; // rows kept; older ones are found by a search
 
-type Props = { query: URLSearchParams; me: Me; go: (q: URLSearchParams) => void; open: (index: number) => void; entry?: number; expired: () => void };
-
-export function Live(p: Props) {
+export function Live(p: ViewProps) {
   const rows = useRef(new Rows());
   const [, redraw] = useState(0);
   const [state, setState] = useState("connecting");
@@ -59,20 +57,16 @@ export function Live(p: Props) {
         setState("ended");
       });
       source.onerror = () => {
-        if (source.readyState !== EventSource.CLOSED) return setState("connecting"); // it tries again by itself
         setState("connecting");
+        if (source.readyState !== EventSource.CLOSED) return; // it tries again by itself
         // The browser does not say why: ask.
-        fetch("/api/v1/me").then(async (r) => {
-          if (r.status === 401) return p.expired();
-          if (words.size > 0 && last === "") {
-            const why = await fetch("/api/v1/search?" + changed(new URLSearchParams(filter), { limit: "1", from: "0", to: "0" })).then((r) => (r.ok ? undefined : r.json())).catch(() => undefined);
-            if (why) {
-              setState("refused");
-              return setProblem(why.error);
-            }
+        api.statements({ ...Object.fromEntries(new URLSearchParams(filter)), limit: "1", from: "0", to: "0" }).catch((e) => {
+          if (e instanceof api.Refused && [400, 401, 403].includes(e.code)) {
+            setState("refused");
+            setProblem(e.message);
+            return "refused";
           }
-          retry = setTimeout(connect, 2000);
-        }).catch(() => (retry = setTimeout(connect, 2000)));
+        }).then((end) => end !== "refused" && (retry = setTimeout(connect, 2000)));
       };
     };
     connect();

@@ -23,8 +23,10 @@ function App() {
   const help = useRef<HTMLDialogElement>(null);
   const watch = useWatch();
 
-  const who = () => api.me().then(setMe, () => setMe(null));
-  useEffect(() => void who(), []);
+  useEffect(() => {
+    api.onExpired(() => setMe(null));
+    api.me().then(setMe, () => setMe(null));
+  }, []);
   useEffect(() => {
     let timer: ReturnType<typeof setTimeout>;
     let here = true;
@@ -52,7 +54,6 @@ function App() {
   const go = (query: URLSearchParams) => void (location.hash = href(view, query));
   const open = (index: number) => (view === "health" ? void (location.hash = href("entry/" + index)) : go(changed(route.query, { entry: String(index) })));
   const close = () => (view === "entry" ? void (location.hash = href("live")) : go(changed(route.query, { entry: undefined })));
-  const expired = () => setMe(null);
 
   useEffect(() => {
     const key = (e: KeyboardEvent) => {
@@ -80,7 +81,7 @@ function App() {
   useEffect(() => void (document.title = `${entry !== undefined ? `Entry ${entry} · ` : ""}${views.find(([v]) => v === view)?.[1] ?? "Entry"} · pgnotary`), [view, entry]);
 
   const state = answering === "yes" ? (history.last?.ready ? "ready" : "down") : answering === "no answer" ? "down" : "waiting";
-  const props = { query: route.query, go, open, entry, expired };
+  const props = { query: route.query, go, open, entry };
   const reader = me && me.role !== "operator" ? me : undefined;
   return (
     <div class="page">
@@ -93,19 +94,21 @@ function App() {
         {watch.state === "mismatch" && <a class="dot down" href={href("health")}>does not verify</a>}
         {watch.state === "fits" && <a class="dot ready" href={href("health")} title={`${watch.size} entries continue what this browser saw before`}>verified</a>}
         <span class={`dot ${state}`} role="status">{state === "ready" ? "recording" : answering === "yes" ? "not ready" : answering}</span>
-        {me && <span class="me">{me.name} <small>{me.role}</small> <button onClick={() => api.logout().finally(() => setMe(null))}>Log out</button></span>}
+        {me && <span class="me"><span>{me.name}</span> <small>{me.role}</small> <button onClick={() => api.logout().finally(() => setMe(null))}>Log out</button></span>}
         <button onClick={() => help.current?.showModal()} aria-label="Keys" title="Keys (?)">?</button>
       </header>
       <main id="main" tabIndex={-1} class={entry !== undefined && reader ? `with-entry ${view}` : view}>
-        {view === "health" ? <Health history={history} answering={answering} me={me ?? undefined} open={open} />
+        {view === "health" ? <>
+          {me === null && <Login done={setMe} />}
+          <Health history={history} answering={answering} me={me ?? undefined} open={open} />
+        </>
           : me === undefined ? <p class="empty">…</p>
           : me === null ? <Login done={setMe} />
           : !reader ? <p class="empty">Entries are for the roles auditor and investigator. This token's is {me.role}.</p>
           : view === "live" ? <Live {...props} me={reader} />
           : view === "search" ? <Search {...props} me={reader} />
           : view === "sessions" ? <Sessions {...props} me={reader} /> : null}
-        {view === "health" && me === null && <Login done={setMe} />}
-        {entry !== undefined && reader && <EntryPanel index={entry} me={reader} close={close} expired={expired} />}
+        {entry !== undefined && reader && <EntryPanel index={entry} me={reader} close={close} />}
       </main>
       <Help dialog={help} />
     </div>

@@ -97,6 +97,16 @@ export async function openCheckpoint(signed: string, key: Key): Promise<Checkpoi
   return c;
 }
 
+/** Who else signed a checkpoint: when (milliseconds), and whether that verifies; undefined if keys, which are verifier keys, has none of it. */
+export async function cosigners(c: Checkpoint, keys: string[]): Promise<{ name: string; time: number; ok?: boolean }[]> {
+  const known = await Promise.all(keys.map(parseKey));
+  return Promise.all(c.signatures.filter((s) => s.name !== c.origin && s.bytes.length === 72).map(async (s) => {
+    const key = known.find((k) => k.witness && k.name === s.name && k.id === s.id);
+    const time = 1000 * Number(new DataView(s.bytes.buffer, s.bytes.byteOffset).getBigUint64(0));
+    return { name: s.name, time, ok: key && (await signedBy(c, key).then(() => true, () => false)) };
+  }));
+}
+
 const signs = async (key: Key, b64: string, message: string) => {
   const sig = fromBase64(b64);
   return sig?.length === 64 && crypto.subtle.verify("Ed25519", await crypto.subtle.importKey("raw", key.public, "Ed25519", false, ["verify"]), sig, utf8(message));

@@ -60,6 +60,18 @@ export class Rows {
     return s;
   }
 
+  /** The row with this index, if there is one: they are in the order of their indexes, or in the opposite one. */
+  find(index: number): number | undefined {
+    const back = this.length > 1 && this.at(0).index > this.at(this.length - 1).index;
+    let lo = 0;
+    for (let hi = this.length; lo < hi; ) {
+      const mid = (lo + hi) >> 1;
+      if (back ? this.at(mid).index > index : this.at(mid).index < index) lo = mid + 1;
+      else hi = mid;
+    }
+    return lo < this.length && this.at(lo).index === index ? lo : undefined;
+  }
+
   private line(row: number): string {
     let lo = 0;
     for (let hi = this.chunks.length; hi - lo > 1; ) {

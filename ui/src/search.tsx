@@ -1,17 +1,16 @@
 // Search: statements of the past that pass the filters in the address.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Me, Refused, search } from "./api.ts";
+import { search } from "./api.ts";
 import { count } from "./format.ts";
 import { changed, filterOf, href, pinned } from "./query.ts";
 import { Rows } from "./rows.ts";
-import { Filters, StatementList } from "./statements.tsx";
+import { Filters, StatementList, type ViewProps } from "./statements.tsx";
 
-const page = 20_000; // statements asked for at once; the end of the list asks for more
+// Statements asked for at once: the end of the list asks for as many again.
+const [leastAsked, mostAsked] = [2_000, 100_000];
 
-type Props = { query: URLSearchParams; me: Me; go: (q: URLSearchParams) => void; open: (index: number) => void; entry?: number; expired: () => void };
-
-export function Search(p: Props) {
+export function Search(p: ViewProps) {
   const rows = useRef(new Rows());
   const running = useRef<AbortController>(null);
   const [, redraw] = useState(0);
@@ -20,12 +19,14 @@ export function Search(p: Props) {
   const [copied, setCopied] = useState(false);
   const asked = useRef(new URLSearchParams());
   const filter = filterOf(p.query).toString();
+  const newest = p.query.get("order") !== "log";
 
-  const read = (from?: number) => {
+  const read = (behind?: number) => {
     const stop = new AbortController();
     running.current = stop;
     setState("reading");
     const before = rows.current.length;
+    const limit = Math.min(Math.max(before, leastAsked), mostAsked);
     let frame = 0;
     const progress = () => {
       frame ||= requestAnimationFrame(() => {
@@ -33,16 +34,13 @@ export function Search(p: Props) {
         redraw((n) => n + 1);
       });
     };
-    const words = changed(asked.current, { limit: String(page), from: from === undefined ? undefined : String(from) });
-    if (from === undefined && asked.current.has("from")) words.set("from", asked.current.get("from")!);
+    const words = changed(asked.current, { limit: String(limit), ...(behind !== undefined && (newest ? { to: String(behind - 1) } : { from: String(behind + 1) })) });
     search(words, rows.current, stop.signal, progress).then(
-      () => setState(rows.current.length - before >= page ? "more" : "done"),
+      () => setState(rows.current.length - before >= limit && !(newest && rows.current.at(rows.current.length - 1).index === 0) ? "more" : "done"),
       (e) => {
         if (running.current !== stop) return;
         setState(stop.signal.aborted ? "stopped" : "done");
-        if (stop.signal.aborted) return;
-        if (e instanceof Refused && e.code === 401) p.expired();
-        setProblem(e.message);
+        if (!stop.signal.aborted) setProblem(e.message);
       },
     );
   };
@@ -52,13 +50,14 @@ export function Search(p: Props) {
     setCopied(false);
     // Times that count back from now must not move on from one page to the next.
     asked.current = filterOf(pinned(new URLSearchParams(filter || "since=1h"), Date.now()));
+    if (newest) asked.current.set("order", "newest");
     read();
     return () => running.current?.abort();
-  }, [filter]);
+  }, [filter, newest]);
 
-  const next = () => read(rows.current.at(rows.current.length - 1).index + 1);
+  const next = () => read(rows.current.at(rows.current.length - 1).index);
   const copy = () => {
-    const address = new URL(href("search", asked.current), location.href);
+    const address = new URL(href("search", changed(asked.current, { order: newest ? undefined : "log" })), location.href);
     navigator.clipboard.writeText(address.href).then(() => setCopied(true), () => prompt("Address of this search", address.href));
   };
   const n = rows.current.length;
@@ -68,8 +67,9 @@ export function Search(p: Props) {
       <div class="bar">
         <span role="status">{count(n)}{state === "more" || state === "reading" || state === "stopped" ? " so far" : ""} found{filter ? "" : " in the last hour"}</span>
         {state === "reading" && <button onClick={() => running.current?.abort()}>Stop</button>}
-        {(state === "more" || state === "stopped") && <button onClick={next} disabled={n === 0}>Read on</button>}
+        {(state === "more" || state === "stopped") && <button onClick={next} disabled={n === 0}>{newest ? "Older" : "Later"}</button>}
         <span class="space" />
+        <button onClick={() => p.go(changed(p.query, { order: newest ? "log" : undefined }))} title="Change the order">{newest ? "Newest first ↓" : "Oldest first ↑"}</button>
         {n > 0 && <>
           <button onClick={copy}>{copied ? "Copied" : "Copy address"}</button>
           <a class="button" href={"/api/v1/search?" + asked.current} download="pgnotary.jsonl">Download</a>

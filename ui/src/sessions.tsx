@@ -1,37 +1,27 @@
 // Sessions on a common time axis, and one session with its transactions.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import * as api from "./api.ts";
 import { clock, count, many, micros, moment, mood, result, summary, when, who } from "./format.ts";
 import { List } from "./list.tsx";
+import { useLoad } from "./load.ts";
 import { changed, href } from "./query.ts";
-import { Rows } from "./rows.ts";
-import { type Line, timeline } from "./timeline.ts";
+import type { ViewProps } from "./statements.tsx";
+import { timeline } from "./timeline.ts";
 
-type Props = { query: URLSearchParams; me: api.Me; go: (q: URLSearchParams) => void; open: (index: number) => void; entry?: number; expired: () => void };
-
-export function Sessions(p: Props) {
+export function Sessions(p: ViewProps) {
   const id = p.query.get("session");
   return id ? <One key={id} {...p} id={id} /> : <All {...p} />;
 }
 
 const spans = [["15m", "15 minutes"], ["1h", "hour"], ["6h", "6 hours"], ["24h", "day"], ["168h", "week"]] as const;
 
-function All(p: Props) {
+function All(p: ViewProps) {
   const since = p.query.get("since") ?? "1h";
-  const [answer, setAnswer] = useState<{ since: number; until: number; sessions: api.Session[] }>();
-  const [problem, setProblem] = useState("");
   const [find, setFind] = useState("");
-  const load = () => {
-    setProblem("");
-    api.sessions(since).then((a) => setAnswer({ since: Date.parse(a.since), until: Date.now(), sessions: a.sessions.reverse() }), (e) => {
-      if (e instanceof api.Refused && e.code === 401) p.expired();
-      setProblem(e.message);
-    });
-  };
-  useEffect(() => {
-    setAnswer(undefined);
-    load();
+  const { value: answer, problem, load } = useLoad(async () => {
+    const a = await api.sessions(since);
+    return { since: Date.parse(a.since), until: Date.now(), sessions: a.sessions.reverse() };
   }, [since]);
   const shown = answer?.sessions.filter((s) => [s.session, s.user, s.database, s.application, s.client].some((t) => t?.includes(find))) ?? [];
   const open = shown.filter((s) => s.open).length;
@@ -76,32 +66,14 @@ function Bar(p: { from: number; to: number; of: number; class: string }) {
 
 const most = 50_000; // statements of a session shown
 
-function One(p: Props & { id: string }) {
-  const [lines, setLines] = useState<Line[]>();
-  const [problem, setProblem] = useState("");
-  const [whole, setWhole] = useState(true);
-  const rows = useRef(new Rows());
-  const load = () => {
-    rows.current = new Rows();
-    const stop = new AbortController();
-    const words = new URLSearchParams({ session: p.id, limit: String(most) });
-    if (p.query.has("from")) words.set("from", p.query.get("from")!);
-    setProblem("");
-    api.search(words, rows.current, stop.signal, () => {}).then(() => {
-      setLines(timeline(Array.from({ length: rows.current.length }, (_, i) => rows.current.at(i))));
-      setWhole(rows.current.length < most);
-    }, (e) => {
-      if (stop.signal.aborted) return;
-      if (e instanceof api.Refused && e.code === 401) p.expired();
-      setProblem(e.message);
-    });
-    return () => stop.abort();
-  };
-  useEffect(load, [p.id]);
-  const n = rows.current.length;
-  const first = n > 0 ? rows.current.at(0) : undefined;
+function One(p: ViewProps & { id: string }) {
+  const { value, problem, load } = useLoad(async (signal) => {
+    const found = await api.statements({ session: p.id, limit: String(most), from: p.query.get("from") ?? "" }, signal);
+    return { first: found[0], n: found.length, lines: timeline(found) };
+  }, [p.id]);
+  const { first, n = 0, lines } = value ?? {};
   const start = first ? Date.parse(first.time) : 0;
-  const finish = lines ? Math.max(start + 1, ...lines.map((l) => l.end)) : 0;
+  const finish = lines?.reduce((end, l) => Math.max(end, l.end), start + 1) ?? 0;
   return (
     <section class="view" aria-label="Session">
       <div class="bar title">
@@ -113,8 +85,8 @@ function One(p: Props & { id: string }) {
         <a class="button" href={href("search", { session: p.id })}>Search in it</a>
       </div>
       {problem && <p class="problem" role="alert">{problem}</p>}
-      {lines && n > 0 ? <>
-        <div class="bar"><span role="status">{count(n)} entries{whole ? "" : " (the first ones)"}, {many(lines.filter((l) => l.kind === "tx").length, "transaction")} of several statements</span>
+      {lines && first ? <>
+        <div class="bar"><span role="status">{count(n)} entries{n < most ? "" : " (the first ones)"}, {many(lines.filter((l) => l.kind === "tx").length, "transaction")} of several statements</span>
           <span class="space" /><span>{moment(start)}, {micros(1000 * (finish - start))}</span></div>
         <List label="Transactions and statements" length={lines.length}
           columns={[{ name: "Time", class: "time" }, { name: "Took", class: "took" }, { name: "Result", class: "result" }, { name: "Statement", class: "text" }, { name: "When", class: "span" }]}
@@ -124,7 +96,7 @@ function One(p: Props & { id: string }) {
           }}
           cells={(i) => {
             const l = lines[i]!;
-            const bar = <Bar from={l.begin - start} to={l.end - start} of={finish - start} class={l.fate} />;
+            const bar = <Bar from={l.begin - start} to={l.end - start} of={finish - start} class={l.kind === "statement" && mood(l.statement) === "failed" ? "failed" : l.fate} />;
             if (l.kind === "tx") return [clock(l.begin), micros(1000 * (l.end - l.begin)), fates[l.fate], `Transaction of ${count(l.statements)} statements`, bar];
             const s = l.statement;
             return [<time dateTime={s.time} title={moment(s.time)}>{clock(s.time)}</time>, s.outcome?.duration_us === undefined ? "" : micros(s.outcome.duration_us), result(s), summary(s), bar];

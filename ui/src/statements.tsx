@@ -7,6 +7,9 @@ import { type Column, List, type ListProps } from "./list.tsx";
 import { changed, type Field, fields } from "./query.ts";
 import type { Rows } from "./rows.ts";
 
+/** What each view of entries is given. */
+export type ViewProps = { query: URLSearchParams; me: Me; go: (q: URLSearchParams) => void; open: (index: number) => void; entry?: number };
+
 const columns: Column[] = [
   { name: "Index", class: "index" },
   { name: "Time", class: "time" },
@@ -18,16 +21,7 @@ const columns: Column[] = [
 
 export function StatementList(p: { rows: Rows } & Pick<ListProps, "label" | "open" | "follow" | "onFollow" | "onEnd"> & { entry?: number }) {
   const { rows, entry, ...rest } = p;
-  let current: number | undefined;
-  if (entry !== undefined) {
-    let lo = 0;
-    for (let hi = rows.length; lo < hi; ) {
-      const mid = (lo + hi) >> 1;
-      if (rows.at(mid).index < entry) lo = mid + 1;
-      else hi = mid;
-    }
-    if (lo < rows.length && rows.at(lo).index === entry) current = lo;
-  }
+  const current = entry === undefined ? undefined : rows.find(entry);
   return (
     <List {...rest} columns={columns} length={rows.length} current={current}
       mood={(i) => mood(rows.at(i))}
@@ -50,7 +44,7 @@ export function Filters(p: { query: URLSearchParams; me: Me; apply: (q: URLSearc
   const more = usable.filter((f) => !f.main);
   const [open, setOpen] = useState(more.some((f) => p.query.get(f.name)));
   const input = (f: Field) => (
-    <label key={f.name} class={`field ${f.name}`}>
+    <label key={f.name} class={`field ${f.name} ${value(f) ? "set" : ""}`}>
       <span>{f.label}</span>
       <input name={f.name} value={value(f)} placeholder={f.hint} list={f.choices && `choices-${f.name}`} spellcheck={false} autocomplete="off"
         onInput={(e) => setWords({ ...words, [f.name]: e.currentTarget.value })} />
@@ -67,7 +61,7 @@ export function Filters(p: { query: URLSearchParams; me: Me; apply: (q: URLSearc
     setWords({});
   };
   return (
-    <form class="filters" role="search" onSubmit={send}>
+    <form class={open ? "filters open" : "filters"} role="search" onSubmit={send}>
       {usable.filter((f) => f.main).map(input)}
       <div class="buttons">
         <button class="primary">{p.action}</button>

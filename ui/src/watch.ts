@@ -5,7 +5,7 @@
 import { useEffect, useState } from "preact/hooks";
 import * as api from "./api.ts";
 import { type Bytes, fromBase64, toBase64 } from "./bytes.ts";
-import { followers, type Key, keyLine, Mismatch, openCheckpoint, parseKey } from "./note.ts";
+import { type Checkpoint, followers, type Key, keyLine, Mismatch, openCheckpoint, parseKey } from "./note.ts";
 import { checkConsistency, tilePath } from "./tree.ts";
 
 export interface Watch {
@@ -15,8 +15,7 @@ export interface Watch {
   offered?: string; // the line that the server gives now, if it is another
   since?: number; // when this browser saw the key first
   size?: number; // entries of the checkpoint checked last
-  at?: number; // when that was
-  witnesses?: { name: string; time: number }[]; // who else signed it, unchecked
+  checkpoint?: Checkpoint; // that one
 }
 
 interface Kept {
@@ -77,9 +76,7 @@ async function look(): Promise<void> {
     const c = await openCheckpoint(await api.logFile("checkpoint"), key);
     await checkConsistency(tiles, k.size, fromBase64(k.root) ?? new Uint8Array(), c.size, c.root);
     keep({ ...k, key: keyLine(key), size: c.size, root: toBase64(c.root) });
-    const others = c.signatures.filter((s) => s.name !== key.name && s.bytes.length === 72);
-    const witnesses = others.map((s) => ({ name: s.name, time: 1000 * Number(new DataView(s.bytes.buffer, s.bytes.byteOffset).getBigUint64(0)) }));
-    tell({ ...now, state: "fits", why: undefined, size: c.size, at: Date.now(), witnesses });
+    tell({ ...now, state: "fits", why: undefined, size: c.size, checkpoint: c });
   } catch (e) {
     const why = e instanceof Error ? e.message : String(e);
     tell({ ...now, state: e instanceof Mismatch ? "mismatch" : "unknown", why });

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { before, test } from "node:test";
 import { type Bytes, concat, fromBase64, hex, sha256, toBase64, utf8 } from "../src/bytes.ts";
-import { followers, type Key, keyLine, Mismatch, openCheckpoint, parseCheckpoint, parseKey, signedBy } from "../src/note.ts";
+import { cosigners, followers, type Key, keyLine, Mismatch, openCheckpoint, parseCheckpoint, parseKey, signedBy } from "../src/note.ts";
 import { checkProof, parseProof } from "../src/proof.ts";
 import { checkConsistency, leafHash, nodeHash, pathOf, tilePath } from "../src/tree.ts";
 
@@ -133,6 +133,14 @@ test("cosignatures", async () => {
   stamp[7]! ^= 1;
   const forged = signed + line(witness.key, concat(stamp, sig));
   await assert.rejects(signedBy(parseCheckpoint(forged), witness.key), Mismatch);
+  const other = await signer("witness.example/w1", 4);
+  for (const [note, keys, ok] of [
+    [cosigned, [keyLine(witness.key)], true], [forged, [keyLine(witness.key)], false], [cosigned, [], undefined], [cosigned, [keyLine(other.key)], undefined],
+  ] as const) {
+    const [who, ...more] = await cosigners(parseCheckpoint(note), [...keys]);
+    assert.deepEqual([who?.name, who?.ok, more.length], ["witness.example/w1", ok, 0]);
+  }
+  assert.deepEqual(await cosigners(parseCheckpoint(signed), [keyLine(witness.key)]), []);
   const twice = cosigned + line(witness.key, concat(stamp, sig));
   await assert.rejects(signedBy(parseCheckpoint(twice), witness.key), Mismatch);
 });
