@@ -89,12 +89,25 @@ func (r *reporting) run(cmd *cobra.Command) error {
 	if err := log.CatchUp(cmd.Context()); err != nil {
 		return err
 	}
+	// Rather an older checkpoint that witnesses cosigned; nothing is told that it does not cover.
+	signed, err := log.Witnessed()
+	if err != nil {
+		return err
+	}
+	under, _, err := checkpoint.Parse(signed)
+	if err != nil {
+		return err
+	}
+	if f.End == 0 || f.End > under.Size {
+		f.End = under.Size
+	}
 	data, err := reports.Gather(cmd.Context(), log, f)
 	if err != nil {
 		return err
 	}
+	data.Last = min(data.Last, under.Size-1) // the end of a statement may be later
 	data.Program, data.Made = version(), now.UTC()
-	evidence, err := r.evidence(cmd.Context(), log, data)
+	evidence, err := r.evidence(cmd.Context(), log, data, signed)
 	if err != nil {
 		return err
 	}
@@ -154,9 +167,9 @@ func stretchEnd(s string, now time.Time, end bool) (at time.Time, index int64, e
 	return at, 0, nil
 }
 
-// evidence collects what can be checked.
-func (r *reporting) evidence(ctx context.Context, log *query.Log, d *reports.Data) (*reports.Evidence, error) {
-	e := &reports.Evidence{VKey: log.VKey()}
+// evidence collects what can be checked, under the signed checkpoint.
+func (r *reporting) evidence(ctx context.Context, log *query.Log, d *reports.Data, signed []byte) (*reports.Evidence, error) {
+	e := &reports.Evidence{VKey: log.VKey(), Checkpoint: signed}
 	var checkpoints []string
 	if r.checkpoint != "" {
 		checkpoints = []string{r.checkpoint}
@@ -187,9 +200,6 @@ func (r *reporting) evidence(ctx context.Context, log *query.Log, d *reports.Dat
 			return nil, err
 		}
 	}
-	if e.Checkpoint, err = log.Checkpoint(); err != nil {
-		return nil, err
-	}
 	policy, err := checkpoint.ParsePolicy(e.Policy)
 	if err != nil {
 		return nil, err
@@ -203,6 +213,15 @@ func (r *reporting) evidence(ctx context.Context, log *query.Log, d *reports.Dat
 	}
 	if e.ProofPage, _, err = web.ProofPage(); err != nil {
 		return nil, err
+	}
+	if e.Verified && d.First >= 0 {
+		newest := func() ([]byte, error) { return signed, nil }
+		if e.FirstProof, err = prove(log, newest, d.First, giveNothing); err != nil {
+			return nil, err
+		}
+		if e.LastProof, err = prove(log, newest, d.Last, giveNothing); err != nil {
+			return nil, err
+		}
 	}
 	return e, r.growth(log, d, e)
 }

@@ -22,6 +22,8 @@ type Evidence struct {
 	OldSigned   []byte // the earlier end, if somebody kept its checkpoint; else only its root is known
 	Consistency []byte // proof file; nil if OldSigned is
 	Hashes      [][32]byte
+	FirstProof  []byte // of the first and the last entry of the stretch, without values; nil if there is none
+	LastProof   []byte
 	Policy      []byte
 	VKey        string
 	Verified    bool // verification found nothing
@@ -57,6 +59,9 @@ func Bundle(d *Data, e *Evidence, signer checkpoint.Signer) ([]File, error) {
 		{"policy", e.Policy},
 		{"verify.html", e.ProofPage},
 		{"README.txt", []byte(readme(e))},
+	}
+	if e.FirstProof != nil {
+		files = append(files, File{"first.tlog-proof", e.FirstProof}, File{"last.tlog-proof", e.LastProof})
 	}
 	if e.Consistency != nil {
 		files = append(files, File{"growth.consistency", e.Consistency})
@@ -114,11 +119,15 @@ How to check it, with pgnotary and a verifier key that you got from elsewhere:
 	if e.Consistency != nil {
 		s += "  pgnotary check --policy POLICY growth.consistency     that the log only grew between the two checkpoints\n"
 	}
+	if e.FirstProof != nil {
+		s += "  pgnotary check --policy POLICY first.tlog-proof     that the first entry is in the log; likewise last.tlog-proof\n"
+	}
 	return s + `  pgnotary verify --data DIR --checkpoint checkpoint     that the log at DIR continues this checkpoint
 
 POLICY is a file of two lines, "log KEY" and "quorum none"; the file policy in here is what
 the maker of this bundle believes. MANIFEST is a signed note: lines of sha256sum, and an Ed25519
-signature of the log's key. verify.html checks single proofs (pgnotary prove) in a browser, offline.
+signature of the log's key. verify.html checks proofs of single entries in a browser, offline: those of the first and
+last entry in here, and of any other that pgnotary prove makes.
 `
 }
 
@@ -127,8 +136,13 @@ func base64Of(root [32]byte) string { return base64.StdEncoding.EncodeToString(r
 // document writes the report.
 func (d *Data) document(e *Evidence) *document {
 	doc := &document{title: "Audit report of " + d.Origin}
-	doc.say("Made %s by pgnotary %s, for entries %s. The figures were read from the log; what can be checked without believing them "+
-		"is in the section on integrity and in the files beside this one.", stamp(d.Made), d.Program, d.stretch())
+	if e.Verified {
+		doc.say("The log verified without a finding when this was made, %s. Entries %s.", stamp(d.Made), d.stretch())
+	} else {
+		doc.say("THE LOG DOES NOT VERIFY: see the findings under Integrity. Made %s. Entries %s.", stamp(d.Made), d.stretch())
+	}
+	doc.say("The figures were read from the log by pgnotary %s; what can be checked without believing them is in the section on integrity "+
+		"and in the files beside this one.", d.Program)
 	d.completeness(doc, e)
 	d.integrity(doc, e)
 	d.activity(doc)
@@ -168,9 +182,13 @@ func (d *Data) completeness(doc *document, e *Evidence) {
 	case !e.Verified:
 		doc.say("The log does NOT verify, see below: nothing is said about its completeness.")
 	default:
-		doc.say("Entries have consecutive numbers, and all from %d to %d are leaves of the tree under the checkpoint below: none of them was "+
-			"removed, changed or put in later. What the proxy did not see is not in the log: connections that bypass it, and what runs inside functions and triggers.",
-			d.First, min(d.Last, e.New.Size-1))
+		doc.say("Entries have consecutive numbers, and all from %d to %d are leaves of the tree under the checkpoint below: none of them can be "+
+			"removed, changed or put in from now on without its root being another. Whether that was done before, only others can tell: %s",
+			d.First, d.Last, e.heldByOthers())
+		doc.say("What the proxy did not see is not in the log: connections that bypass it, and what runs inside functions and triggers.")
+	}
+	if d.Size > e.New.Size {
+		doc.say("When this was made, the log had %d entries behind the checkpoint; nothing is told of them.", d.Size-e.New.Size)
 	}
 	if d.Kept > 0 {
 		doc.say("Entries before %d were pruned; see prunes.", d.Kept)
@@ -184,6 +202,20 @@ func (d *Data) completeness(doc *document, e *Evidence) {
 		{"statements whose end was not seen", number(d.Unended)},
 		{"prunes, erasures, holds", fmt.Sprintf("%d, %d, %d", d.Prunes.Total, d.Erasures.Total, d.Holds.Total)},
 	})
+}
+
+// heldByOthers says what shows that the log was not rewritten before this report.
+func (e *Evidence) heldByOthers() string {
+	cosigned, kept := len(e.New.Cosignatures) > 0, e.OldSigned != nil
+	switch {
+	case cosigned && kept:
+		return "witnesses cosigned the checkpoint, and it continues the earlier one that was kept."
+	case cosigned:
+		return "witnesses cosigned the checkpoint."
+	case kept:
+		return "it continues the earlier checkpoint that was kept, but nobody cosigned it."
+	}
+	return "here nobody has. No witness cosigned the checkpoint, and none from an earlier time was given."
 }
 
 // integrity says what is signed.
@@ -239,6 +271,7 @@ func (d *Data) activity(doc *document) {
 		{"user", d.Users},
 		{"database", d.Databases},
 		{"class", d.Classes},
+		{"relation, and user of it", d.Relations},
 		{"client", d.Clients},
 		{"SQLSTATE of failed statements", d.Errors},
 		{"logins by user", d.Logins},

@@ -44,6 +44,7 @@ type Data struct {
 	Users      []Count `json:"users"` // statements
 	Databases  []Count `json:"databases"`
 	Classes    []Count `json:"classes"`
+	Relations  []Count `json:"relations"`  // with the user of each
 	Clients    []Count `json:"clients"`    // addresses with statements
 	Errors     []Count `json:"errors"`     // by SQLSTATE
 	Logins     []Count `json:"logins"`     // by user, that succeeded
@@ -126,7 +127,7 @@ func (c counts) sorted() []Count {
 // A gatherer makes Data of statements.
 type gatherer struct {
 	*Data
-	kinds, users, databases, classes, clients, errors, logins, badLogins, readers counts
+	kinds, users, databases, classes, relations, clients, errors, logins, badLogins, readers counts
 
 	last    *query.Statement // index and time of the one before
 	stopped bool
@@ -142,7 +143,7 @@ func Gather(ctx context.Context, log *query.Log, f query.Filter) (*Data, error) 
 	}
 	g := &gatherer{
 		Data:  &Data{Origin: log.Origin(), Since: f.Since.UTC(), Until: f.Until.UTC(), First: -1, Last: -1, Kept: log.First(), Size: size},
-		kinds: counts{}, users: counts{}, databases: counts{}, classes: counts{}, clients: counts{}, errors: counts{},
+		kinds: counts{}, users: counts{}, databases: counts{}, classes: counts{}, relations: counts{}, clients: counts{}, errors: counts{},
 		logins: counts{}, badLogins: counts{}, readers: counts{}, stopped: true,
 	}
 	if err := log.Search(ctx, f, func(s *query.Statement) error {
@@ -153,6 +154,7 @@ func Gather(ctx context.Context, log *query.Log, f query.Filter) (*Data, error) 
 	}
 	d := g.Data
 	d.Kinds, d.Users, d.Databases, d.Classes, d.Clients = g.kinds.sorted(), g.users.sorted(), g.databases.sorted(), g.classes.sorted(), g.clients.sorted()
+	d.Relations = g.relations.sorted()
 	d.Errors, d.Logins, d.BadLogins, d.Readers = g.errors.sorted(), g.logins.sorted(), g.badLogins.sorted(), g.readers.sorted()
 	return d, nil
 }
@@ -251,6 +253,9 @@ func (g *gatherer) ran(s *query.Statement) {
 	if info == nil || len(info.Classes) == 0 {
 		g.classes.add(query.Unknown)
 		return
+	}
+	for _, r := range info.Relations {
+		g.relations.add(r + " by " + s.User)
 	}
 	for _, c := range info.Classes {
 		g.classes.add(string(c))

@@ -15,7 +15,7 @@ import (
 func newGatherer() *gatherer {
 	return &gatherer{
 		Data:  &Data{Origin: "example.com/log", First: -1, Last: -1},
-		kinds: counts{}, users: counts{}, databases: counts{}, classes: counts{}, clients: counts{}, errors: counts{},
+		kinds: counts{}, users: counts{}, databases: counts{}, classes: counts{}, relations: counts{}, clients: counts{}, errors: counts{},
 		logins: counts{}, badLogins: counts{}, readers: counts{}, stopped: true,
 	}
 }
@@ -48,7 +48,7 @@ func TestGatherer(t *testing.T) {
 	if d.Crashes != 1 || d.Backs != 1 || d.Silence != 90*time.Second || d.SilenceAfter != 13 {
 		t.Errorf("crashes %d, clock back %d, silence %s after %d", d.Crashes, d.Backs, d.Silence, d.SilenceAfter)
 	}
-	if g.logins["alice"] != 1 || g.badLogins["mallory from 10.0.0.1"] != 2 || g.readers["auditor"] != 1 || g.classes["ROLE"] != 1 || g.classes["DDL"] != 1 {
+	if g.logins["alice"] != 1 || g.badLogins["mallory from 10.0.0.1"] != 2 || g.readers["auditor"] != 1 || g.classes["ROLE"] != 1 || g.relations["t by alice"] != 1 || g.classes["DDL"] != 1 {
 		t.Errorf("logins %v, failed %v, readers %v, classes %v", g.logins, g.badLogins, g.readers, g.classes)
 	}
 	if d.Gaps.Total != 1 || d.Failures.Total != 2 || d.Configs.Total != 3 || !strings.HasPrefix(d.Roles.Items[0].What, "rolled back: GRANT") {
