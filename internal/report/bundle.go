@@ -110,7 +110,8 @@ func CheckManifest(manifest []byte, vkeys []string, read func(name string) ([]by
 }
 
 func readme(e *Evidence) string {
-	s := `An evidence bundle of pgnotary. Read report.html, or report.md.
+	s := `An evidence bundle of pgnotary. Read report.html, or report.md. It has names, addresses and the texts of statements that
+changed roles or definitions: keep it as you keep the log.
 
 How to check it, with pgnotary and a verifier key that you got from elsewhere:
 
@@ -237,9 +238,16 @@ func (d *Data) integrity(doc *document, e *Evidence) {
 	if len(e.New.Cosignatures) == 0 {
 		rows = append(rows, []string{"witnesses", "none cosigned it: whoever has the log's key could have signed another history"})
 	}
-	if e.OldSigned != nil {
+	switch {
+	case e.Consistency != nil:
 		rows = append(rows, []string{"earlier end", fmt.Sprintf("checkpoint over %d entries, root %s; growth.consistency proves that the log only grew since", e.Old.Size, base64Of(e.Old.Root))})
-	} else {
+	case e.OldSigned != nil:
+		rows = append(rows, []string{"earlier end", fmt.Sprintf("checkpoint over %d entries, root %s; that the log continues it is NOT shown", e.Old.Size, base64Of(e.Old.Root))})
+	case e.Old.Origin == "": // nothing was found that it could be
+		rows = append(rows, []string{"earlier end", "not looked for"})
+	case d.First == 0:
+		rows = append(rows, []string{"earlier end", "the beginning of the log: nothing was before entry 0"})
+	default:
 		rows = append(rows, []string{"earlier end", fmt.Sprintf("tree over %d entries, root %s, as recomputed now: no checkpoint from then was given (--checkpoint)", e.Old.Size, base64Of(e.Old.Root))})
 	}
 	doc.table([]string{"what", "value"}, rows)
