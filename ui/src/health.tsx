@@ -114,7 +114,7 @@ function Witnesses({ status: s }: { status: Status }) {
     <article>
       <h2>Witnesses</h2>
       {s.witnesses && <dl>
-        <dt>seen by enough of them</dt><dd>{count(s.witnesses.size)} entries</dd>
+        <dt>seen by enough of them</dt><dd>{many(s.witnesses.size, "entry")}</dd>
         <dt>cosignatures</dt><dd>{count(s.witnesses.cosignatures_total)}, {many(s.witnesses.failures_total, "request")} without one</dd>
         <dt>disagreements</dt><dd class={s.witnesses.alarms_total > 0 ? "bad" : ""}>{count(s.witnesses.alarms_total)}</dd>
       </dl>}

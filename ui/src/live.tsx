@@ -3,7 +3,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api.ts";
 import { count } from "./format.ts";
-import { filterOf } from "./query.ts";
+import { changed, filterOf } from "./query.ts";
 import { Rows } from "./rows.ts";
 import { Filters, StatementList, type ViewProps } from "./statements.tsx";
 
@@ -101,7 +101,10 @@ export function Live(p: ViewProps) {
       {problem && <p class="problem" role="alert">{problem}</p>}
       {n > 0 ? <StatementList label="Statements as they come" rows={rows.current} entry={p.entry} follow={follow && !paused} onFollow={setFollow}
         open={(i) => p.open(rows.current.at(i).index)} />
-        : !problem && <p class="empty">Statements appear here as they are recorded{filter ? ", if they pass the filter" : ""}.</p>}
+        : !problem && <div class="empty">
+          <p>Statements appear here as they are recorded{filter ? ", if they pass the filter" : ""}.</p>
+          {!p.query.has("since") && <p><button onClick={() => p.go(changed(p.query, { since: "15m" }))}>Begin 15 minutes ago</button></p>}
+        </div>}
     </section>
   );
 }
