@@ -92,45 +92,63 @@ func (p *proxy) openSink(c *config.Sink, dir string) (*sink.Sink, error) {
 }
 
 func (p *proxy) sinkTarget(c *config.Sink) (sink.Target, error) {
-	u, err := url.Parse(c.URL)
-	if err != nil {
-		return nil, err
-	}
 	secure, err := c.TLS()
 	if err != nil {
 		return nil, err
 	}
-	if protocol, transport, ok := strings.Cut(u.Scheme, "+"); ok && protocol == "syslog" {
-		if transport == "tcp" {
-			secure = nil
-		}
+	protocol, hosts, name := c.Parts()
+	if strings.HasSuffix(protocol, "+tcp") {
+		secure = nil
+	}
+	token, err := secretOf(c.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := secretOf(c.SecretFile)
+	if err != nil {
+		return nil, err
+	}
+	password, err := secretOf(c.PasswordFile)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case strings.HasPrefix(protocol, "syslog"):
 		host, err := os.Hostname()
 		if err != nil {
 			return nil, err
 		}
-		return sink.NewSyslog(u.Host, secure, host, version()), nil
+		return sink.NewSyslog(hosts[0], secure, host, version()), nil
+	case strings.HasPrefix(protocol, "kafka"):
+		return sink.NewKafka(sink.KafkaConfig{
+			Brokers: hosts, Topic: name, TLS: secure, User: c.User, Password: password, Mechanism: c.SASL, Origin: p.ledger.Origin(),
+		})
+	case strings.HasPrefix(protocol, "nats"):
+		return sink.NewNATS(sink.NATSConfig{
+			Server: hosts[0], Subject: name, TLS: secure, User: c.User, Password: password, Token: token, Origin: p.ledger.Origin(),
+		}), nil
 	}
-	h := sink.HTTPConfig{URL: strings.TrimPrefix(c.URL, "otlp+"), TLS: secure, Origin: p.ledger.Origin()}
-	if c.TokenFile != "" {
-		b, err := readFile(c.TokenFile, 64<<10)
-		if err != nil {
-			return nil, err
-		}
-		h.Token = strings.TrimSpace(string(b))
-	}
-	if c.SecretFile != "" {
-		b, err := readFile(c.SecretFile, 64<<10)
-		if err != nil {
-			return nil, err
-		}
-		if h.Secret = []byte(strings.TrimSpace(string(b))); len(h.Secret) == 0 {
-			return nil, errors.New("the file of its secret is empty")
-		}
-	}
+	h := sink.HTTPConfig{URL: strings.TrimPrefix(c.URL, "otlp+"), TLS: secure, Token: token, Secret: []byte(secret), Origin: p.ledger.Origin()}
 	if strings.HasPrefix(c.URL, "otlp+") {
 		return sink.NewOTLP(h, version()), nil
 	}
 	return sink.NewWebhook(h), nil
+}
+
+// secretOf returns what a file holds, without space around it; nothing for no file.
+func secretOf(file string) (string, error) {
+	if file == "" {
+		return "", nil
+	}
+	b, err := readFile(file, 64<<10)
+	if err != nil {
+		return "", err
+	}
+	s := strings.TrimSpace(string(b))
+	if s == "" {
+		return "", fmt.Errorf("%s is empty", file)
+	}
+	return s, nil
 }
 
 // indexEvery is how often sealed segments without an index are looked for.

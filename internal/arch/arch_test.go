@@ -76,6 +76,8 @@ func thirdParty() map[string][]string {
 	return map[string][]string{
 		"github.com/jackc/pgx/v5":             {"cmd/pgnotary", "internal/doctor", "internal/pgvalue", "internal/verifiers"}, // clients; types for display
 		"github.com/klauspost/compress/zstd":  {"internal/segment", "internal/verify"},
+		"github.com/nats-io/nats.go":          {"internal/sink"},
+		"github.com/twmb/franz-go":            {"internal/sink"},
 		"github.com/pelletier/go-toml/v2":     {"internal/config"},
 		"github.com/prometheus/client_golang": {"internal/web"},
 		"github.com/spf13/cobra":              {"cmd/pgnotary"},

@@ -24,7 +24,8 @@ type Sink struct {
 	// digits, '-' and '_'.
 	Name string `toml:"name"`
 	// URL is syslog+tls://HOST:PORT, syslog+tcp://HOST:PORT, otlp+https://HOST/v1/logs,
-	// otlp+http://, or https:// or http:// for any server that takes a POST.
+	// otlp+http://, kafka+tls://HOST:PORT,HOST:PORT/TOPIC, kafka+tcp://, nats+tls://HOST:PORT/SUBJECT,
+	// nats+tcp://, or https:// or http:// for any server that takes a POST.
 	URL string `toml:"url"`
 	// Format is jsonl, csv or ocsf; empty means jsonl.
 	Format string `toml:"format"`
@@ -37,9 +38,14 @@ type Sink struct {
 	CA   string `toml:"ca"`
 	Cert string `toml:"cert"`
 	Key  string `toml:"key"`
-	// TokenFile holds a bearer token, SecretFile what signs the bodies of a webhook.
+	// TokenFile holds a bearer token or one of NATS, SecretFile what signs the bodies of a webhook.
 	TokenFile  string `toml:"token-file"`
 	SecretFile string `toml:"secret-file"`
+	// User and the password in PasswordFile log in to Kafka or NATS; SASL is
+	// Kafka's mechanism: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512, which is the default.
+	User         string `toml:"user"`
+	PasswordFile string `toml:"password-file"`
+	SASL         string `toml:"sasl"`
 	// MaxRecord is the largest record that is sent whole; empty means 256KiB, for syslog 8KiB.
 	MaxRecord Size `toml:"max-record"`
 }
@@ -85,14 +91,22 @@ func (s *Sink) validate(p *problems, key string) {
 	if s.Name == "" || len(s.Name) > 64 || strings.Trim(s.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
 		p.addf(key, "needs a name of letters, digits, '-' and '_'")
 	}
-	u, err := url.Parse(s.URL)
-	if err != nil || u.Host == "" || !slices.Contains([]string{"syslog+tls", "syslog+tcp", "otlp+https", "otlp+http", "https", "http"}, u.Scheme) {
-		p.addf(key, "url %q is none of syslog+tls://, syslog+tcp://, otlp+https://, otlp+http://, https://, http://", s.URL)
-	} else if strings.HasPrefix(u.Scheme, "syslog") && (u.Port() == "" || u.Path != "") {
-		p.addf(key, "url %q is not syslog+tls://HOST:PORT", s.URL)
-	} else if u.User != nil {
-		p.addf(key, "url has a password: use token-file")
+	s.validateURL(p, key)
+	broker := strings.HasPrefix(s.URL, "kafka+") || strings.HasPrefix(s.URL, "nats+")
+	switch {
+	case (s.User == "") != (s.PasswordFile == ""):
+		p.addf(key, "user and password-file belong together: only one of them is set")
+	case s.User != "" && !broker:
+		p.addf(key, "user is for kafka and nats: use token-file")
+	case s.TokenFile != "" && (strings.HasPrefix(s.URL, "kafka+") || s.User != ""):
+		p.addf(key, "token-file does not go with kafka, or with user")
+	case s.SASL != "" && !strings.HasPrefix(s.URL, "kafka+"):
+		p.addf(key, "sasl is for kafka")
 	}
+	if s.SASL == "" {
+		s.SASL = "SCRAM-SHA-512"
+	}
+	p.oneOf(key+": sasl", s.SASL, "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 	p.oneOf(key+": format", s.Format, "jsonl", "csv", "ocsf")
 	p.oneOf(key+": from", s.From, "start", "now")
 	if (s.Cert == "") != (s.Key == "") {
@@ -101,6 +115,43 @@ func (s *Sink) validate(p *problems, key string) {
 	if s.MaxRecord != 0 && (s.MaxRecord < 4<<10 || s.MaxRecord > 64<<20) {
 		p.addf(key, "max-record %s is not between 4KiB and 64MiB", s.MaxRecord)
 	}
+}
+
+func (s *Sink) validateURL(p *problems, key string) {
+	protocol, hosts, name := s.Parts()
+	for _, host := range hosts {
+		if u, err := url.Parse("//" + host); err != nil || u.Host != host || u.Hostname() == "" || u.Port() == "" {
+			p.addf(key, "url %q: %q is not HOST:PORT", s.URL, host)
+		}
+	}
+	switch protocol {
+	case "syslog+tls", "syslog+tcp":
+		if len(hosts) != 1 || name != "" {
+			p.addf(key, "url %q is not %s://HOST:PORT", s.URL, protocol)
+		}
+	case "kafka+tls", "kafka+tcp", "nats+tls", "nats+tcp":
+		if len(hosts) != 1 && strings.HasPrefix(protocol, "nats") || name == "" || strings.ContainsAny(name, "/ \t*>?#%") {
+			p.addf(key, "url %q is not %s://HOST:PORT/NAME, with the name of a topic or subject", s.URL, protocol)
+		}
+	case "":
+		u, err := url.Parse(s.URL)
+		if err != nil || u.Host == "" || !slices.Contains([]string{"otlp+https", "otlp+http", "https", "http"}, u.Scheme) {
+			p.addf(key, "url %q is none of syslog+tls://, syslog+tcp://, otlp+https://, otlp+http://, kafka+tls://, kafka+tcp://, nats+tls://, nats+tcp://, https://, http://", s.URL)
+		} else if u.User != nil {
+			p.addf(key, "url has a password: use token-file")
+		}
+	}
+}
+
+// Parts takes the URL of a receiver that is not one of HTTP apart; protocol is
+// empty for those that are. hosts are HOST:PORT once the file was checked.
+func (s *Sink) Parts() (protocol string, hosts []string, name string) {
+	protocol, rest, ok := strings.Cut(s.URL, "://")
+	if !ok || !slices.Contains([]string{"syslog+tls", "syslog+tcp", "kafka+tls", "kafka+tcp", "nats+tls", "nats+tcp"}, protocol) {
+		return "", nil, ""
+	}
+	rest, name, _ = strings.Cut(rest, "/")
+	return protocol, strings.Split(rest, ","), name
 }
 
 // TLS returns the settings for connections to the receiver.

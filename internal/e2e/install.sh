@@ -26,6 +26,7 @@ want libpostgresql-jdbc-java has /usr/share/java/postgresql.jar
 want default-jdk-headless javac -version
 want nodejs node --version
 want npm npm --version
+want nats-server nats-server --version
 want rsyslog rsyslogd -v
 want rsyslog-gnutls has /usr/lib/*/rsyslog/lmnsd_gtls.so
 want krb5-kdc has /usr/sbin/krb5kdc

@@ -1,5 +1,5 @@
 // Package sink sends the statements of a log to other systems: syslog over
-// TLS, OpenTelemetry collectors, any HTTP server.
+// TLS, OpenTelemetry collectors, Kafka, NATS JetStream, any HTTP server.
 //
 //	query.Feed ─▶ Sink: format, batch ─▶ Target ─▶ receiver
 //	    ▲                                   │
@@ -39,6 +39,7 @@ type Record struct {
 	Index  int64
 	Time   int64 // Unix nanoseconds
 	Kind   event.Kind
+	Ended  bool   // it is a statement whose end is known
 	Failed bool   // it ended with an error, or is about a fault
 	Body   []byte // in the sink's format, without the line feed
 	short  *query.Statement
@@ -237,7 +238,7 @@ func (s *Sink) take(ctx context.Context, st *query.Statement, next int64) error 
 // record makes the record of a statement, shortened if it would be too large.
 func (s *Sink) record(st *query.Statement) (Record, error) {
 	r := Record{
-		Index: st.Index, Time: st.Time, Kind: st.Kind,
+		Index: st.Index, Time: st.Time, Kind: st.Kind, Ended: st.Outcome != nil,
 		Failed: st.SQLState() != "" || st.Kind == event.KindViolation || st.Kind == event.KindGap,
 	}
 	r.short = shorten(st)
