@@ -127,10 +127,18 @@ func TestRsyslog(t *testing.T) {
 	k := s.sink(NewSyslog(r.addr, &tls.Config{RootCAs: roots}, "my host", `v"1]`), func(c *Config) { c.MaxRecord = 16 << 10 })
 	r.start()
 	var want []int64
-	load := func(d time.Duration) {
-		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	load := func(what string, until func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(2 * time.Minute); !until(); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %+v", what, k.Numbers())
+			}
 			want = append(want, s.statement(fmt.Sprintf("SELECT %d, 'line\nbreak'", len(want))))
 		}
+	}
+	sentMore := func() func() bool {
+		before := k.Numbers().Sent
+		return func() bool { return k.Numbers().Sent >= before+100 }
 	}
 	done := make(chan struct{})
 	arrived := make(chan struct{})
@@ -145,17 +153,17 @@ func TestRsyslog(t *testing.T) {
 			}
 		})
 	}()
-	load(500 * time.Millisecond)
+	load("begin", sentMore())
 	want = append(want, s.statement("SELECT '"+strings.Repeat("z", 100_000)+"'"))
-	load(500 * time.Millisecond)
+	load("a large one", sentMore())
 	r.kill()
-	load(2 * time.Second)
-	if n := k.Numbers(); n.Failures == 0 || n.Lag == 0 {
-		t.Errorf("while the receiver is away: %+v", n)
-	}
+	load("while the receiver is away", func() bool {
+		n := k.Numbers()
+		return n.Failures > 0 && n.Lag > 0
+	})
 	r.start()
-	load(500 * time.Millisecond)
-	for deadline := time.Now().Add(50 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	load("back", sentMore())
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		times, _ := r.received()
 		missing := 0
 		for _, i := range want {
