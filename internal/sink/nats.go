@@ -54,7 +54,7 @@ func (n *natsStream) Close() error {
 	return nil
 }
 
-func (n *natsStream) connect() error {
+func (n *natsStream) connect(ctx context.Context) error {
 	if n.conn != nil && n.conn.IsConnected() {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (n *natsStream) connect() error {
 	if n.Token != "" {
 		opts = append(opts, nats.Token(n.Token))
 	}
-	conn, err := nats.Connect("nats://"+n.Server, opts...)
+	conn, err := dialNATS(ctx, "nats://"+n.Server, opts)
 	if err != nil {
 		return err
 	}
@@ -85,8 +85,32 @@ func (n *natsStream) connect() error {
 	return nil
 }
 
+// dialNATS connects, or gives up when ctx ends, which nats.Connect knows nothing of.
+func dialNATS(ctx context.Context, url string, opts []nats.Option) (*nats.Conn, error) {
+	type result struct {
+		conn *nats.Conn
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() { // ends by its own time limit
+		conn, err := nats.Connect(url, opts...)
+		done <- result{conn, err}
+	}()
+	select {
+	case r := <-done:
+		return r.conn, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.err == nil {
+				r.conn.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
 func (n *natsStream) Send(ctx context.Context, records []Record) error {
-	if err := n.connect(); err != nil {
+	if err := n.connect(ctx); err != nil {
 		return err
 	}
 	for i := range records { // before others are sent
