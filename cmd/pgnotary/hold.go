@@ -34,6 +34,7 @@ func newHoldAddCmd() *cobra.Command {
 	var (
 		dir, since, until, reason string
 		h                         ledger.Hold
+		last                      int64
 	)
 	cmd := &cobra.Command{
 		Use:   "add CASE",
@@ -59,13 +60,19 @@ the hold keeps everything.`,
 			if !f.Until.IsZero() {
 				h.Until = f.Until.UnixNano()
 			}
+			if cmd.Flags().Changed("to") {
+				if last < h.From || last < 0 {
+					return fmt.Errorf("--to %d is before --from %d", last, h.From)
+				}
+				h.To = last + 1 // a hold says where it ends, search --to which is the last
+			}
 			return printAnswer(cmd, dir, &ledger.Order{Kind: "hold", Case: args[0], Hold: &h, Reason: reason})
 		},
 	}
 	addDataFlag(cmd, &dir)
 	f := cmd.Flags()
 	f.Int64Var(&h.From, "from", 0, "entries from this `INDEX`")
-	f.Int64Var(&h.To, "to", 0, "entries before this `INDEX`")
+	f.Int64Var(&last, "to", 0, "entries up to this `INDEX`, and that one")
 	f.StringVar(&since, "since", "", "entries from this `TIME` (RFC 3339, or a duration back from now)")
 	f.StringVar(&until, "until", "", "entries up to this `TIME`")
 	f.StringVar(&h.User, "user", "", "sessions of this `NAME`")
