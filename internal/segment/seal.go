@@ -76,8 +76,16 @@ func (s *Sealer) done(first int64) (bool, error) {
 	if err != nil || slices.Contains(files, first) {
 		return false, err
 	}
-	if _, err := ReadHeader(s.FS, s.Dir, first); err != nil {
+	h, err := ReadHeader(s.FS, s.Dir, first)
+	if err != nil {
 		return false, err
+	}
+	next, err := journal.ReadFileHeader(s.FS, dir, h.End())
+	if err != nil {
+		return false, err
+	}
+	if next.Root != h.NextRoot || next.Seq != h.NextSeq || next.PrevCRC != h.LastCRC {
+		return false, errors.New("its journal file is gone, and the segment in its place does not lead up to the next one")
 	}
 	return true, journal.SyncDir(s.FS, dir)
 }
