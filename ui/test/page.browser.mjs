@@ -214,6 +214,7 @@ test("an answer that was tampered with does not verify", async (t) => {
       await route.fulfill({ response: answer, body: change(await answer.text()) });
     });
     await page.goto(`${base}/#/health`);
+    await page.locator(".view.health").waitFor(); // both changes of the address in one drawing leave the panel as it is
     await page.goto(`${base}/${hash}`);
     await page.getByRole("button", { name: "Check the proof" }).click();
     await page.locator(".verdict .bad").first().waitFor(patient);
