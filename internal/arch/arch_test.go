@@ -31,13 +31,14 @@ func layers() map[string][]string {
 		"wire":    {},
 		"session": {"content", "event", "redact", "sqllex", "transaction", "verb", "wire"},
 		"relay":   {"content", "event", "proxyproto", "redact", "scram", "session", "sqllex", "transaction", "verb", "wire"},
-		// The log: nothing of PostgreSQL, so neither wire nor session nor relay.
+		// The log: nothing of PostgreSQL, so neither wire nor session nor relay. What it may prune depends on the names
+		// that statements have; verb tells it.
 		"durable":    {},
 		"tree":       {},
 		"checkpoint": {"durable", "tree"},
 		"journal":    {"durable", "tree"},
 		"segment":    {"durable", "event", "journal", "tree"},
-		"ledger":     {"checkpoint", "durable", "event", "journal", "segment", "tree"},
+		"ledger":     {"checkpoint", "durable", "event", "journal", "segment", "tree", "verb"},
 		// The readers: never the ledger.
 		"pgvalue": {},
 		"query":   {"checkpoint", "durable", "event", "journal", "pgvalue", "segment", "sqlinfo", "sqllex", "tree", "wire"},

@@ -6,52 +6,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"strconv"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
+	"github.com/pgnotary/pgnotary/internal/verb"
 )
-
-// openSessions follows which sessions go on, and the entries that each may
-// still go back to, with where it did last.
-type openSessions map[uint64]map[int64]int64
-
-// maxKept bounds the entries that are kept for one session: those it went back
-// to last. It has that many statements at hand.
-const maxKept = 1024
-
-// see takes the next entry of the log.
-func (s openSessions) see(index int64, leaf *event.Leaf) {
-	switch leaf.Kind {
-	case event.KindStart:
-		clear(s) // no session outlives its process
-	case event.KindDisconnect:
-		delete(s, leaf.Session)
-	case event.KindParse, event.KindBind:
-		s.use(leaf.Session, index, index)
-	}
-	for _, ref := range []int64{leaf.Parse, leaf.Bind} {
-		if to, ok := event.Index(ref); ok {
-			s.use(leaf.Session, to, index)
-		}
-	}
-}
-
-func (s openSessions) use(session uint64, entry, at int64) {
-	m := s[session]
-	if m == nil {
-		m = map[int64]int64{}
-		s[session] = m
-	}
-	m[entry] = at
-	if len(m) > 2*maxKept {
-		uses := slices.Sorted(maps.Values(m))
-		maps.DeleteFunc(m, func(_, at int64) bool { return at < uses[len(uses)-maxKept] })
-	}
-}
 
 // segments returns the first entries of the segments that are complete: those
 // whose journal file is gone.
@@ -70,6 +32,9 @@ func (k *clerk) segments() ([]int64, error) {
 func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	if o.What != "leaves" && o.What != "values" {
 		return nil, fmt.Errorf("prune leaves or values, not %.40q", o.What)
+	}
+	if err := k.l.sign(); err != nil { // so that readers see all of it
+		return nil, err
 	}
 	if err := k.learn(); err != nil {
 		return nil, err
@@ -109,7 +74,7 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 		} else if name != "" && stopped == "" {
 			stopped = name
 		}
-		for e, err := range r.Leaves(first, h.End()) {
+		for e, err := range r.Entries(first, h.End()) {
 			if err != nil {
 				return nil, err
 			}
@@ -123,7 +88,7 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 			if name := holder.held(e.Index, &leaf); name != "" && stopped == "" {
 				stopped = name
 			}
-			open.see(e.Index, &leaf)
+			open.see(e.Index, &leaf, namesOf(r, &e, &leaf))
 		}
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -171,7 +136,7 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	}, nil
 }
 
-// copies shows what a segment has copies of, and nothing else has, to open.
+// copies shows what a segment has copies of to open.
 // It returns the name of a hold that one of these is under, "" if none is. What
 // the segment's own entries say of the sessions comes behind that.
 func (k *clerk) copies(r *segment.Reader, first int64, h *holder, open openSessions) (name string, err error) {
@@ -180,9 +145,6 @@ func (k *clerk) copies(r *segment.Reader, first int64, h *holder, open openSessi
 		return "", err
 	}
 	for _, index := range indexes {
-		if index >= r.First() {
-			continue
-		}
 		e, err := r.Copy(index)
 		if err != nil {
 			return "", err
@@ -194,20 +156,22 @@ func (k *clerk) copies(r *segment.Reader, first int64, h *holder, open openSessi
 		if held := h.held(index, &leaf); held != "" {
 			name = held
 		}
-		open.use(leaf.Session, index, index)
+		open.see(index, &leaf, namesOf(r, &e, &leaf))
 	}
 	return name, nil
 }
 
-// keep copies what sessions that go on may still go back to from the segments
-// that end before until to the newest one.
+// keep copies from the segments that end before until to the newest one what sessions that go on may still go
+// back to, and what entries do that are not sealed yet: these take their copies from segments then.
 func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, until, newest int64) error {
+	h, err := segment.ReadHeader(k.l.cfg.FS, k.l.cfg.Dir, newest)
+	if err != nil {
+		return err
+	}
+	var copies []int64
 	for e, err := range r.Leaves(until, k.l.Durable()) {
 		if err != nil {
 			return err
-		}
-		if len(open) == 0 {
-			return nil
 		}
 		parse, bind := event.References(e.Leaf)
 		if parse == 0 && bind == 0 && !bytes.Contains(e.Leaf, []byte(`"k":"disconnect"`)) && !bytes.Contains(e.Leaf, []byte(`"k":"start"`)) {
@@ -217,11 +181,15 @@ func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, 
 		if err := event.Skim(e.Leaf, &leaf); err != nil {
 			return fmt.Errorf("entry %d: %w", e.Index, err)
 		}
-		open.see(e.Index, &leaf)
+		open.see(e.Index, &leaf, verb.Names{})
+		for _, ref := range []int64{leaf.Parse, leaf.Bind} {
+			if to, ok := event.Index(ref); ok && to < until && e.Index >= h.End() {
+				copies = append(copies, to)
+			}
+		}
 	}
-	var copies []int64
-	for _, entries := range open {
-		for index := range entries {
+	for _, s := range open {
+		for index := range s.uses {
 			if index < until {
 				copies = append(copies, index)
 			}

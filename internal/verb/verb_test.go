@@ -2,6 +2,7 @@ package verb
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 )
 
@@ -115,6 +116,48 @@ func FuzzOf(f *testing.F) {
 		}
 		if two, _ := Of(append(append([]byte{}, text...), "\n; select 1"...)); two.Kind != None {
 			t.Errorf("Of(%q) = %+v, with another statement %+v", text, v, two)
+		}
+	})
+}
+
+func TestNamesIn(t *testing.T) {
+	frame := func(typ, body string) string {
+		return typ + string(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4))) + body
+	}
+	p, b, e := frame("P", "\x00SELECT 1\x00\x00\x00"), frame("B", "\x00\x00"), frame("E", "\x00\x00\x00\x00\x00")
+	for _, tt := range []struct {
+		frames string
+		want   Names
+	}{
+		{"", Names{}},
+		{"P", Names{}},
+		{"P\x00\x00\x00\x00", Names{}},
+		{frame("P", ""), Names{}},
+		{"?", Names{}},
+		{p, Names{Statement: true}},
+		{b, Names{Portal: true}},
+		{p + b + e + frame("S", ""), Names{Statement: true, Portal: true}},
+		{frame("P", "s\x00SELECT 1\x00\x00\x00") + b + e, Names{Lasting: true, Portal: true}},
+		{p + frame("D", "S\x00") + frame("B", "c\x00\x00") + e, Names{Lasting: true, Statement: true}},
+		{frame("P", "a name that is cu")[:12], Names{Lasting: true}},
+		{frame("Q", "SELECT 1\x00"), Names{}},
+		{frame("Q", "PREPARE s AS SELECT 1\x00"), Names{Lasting: true}},
+		{frame("Q", "PREPARE s AS SELECT 1, 2, 3, 4, 5\x00")[:25], Names{Lasting: true}},
+		{frame("Q", "declare c cursor for SELECT 1\x00"), Names{Lasting: true}},
+		{frame("Q", "PREPARE TRANSACTION 'x'\x00"), Names{}},
+		{frame("F", "PREPARE s AS SELECT 1\x00"), Names{}},
+	} {
+		if got := NamesIn([]byte(tt.frames)); got != tt.want {
+			t.Errorf("NamesIn(%q) = %+v, want %+v", tt.frames, got, tt.want)
+		}
+	}
+}
+
+func FuzzNamesIn(f *testing.F) {
+	f.Add([]byte("P\x00\x00\x00\x05\x00B\x00\x00\x00\x00Q\xff\xff\xff\xffPREPARE s AS"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if n, m := NamesIn(b), NamesIn(append([]byte("S\x00\x00\x00\x04"), b...)); n != m {
+			t.Errorf("NamesIn(%q) = %+v, behind a Sync %+v", b, n, m)
 		}
 	})
 }
