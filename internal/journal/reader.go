@@ -26,6 +26,7 @@ type Reader struct {
 	dir string // the data directory
 
 	mu      sync.Mutex
+	hints   []Hint       // of files that are not in files yet
 	files   []*fileIndex // in order; the last one grows
 	size    int64
 	written int64
@@ -40,7 +41,15 @@ type fileIndex struct {
 	// next is where the search for more batches goes on: the start of the last
 	// batch seen, which may turn out not to have been written whole.
 	next place
-	used uint64 // when a seek used marks last
+	// hinted says that marks and next come from a Hint, if only at first: each
+	// is believed once a batch was found there.
+	hinted bool
+	used   uint64 // when a seek used marks last
+}
+
+// forget makes x look for batches from the beginning of the file.
+func (x *fileIndex) forget() {
+	x.marks, x.next, x.hinted = nil, x.head.start(), false
 }
 
 // maxIndexed is the number of files whose marks are kept.
@@ -51,8 +60,9 @@ const maxIndexed = 32
 func OpenReader(dir string) (*Reader, error) { return OpenReaderFS(durable.OS, dir) }
 
 // OpenReaderFS is OpenReader on another file system.
-func OpenReaderFS(fsys durable.FS, dir string) (*Reader, error) {
-	r := &Reader{fs: fsys, dir: dir}
+// The hints save stepping over the batches before their places.
+func OpenReaderFS(fsys durable.FS, dir string, hints ...Hint) (*Reader, error) {
+	r := &Reader{fs: fsys, dir: dir, hints: hints}
 	_, err := r.Size()
 	return r, err
 }
@@ -169,7 +179,13 @@ func (r *Reader) list() error {
 			r.files = append(r.files, old[0])
 			continue
 		}
-		r.files = append(r.files, &fileIndex{first: first})
+		x := &fileIndex{first: first}
+		for _, h := range r.hints {
+			if h.First == first {
+				x.hint(h.Places)
+			}
+		}
+		r.files = append(r.files, x)
 	}
 	return nil
 }
@@ -181,7 +197,9 @@ func (r *Reader) open(x *fileIndex) (*scanner, error) {
 		return nil, err
 	}
 	if x.head == nil {
-		x.head, x.next = s.head, s.head.start()
+		if x.head = s.head; !x.hinted {
+			x.next = s.head.start()
+		}
 	}
 	return s, nil
 }
@@ -203,7 +221,10 @@ func (x *fileIndex) scan(s *scanner) (lastFirst, end int64, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		if !ok {
+		if !ok && x.hinted && last.Count == 0 {
+			x.forget() // nothing is there: the hint was of another file, or the file is not what it was
+			return x.scan(s)
+		} else if !ok {
 			break
 		}
 		for (h.First+int64(h.Count)-1-x.first)/tree.Width >= int64(len(x.marks)) {
@@ -408,18 +429,33 @@ func (r *Reader) seek(index int64) (s *scanner, bundle int64, err error) {
 		return nil, 0, err
 	}
 	bundle = index - index%tree.Width
-	m := int((bundle - x.first) / tree.Width)
-	if m >= len(x.marks) {
-		if _, _, err := x.scan(s); err != nil {
-			return nil, 0, errors.Join(err, s.f.Close())
-		}
+	if err := x.find(s, bundle); err != nil {
+		return nil, 0, errors.Join(err, s.f.Close())
 	}
-	if m >= len(x.marks) {
-		return nil, 0, errors.Join(s.damaged(fmt.Sprintf("there is no entry %d", index)), s.f.Close())
-	}
-	s.at = x.marks[m]
 	r.touch(x)
 	return s, bundle, nil
+}
+
+// find brings s to the batch that holds the first entry, at index, of a bundle.
+func (x *fileIndex) find(s *scanner, index int64) error {
+	for m := int((index - x.first) / tree.Width); ; x.forget() {
+		if m >= len(x.marks) {
+			if _, _, err := x.scan(s); err != nil {
+				return err
+			}
+		}
+		if m >= len(x.marks) {
+			return s.damaged(fmt.Sprintf("there is no entry %d", index))
+		}
+		s.at = x.marks[m]
+		if !x.hinted {
+			return nil
+		}
+		h, ok, err := s.header()
+		if err != nil || ok && h.First <= index && index < h.First+int64(h.Count) {
+			return err
+		}
+	}
 }
 
 // touch notes that x was used and forgets the marks used longest ago.
@@ -437,7 +473,7 @@ func (r *Reader) touch(x *fileIndex) {
 	}
 	x.used = newest + 1
 	if n >= maxIndexed {
-		oldest.marks, oldest.next = nil, oldest.head.start()
+		oldest.forget()
 	}
 }
 

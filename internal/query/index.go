@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
+	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 	"github.com/pgnotary/pgnotary/internal/tree"
@@ -31,6 +32,7 @@ type index struct {
 	f            io.ReaderAt
 	stamp        stamp
 	terms, bytes int64 // number of terms, bytes of postings
+	places       int64 // bytes of the places of batches, of a journal file
 	buf          []byte
 }
 
@@ -45,12 +47,13 @@ type stamp struct {
 }
 
 const (
-	indexMagic   = "pgnindx2"
+	indexMagic   = "pgnindx3"
 	indexHeader  = 8 + 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4
 	termLen      = 12
 	indexBlock   = 1024 // bytes, the last four of which are the CRC of the others
 	indexContent = indexBlock - 4
 	maxIndex     = 1 << 30 // bytes
+	maxCount     = 1 << 40 // entries of an index
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -113,11 +116,11 @@ const openTerm = "open"
 
 // segmentStamp returns the stamp of an index of a segment as it is now.
 func (l *Log) segmentStamp(first int64) (s stamp, err error) {
-	h, err := segment.ReadHeader(durable.OS, l.dir, first)
+	count, root, err := segment.End(durable.OS, l.dir, first)
 	if err != nil {
 		return s, err
 	}
-	s = stamp{first: first, count: h.Count, root: h.NextRoot, engine: term("engine", sqlinfo.Engine)}
+	s = stamp{first: first, count: count, root: root, engine: term("engine", sqlinfo.Engine)}
 	info, err := os.Stat(segment.ValueFile(l.dir, first))
 	if err == nil {
 		s.size, s.modified = info.Size(), info.ModTime().UnixNano()
@@ -164,6 +167,50 @@ func (l *Log) openIndex(first int64) (*index, io.Closer, error) {
 	return x, f, nil
 }
 
+// maxHints bounds the indexes of journal files whose places are read: there are
+// more than one or two files only while sealing is behind.
+const maxHints = 4
+
+// hints returns where batches of the journal files are, as their indexes say. One
+// that is stale or damaged is no worse than none.
+func (l *Log) hints() (all []journal.Hint) {
+	names, err := os.ReadDir(l.indexDir())
+	if err != nil {
+		return nil
+	}
+	for i := len(names) - 1; i >= 0 && len(all) < maxHints; i-- { // the newest first
+		first, ok := indexName(names[i].Name())
+		if !ok {
+			continue
+		}
+		places, err := l.placesOf(first)
+		if err != nil || places == nil {
+			break // of a segment: so are those before
+		}
+		all = append(all, journal.Hint{First: first, Places: places})
+	}
+	return all
+}
+
+// placesOf returns what the index that begins with entry first says of the
+// places of batches, nil if it is not of a journal file.
+func (l *Log) placesOf(first int64) ([]byte, error) {
+	f, err := durable.OS.Open(l.indexFile(first))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	x, err := newIndex(f, size)
+	if err != nil || x.places == 0 || x.stamp.first != first {
+		return nil, err
+	}
+	return x.read(indexHeader+x.terms*termLen+x.bytes, x.places)
+}
+
 // newIndex reads the header of an index.
 func newIndex(f io.ReaderAt, size int64) (*index, error) {
 	x := &index{f: f}
@@ -178,8 +225,11 @@ func newIndex(f io.ReaderAt, size int64) (*index, error) {
 	}
 	x.terms, x.bytes = int64(le.Uint32(b[80:])), int64(le.Uint32(b[84:]))
 	s := &x.stamp
-	if string(b[:8]) != indexMagic || size > maxIndex || fileSize(indexHeader+x.terms*termLen+x.bytes) != size ||
-		s.first < 0 || s.count < 0 || s.first > math.MaxInt64-s.count || s.first%tree.Width != 0 || s.count%tree.Width != 0 {
+	if s.size < 0 {
+		x.places = (min(s.count, maxCount)/tree.Width + 1) * journal.PlaceLen
+	}
+	if string(b[:8]) != indexMagic || size > maxIndex || fileSize(indexHeader+x.terms*termLen+x.bytes+x.places) != size ||
+		s.first < 0 || s.count < 0 || s.count > maxCount || s.first > math.MaxInt64-s.count || s.first%tree.Width != 0 || s.count%tree.Width != 0 {
 		return nil, fmt.Errorf("%w: it is none, or its lengths are wrong", errIndex)
 	}
 	return x, nil

@@ -16,6 +16,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/ledger"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/verify"
@@ -243,7 +244,7 @@ func builtIndex(t testing.TB, terms, bundles int) []byte {
 			}
 		}
 	}
-	file, err := b.encode(stamp{count: int64(bundles) * 256})
+	file, err := b.encode(stamp{count: int64(bundles) * 256}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,14 +314,7 @@ func TestIndexVerified(t *testing.T) {
 	// signed has change alter the content.
 	signed := func(change func(b []byte)) func([]byte) []byte {
 		return func(file []byte) []byte {
-			x := &index{f: bytes.NewReader(file)}
-			content, err := x.read(0, int64(len(file)-(len(file)+indexBlock-1)/indexBlock*4))
-			if err != nil {
-				t.Fatal(err)
-			}
-			content = bytes.Clone(content)
-			change(content)
-			return seal(content)
+			return resealed(t, file, func(b []byte) []byte { change(b); return b })
 		}
 	}
 	for _, tt := range []struct {
@@ -356,6 +350,87 @@ func TestIndexVerified(t *testing.T) {
 		}
 		if r.OK != (tt.want == "") || !r.OK && (len(why) != 1 || !strings.Contains(why[0], tt.want)) {
 			t.Errorf("%s: %.300q, want %q", tt.name, why, tt.want)
+		}
+	}
+}
+
+// resealed returns an index with its content changed, and the CRCs right.
+func resealed(t testing.TB, file []byte, change func(content []byte) []byte) []byte {
+	t.Helper()
+	x := &index{f: bytes.NewReader(file)}
+	content, err := x.read(0, int64(len(file)-(len(file)+indexBlock-1)/indexBlock*4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seal(change(bytes.Clone(content)))
+}
+
+// TestIndexPlaces holds that a search finds the same whatever the index of the
+// journal file in use says of the places of batches, and that it goes by what
+// is right.
+func TestIndexPlaces(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{})
+	for i := range int64(growBy/2 + 500) {
+		user := "alice"
+		if i%1000 == 999 {
+			user = "rare"
+		}
+		q := w.emit(event.Leaf{Session: 1, Seq: uint64(2*i + 1), Kind: event.KindQuery, Who: &event.Who{User: user}}, queryMsg(fmt.Sprint("SELECT ", i)))
+		last := w.emit(event.Leaf{Session: 1, Seq: uint64(2*i + 2), Kind: event.KindOutcome, Of: event.Ref(q), Tags: []string{"SELECT 1"}, Tx: 'I', Committed: 1}, nil)
+		if i%40 == 0 { // many batches
+			for w.Want(last); w.Durable() <= last; {
+				time.Sleep(100 * time.Microsecond)
+			}
+		}
+	}
+	w.close()
+	l := openLog(t, dir)
+	if l.hints() != nil {
+		t.Fatal("there are places without an index")
+	}
+	filters := []Filter{{User: "rare"}, {User: "alice", From: 9000}, {Text: "SELECT 77"}, {From: 400, End: 402}}
+	var want [][]string
+	for _, f := range filters {
+		want = append(want, texts(t, l, f))
+	}
+	if err := l.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(l.indexFile(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hints := l.hints()
+	if len(hints) != 1 || int64(len(hints[0].Places)) < growBy/256*journal.PlaceLen {
+		t.Fatalf("the index tells of %d files, want one", len(hints))
+	}
+	n := len(hints[0].Places)
+	places := func(change func(p []byte)) []byte {
+		return resealed(t, good, func(b []byte) []byte { change(b[len(b)-n:]); return b })
+	}
+	for name, file := range map[string][]byte{
+		"good":     good,
+		"none":     places(func(p []byte) { clear(p) }),
+		"damaged":  append(bytes.Clone(good[:len(good)-1]), good[len(good)-1]^1),
+		"cut":      good[:len(good)-30],
+		"shifted":  places(func(p []byte) { copy(p, p[journal.PlaceLen:]) }),
+		"reversed": places(func(p []byte) { slices.Reverse(p) }),
+		"one for all": places(func(p []byte) {
+			for i := journal.PlaceLen; i < n; i += journal.PlaceLen {
+				copy(p[i:], p[:journal.PlaceLen])
+			}
+		}),
+		"fewer":      resealed(t, good, func(b []byte) []byte { b[17]--; return b[:len(b)-journal.PlaceLen] }), // 256 entries fewer
+		"of another": resealed(t, good, func(b []byte) []byte { b[30] ^= 1; return b }),
+	} {
+		if err := os.WriteFile(l.indexFile(0), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, f := range filters {
+			if got := texts(t, openLog(t, dir), f); !slices.Equal(got, want[i]) {
+				t.Errorf("%s: %+v finds %d statements, want %d", name, f, len(got), len(want[i]))
+			}
 		}
 	}
 }

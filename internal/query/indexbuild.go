@@ -234,8 +234,9 @@ func sorted(list []posting) (out []posting) {
 // rare bounds the bundles of a term for which an index says where in them it is.
 const rare = 16
 
-// encode returns the bytes of the index of what was taken.
-func (b *indexBuilder) encode(s stamp) ([]byte, error) {
+// encode returns the bytes of the index of what was taken; places are of the
+// batches of a journal file.
+func (b *indexBuilder) encode(s stamp, places []byte) ([]byte, error) {
 	all := maps.Clone(b.terms)
 	for h, list := range b.ends {
 		all[h] = sorted(list)
@@ -262,17 +263,17 @@ func (b *indexBuilder) encode(s stamp) ([]byte, error) {
 	for _, h := range slices.Sorted(maps.Keys(all)) {
 		table = le.AppendUint32(le.AppendUint64(table, h), uint32(len(postings)))
 		list := all[h]
-		last, places := uint32(0), len(list) <= rare
+		last, sparse := uint32(0), len(list) <= rare
 		postings = binary.AppendUvarint(postings, uint64(len(list)))
 		for _, p := range list {
-			if postings = binary.AppendUvarint(postings, uint64(p.bundle-last)); places {
+			if postings = binary.AppendUvarint(postings, uint64(p.bundle-last)); sparse {
 				postings = append(postings, p.low, p.high)
 			}
 			last = p.bundle
 		}
 	}
 	out = le.AppendUint32(le.AppendUint32(out, uint32(len(all))), uint32(len(postings)))
-	out = append(append(out, table...), postings...)
+	out = append(append(append(out, table...), postings...), places...)
 	if size := fileSize(int64(len(out))); size > maxIndex {
 		return nil, fmt.Errorf("index of entries from %d on: %d bytes are too many", s.first, size)
 	}
@@ -346,7 +347,7 @@ func (l *Log) indexSegment(ctx context.Context, first int64) error {
 	if err := b.read(ctx, l, first+s.count); err != nil {
 		return err
 	}
-	return l.writeIndex(b, s)
+	return l.writeIndex(b, s, nil)
 }
 
 // maxGrowing bounds the journal files that are not sealed whose terms are kept.
@@ -377,8 +378,12 @@ func (l *Log) indexJournal(ctx context.Context, size int64) error {
 	if err != nil {
 		return err
 	}
+	places, err := l.reader.Places(b.first, to)
+	if err != nil {
+		return err
+	}
 	b.written = s.count
-	return l.writeIndex(b, s)
+	return l.writeIndex(b, s, places)
 }
 
 func (l *Log) removeIndex(first int64) error {
@@ -388,8 +393,8 @@ func (l *Log) removeIndex(first int64) error {
 	return nil
 }
 
-func (l *Log) writeIndex(b *indexBuilder, s stamp) error {
-	content, err := b.encode(s)
+func (l *Log) writeIndex(b *indexBuilder, s stamp, places []byte) error {
+	content, err := b.encode(s, places)
 	if err != nil {
 		return err
 	}

@@ -65,7 +65,7 @@ func (l *randomLog) indexed(t *rapid.T, m *matcher) *plan {
 				t.Fatal(err)
 			}
 		}
-		file, err := b.encode(stamp{first: first, count: to - first})
+		file, err := b.encode(stamp{first: first, count: to - first}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/tree"
@@ -86,7 +87,7 @@ func Open(dir string) (*Log, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open log: %s: %w", filepath.Join(dir, "succession"), err)
 	}
-	if l.reader, err = segment.OpenReader(dir); err != nil {
+	if l.reader, err = segment.OpenReaderFS(durable.OS, dir, l.hints()...); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return l, nil

@@ -153,6 +153,18 @@ type file struct {
 
 // openFile opens a sealed file and reads its header and seek table.
 func openFile(fsys durable.FS, name, magic string) (*file, error) {
+	x, err := openUnchecked(fsys, name, magic)
+	if err != nil {
+		return nil, err
+	}
+	if err := x.check(magic); err != nil {
+		return nil, errors.Join(x.damaged("%v", err), x.close())
+	}
+	return x, nil
+}
+
+// openUnchecked is openFile without Header.check, for who only reads entries.
+func openUnchecked(fsys durable.FS, name, magic string) (*file, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("open segment: %w", err)
@@ -238,7 +250,7 @@ func (x *file) index(magic string) error {
 	if le.Uint32(b) != headerFrame || int64(le.Uint32(b[4:])) != head-8 {
 		return x.damaged("its header is no frame")
 	}
-	if x.Header, err = parseHeader(b[8:], magic); err != nil {
+	if x.Header, err = decodeHeader(b[8:], magic); err != nil {
 		return x.damaged("%v", err)
 	}
 	want := x.Count / tree.Width
@@ -290,6 +302,22 @@ func ReadHeader(fsys durable.FS, dir string, first int64) (*Header, error) {
 		err = x.damaged("it is for entry %d", x.First)
 	}
 	return x.Header, errors.Join(err, x.close())
+}
+
+// End returns number of entries and tree root behind the last as the header of
+// the segment that begins with entry first states them, unchecked: to tell
+// whether it is a certain one.
+func End(fsys durable.FS, dir string, first int64) (count int64, root tree.Hash, err error) {
+	f, err := fsys.Open(LeafFile(dir, first))
+	if err != nil {
+		return 0, root, fmt.Errorf("open segment: %w", err)
+	}
+	x := &file{name: LeafFile(dir, first), f: f}
+	var b [8 + headerFixed]byte
+	if err = x.read(b[:], 0); err == nil && (string(b[8:16]) != leafMagic || int64(binary.LittleEndian.Uint64(b[16:])) != first) {
+		err = x.damaged("its header is another one's")
+	}
+	return int64(binary.LittleEndian.Uint64(b[24:])), tree.Hash(b[8+96:]), errors.Join(err, f.Close())
 }
 
 // syncDir makes names in the segment directory durable.

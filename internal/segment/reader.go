@@ -35,10 +35,11 @@ type Reader struct {
 func OpenReader(dir string) (*Reader, error) { return OpenReaderFS(durable.OS, dir) }
 
 // OpenReaderFS is OpenReader on another file system.
-func OpenReaderFS(fsys durable.FS, dir string) (*Reader, error) {
+// The hints are of its journal files.
+func OpenReaderFS(fsys durable.FS, dir string, hints ...journal.Hint) (*Reader, error) {
 	r := &Reader{fs: fsys, dir: dir}
 	var err error
-	if r.journal, err = journal.OpenReaderFS(fsys, dir); err != nil {
+	if r.journal, err = journal.OpenReaderFS(fsys, dir, hints...); err != nil {
 		return r, err
 	}
 	return r, r.refresh()
@@ -95,6 +96,9 @@ func (r *Reader) Header(index int64) (*journal.FileHeader, error) { return r.jou
 // BatchRoot returns the root of the tree that a batch of the journal states: the
 // one that holds the first entry, at index, of a bundle.
 func (r *Reader) BatchRoot(index int64) (tree.Hash, error) { return r.journal.BatchRoot(index) }
+
+// Places returns where batches of a journal file are, for a journal.Hint.
+func (r *Reader) Places(first, last int64) ([]byte, error) { return r.journal.Places(first, last) }
 
 // OpenBlob opens the file that holds a value. The caller closes it.
 func (r *Reader) OpenBlob(ref *journal.BlobRef) (durable.File, error) { return r.journal.OpenBlob(ref) }
@@ -190,7 +194,7 @@ func (r *Reader) open(index int64) (*file, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("entry %d: %w", index, fs.ErrNotExist)
 	}
-	x, err := openFile(r.fs, LeafFile(r.dir, segs[i]), leafMagic)
+	x, err := openUnchecked(r.fs, LeafFile(r.dir, segs[i]), leafMagic)
 	if err != nil {
 		return nil, err
 	}

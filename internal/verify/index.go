@@ -52,15 +52,18 @@ func (c *check) readIndex(name string) (*indexFile, error) {
 	const header = 88
 	le := binary.LittleEndian
 	b, ok := unblock(b)
-	if !ok || len(b) < header || string(b[:8]) != "pgnindx2" {
+	if !ok || len(b) < header || string(b[:8]) != "pgnindx3" {
 		return nil, errors.New("it is damaged")
 	}
 	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[uint64]map[int64][2]byte{}}
-	terms, postings := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:]))
-	if rest := uint64(len(b) - header); terms*12+postings != rest || fmt.Sprintf("%020d.idx", x.first) != name {
+	terms, postings, places := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:])), uint64(0)
+	if int64(le.Uint64(b[56:])) < 0 { // of a journal file
+		places = (uint64(x.count)/tileWidth + 1) * 24
+	}
+	if rest := uint64(len(b) - header); terms*12+postings+places != rest || fmt.Sprintf("%020d.idx", x.first) != name {
 		return nil, errors.New("it is not what its name or its lengths say")
 	}
-	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:]
+	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:][:postings]
 	return x, nil
 }
 
