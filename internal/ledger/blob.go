@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"path/filepath"
-	"strings"
+	"slices"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/segment"
 )
 
 // writebackEvery is how much of a blob may be dirty before the system is
@@ -25,7 +27,8 @@ var errBlobEnded = errors.New("blob has ended")
 type Blob struct {
 	l      *Ledger
 	f      durable.File // nil when it has ended
-	name   string       // what Abort removes: while written with .tmp, then without; "" when an entry refers to it
+	name   string       // what Abort removes; "" when an entry refers to it
+	mark   string       // file that says so as long as none does
 	ref    journal.BlobRef
 	salt   [32]byte
 	sum    [32]byte // the commitment, once synced
@@ -33,6 +36,11 @@ type Blob struct {
 	flying int64 // bytes that writeback was asked for
 	synced bool
 }
+
+// pending is the directory of marks: empty files named INDEX-ID for blobs that
+// perhaps no entry refers to. One that does has at least that index. So a start
+// finds what a crash left over by looking at the newest entries only.
+const pending = "pending"
 
 // NewBlob begins a value too large for memory.
 func (l *Ledger) NewBlob() (*Blob, error) {
@@ -47,9 +55,22 @@ func (l *Ledger) NewBlob() (*Blob, error) {
 	copy(b.ref.ID[:], random[:16])
 	copy(b.salt[:], random[16:])
 	b.h.Write(b.salt[:])
-	b.name = strings.TrimSuffix(journal.BlobPath(l.cfg.Dir, b.ref.ID), ".blob") + ".tmp"
-	var err error
-	if b.f, err = l.cfg.FS.Create(b.name, 0o600); err != nil {
+	l.mu.Lock()
+	next := l.next
+	l.mu.Unlock()
+	b.name = journal.BlobPath(l.cfg.Dir, b.ref.ID)
+	b.mark = filepath.Join(l.path(pending), fmt.Sprintf("%020d-%x", next, b.ref.ID))
+	// The mark is durable before there is a blob. If we die behind this: the
+	// next start finds it, and removes the blob unless an entry refers to it.
+	f, err := l.cfg.FS.Create(b.mark, 0o600)
+	if err == nil {
+		err = errors.Join(f.Close(), l.cfg.FS.SyncDir(l.path(pending)))
+	}
+	if err == nil {
+		b.f, err = l.cfg.FS.Create(b.name, 0o600)
+	}
+	if err != nil {
+		b.Abort()
 		return nil, fmt.Errorf("create blob: %w", err)
 	}
 	return b, nil
@@ -79,8 +100,7 @@ func (b *Blob) Sync() error {
 	if b.f == nil {
 		return errBlobEnded
 	}
-	fsys, final := b.l.cfg.FS, journal.BlobPath(b.l.cfg.Dir, b.ref.ID)
-	// If we die in here: a .tmp file, or a blob no entry refers to, is left.
+	// If we die in here: a blob no entry refers to is left, and its mark.
 	if err := b.f.Sync(); err != nil {
 		b.Abort()
 		return fmt.Errorf("sync blob: %w", err)
@@ -88,14 +108,9 @@ func (b *Blob) Sync() error {
 	err := b.f.Close()
 	b.f = nil
 	if err == nil {
-		err = fsys.Rename(b.name, final)
+		err = b.l.cfg.FS.SyncDir(filepath.Dir(b.name))
 	}
 	if err != nil {
-		b.Abort()
-		return fmt.Errorf("name blob: %w", err)
-	}
-	b.name = final
-	if err := fsys.SyncDir(filepath.Dir(final)); err != nil {
 		b.Abort()
 		return fmt.Errorf("sync blob directory: %w", err)
 	}
@@ -111,10 +126,87 @@ func (b *Blob) Abort() {
 		b.f = nil
 	}
 	if b.name != "" {
-		_ = b.l.cfg.FS.Remove(b.name) // what is left means nothing
+		// The mark goes only when the blob is gone for good.
+		err := segment.RemoveBlobs(b.l.cfg.FS, b.l.cfg.Dir, []journal.BlobRef{b.ref})
+		if err == nil {
+			_ = b.l.cfg.FS.Remove(b.mark) // what is left means nothing
+		}
 		b.name = ""
 	}
 	b.synced = false
+}
+
+// removePending removes what a crash left of values that no entry refers to.
+// All entries that are there can be read.
+func (l *Ledger) removePending() error {
+	names, err := l.cfg.FS.List(l.path(pending))
+	if err != nil {
+		return fmt.Errorf("list unfinished values: %w", err)
+	}
+	var blobs []journal.BlobRef
+	var marks []string
+	from := int64(math.MaxInt64)
+	for _, name := range names {
+		var index int64
+		var id []byte
+		if n, _ := fmt.Sscanf(name, "%d-%x", &index, &id); n == 2 && len(id) == 16 { // else it is a stranger, which verify finds
+			blobs, marks, from = append(blobs, journal.BlobRef{ID: [16]byte(id)}), append(marks, name), min(from, index)
+		}
+	}
+	if len(blobs) == 0 {
+		return nil
+	}
+	used, err := l.blobsFrom(from)
+	if err != nil {
+		return fmt.Errorf("find what unfinished values belong to: %w", err)
+	}
+	blobs = slices.DeleteFunc(blobs, func(b journal.BlobRef) bool { return used[b.ID] })
+	// If we die behind this: the marks are still there.
+	if err := segment.RemoveBlobs(l.cfg.FS, l.cfg.Dir, blobs); err != nil {
+		return err
+	}
+	for _, name := range marks {
+		if err := l.cfg.FS.Remove(filepath.Join(l.path(pending), name)); err != nil {
+			return fmt.Errorf("remove mark of a value: %w", err)
+		}
+	}
+	l.unmarked = true
+	return nil
+}
+
+// blobsFrom returns the blobs that entries from an index on refer to, and
+// copies that segments of these have.
+func (l *Ledger) blobsFrom(from int64) (map[[16]byte]bool, error) {
+	used := map[[16]byte]bool{}
+	r, err := segment.OpenReaderFS(l.cfg.FS, l.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for e, err := range r.Entries(max(from, r.First()), l.Durable()) {
+		if err != nil {
+			return nil, err
+		}
+		if e.Blob != nil {
+			used[e.Blob.ID] = true
+		}
+	}
+	segs, err := segment.List(l.cfg.FS, l.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, first := range segs {
+		if first < from {
+			continue // what it copied was older still
+		}
+		_, copied, err := segment.Copies(l.cfg.FS, l.cfg.Dir, first)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range copied {
+			used[b.ID] = true
+		}
+	}
+	return used, nil
 }
 
 // AppendBlob queues an entry whose value is a blob that was synced. leaf ends
@@ -140,6 +232,7 @@ func (l *Ledger) AppendBlob(leaf []byte, b *Blob) (index int64, err error) {
 		to.buf = to.buf[:was]
 		return 0, errors.New("append entry: it has a value, but its leaf no commitment")
 	}
+	to.marks = append(to.marks, b.mark)
 	b.name, b.synced = "", false
 	return l.queued(to, was), nil
 }

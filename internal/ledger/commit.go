@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -120,7 +121,7 @@ func (l *Ledger) recycle(b *batch) {
 	if cap(b.buf) > keepBatch {
 		return
 	}
-	b.buf, b.count = b.buf[:journal.BatchHeaderLen], 0
+	b.buf, b.count, b.marks = b.buf[:journal.BatchHeaderLen], 0, b.marks[:0]
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.free) < 2 {
@@ -184,6 +185,15 @@ func (l *Ledger) commit(b *batch) error {
 
 		// The header of the rest takes the place of the last bytes written.
 		buf, first, left = buf[size:], first+int64(n), left-n
+	}
+
+	// 6. Entries refer to their blobs now.
+	// If we die here: the next start finds that they do.
+	for _, mark := range b.marks {
+		l.unmarked = true
+		if err := l.cfg.FS.Remove(mark); err != nil {
+			l.cfg.Logger.Warn("the mark of a value stays until the next start", slog.Any("error", err))
+		}
 	}
 	return nil
 }
@@ -253,6 +263,12 @@ func (l *Ledger) rotate(now int64) error {
 	// made full must be durable before it is an earlier one.
 	if err := l.syncTiles(); err != nil {
 		return err
+	}
+	if l.unmarked { // nor shall it look for what earlier ones referred to
+		if err := l.cfg.FS.SyncDir(l.path(pending)); err != nil {
+			return fmt.Errorf("sync marks of values: %w", err)
+		}
+		l.unmarked = false
 	}
 	if err := l.w.Rotate(l.tree, now); err != nil {
 		return fmt.Errorf("begin a journal file: %w", err)

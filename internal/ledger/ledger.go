@@ -15,7 +15,7 @@
 // It knows nothing of PostgreSQL: leaves and values are bytes, but for its own
 // entries (start, stop, heartbeat, recover).
 //
-// Files, all in Config.Dir: LOCK, log.json, key, succession, checkpoint, witnessed, journal/, segment/, blob/, tile/.
+// Files, all in Config.Dir: LOCK, log.json, key, succession, checkpoint, witnessed, journal/, segment/, blob/, pending/, tile/.
 package ledger
 
 import (
@@ -118,6 +118,7 @@ type Ledger struct {
 	cursor   journal.Cursor // its Seed is that of the current bundle
 	tiles    []fullTile     // full since the last commit, not yet written
 	unsynced []string       // tile files the current journal file made full
+	unmarked bool           // marks went since the current journal file was begun
 	done     chan struct{}  // closed when the committer ended
 
 	pub struct { // what the next checkpoint may be signed over
@@ -153,6 +154,7 @@ type batch struct {
 	first int64
 	count int
 	begun time.Time
+	marks []string // of blobs that entries refer to
 }
 
 // keepBatch is the size up to which a batch's memory is used again.

@@ -297,6 +297,115 @@ func TestBlobs(t *testing.T) {
 	}
 }
 
+// TestUnfinishedBlobs takes the power away at each step of a life with values that are recorded, given up or
+// not finished. The next start keeps exactly the blobs that entries refer to, and looks
+// for the others at the end of the log only.
+func TestUnfinishedBlobs(t *testing.T) {
+	write := func(l *Ledger, sync bool) (*Blob, error) {
+		b, err := l.NewBlob()
+		if err == nil {
+			_, err = b.Write([]byte("a value"))
+		}
+		if err == nil && sync {
+			err = b.Sync()
+		}
+		return b, err
+	}
+	record := func(l *Ledger) error {
+		b, err := write(l, true)
+		if err != nil {
+			return err
+		}
+		index, err := l.AppendBlob(leafOf(1, len("a value"), true), b)
+		if err != nil {
+			return err
+		}
+		return waitFor(l, index+1)
+	}
+	life := func(l *Ledger) error {
+		for range 2 {
+			for _, sync := range []bool{false, true} {
+				b, err := write(l, sync)
+				if err != nil {
+					return err
+				}
+				b.Abort()
+			}
+			if err := record(l); err != nil {
+				return err
+			}
+			if err := errors.Join(l.Rotate(), waitFor(l, l.next), l.sign(), l.sealer.sealAll(t.Context())); err != nil {
+				return err
+			}
+			if err := record(l); err != nil {
+				return err
+			}
+		}
+		_, err1 := write(l, false) // left over
+		_, err2 := write(l, true)
+		return errors.Join(err1, err2)
+	}
+	for stop := 1; ; stop++ {
+		s := faultfs.New()
+		l := mustOpen(t, quiet(s, "/d"))
+		count := 0
+		s.Inject(func(op faultfs.Op, _ string) faultfs.Fault {
+			if changes(op) {
+				if count++; count >= stop {
+					return faultfs.Fault{Err: faultfs.ErrCrashed, After: stop%2 == 0 && count == stop}
+				}
+			}
+			return faultfs.Fault{}
+		})
+		err := life(l)
+		s.Inject(nil)
+		s.Stop()
+		_ = l.Close()
+		for seed := range uint64(4) {
+			after := s.Crash(rnd(seed))
+			after.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+				if op == faultfs.List && name == "/d/blob" || op == faultfs.Open && strings.HasSuffix(name, ".val") {
+					t.Errorf("the start looks at %s", name)
+				}
+				return faultfs.Fault{}
+			})
+			l := mustOpen(t, quiet(after, "/d"))
+			after.Inject(nil)
+			mustClose(t, l)
+			want := map[string]bool{}
+			r, err := segment.OpenReaderFS(after, "/d")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for e, err := range r.Entries(0, l.Durable()) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e.Blob != nil {
+					want[fmt.Sprintf("%x.blob", e.Blob.ID)] = true
+				}
+			}
+			names, err := after.List("/d/blob")
+			for _, name := range names {
+				if !want[name] {
+					t.Errorf("stop at %d: no entry refers to %s", stop, name)
+				}
+				delete(want, name)
+			}
+			if err != nil || len(want) > 0 {
+				t.Errorf("stop at %d: blobs %v are missing, %v", stop, want, err)
+			}
+			if names, err := after.List("/d/pending"); err != nil || len(names) != 0 {
+				t.Errorf("stop at %d: marks %v, %v", stop, names, err)
+			}
+		}
+		if err == nil {
+			t.Logf("%d steps", stop)
+			return
+		}
+	}
+}
+
 // TestLazy: what nobody wants becomes durable all the same.
 func TestLazy(t *testing.T) {
 	s := faultfs.New()

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
@@ -90,7 +88,7 @@ func setDefault[T int64 | time.Duration](p *T, v T) {
 
 // open does what Open promises, under the lock.
 func (l *Ledger) open() error {
-	for _, name := range []string{"journal", "segment", "blob", "tile"} {
+	for _, name := range []string{"journal", "segment", "blob", pending, "tile"} {
 		if err := durable.MkdirAll(l.cfg.FS, l.path(name), 0o700); err != nil {
 			return err
 		}
@@ -108,9 +106,6 @@ func (l *Ledger) open() error {
 	if err != nil {
 		return err
 	}
-	if err := l.removeBlobLeftovers(); err != nil {
-		return err
-	}
 	if err := l.finishTiles(); err != nil {
 		return err
 	}
@@ -118,7 +113,10 @@ func (l *Ledger) open() error {
 	l.next = l.tree.Size()
 	l.durable.Store(l.next)
 	l.pub.size, l.pub.root = l.next, l.tree.Root()
-	return l.begin(st, digest)
+	if err := l.begin(st, digest); err != nil {
+		return err
+	}
+	return l.removePending()
 }
 
 // lastCheckpoint returns the checkpoint this log signed last, and its text. There always is
@@ -199,22 +197,6 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		l.sealer.add(first)
 	}
 	return st, nil
-}
-
-// removeBlobLeftovers removes values that were not finished.
-func (l *Ledger) removeBlobLeftovers() error {
-	names, err := l.cfg.FS.List(l.path("blob"))
-	if err != nil {
-		return fmt.Errorf("list blobs: %w", err)
-	}
-	for _, name := range names {
-		if strings.HasSuffix(name, ".tmp") {
-			if err := l.cfg.FS.Remove(filepath.Join(l.path("blob"), name)); err != nil {
-				return fmt.Errorf("remove leftover of a crash: %w", err)
-			}
-		}
-	}
-	return nil
 }
 
 // stopped reports whether the last writer stopped in order.

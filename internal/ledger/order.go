@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -58,6 +59,8 @@ const (
 	requestMode = 0o600
 	// ordersEvery is how often the writer looks for orders.
 	ordersEvery = 300 * time.Millisecond
+	// staleAfter is how old a file must be that its writer is not taken to be still at.
+	staleAfter = time.Hour
 	// retainEvery is how often it looks what is older than it may be.
 	retainEvery = 10 * time.Minute
 )
@@ -105,6 +108,7 @@ func (k *clerk) run() {
 		<-k.ctx.Done()
 		return
 	}
+	k.tidy()
 	look := time.NewTicker(ordersEvery)
 	defer look.Stop()
 	retain := time.NewTimer(time.Second)
@@ -120,6 +124,27 @@ func (k *clerk) run() {
 				k.l.cfg.Logger.Error("what is too old was not pruned", slog.Any("error", err))
 			}
 			retain.Reset(retainEvery)
+		}
+	}
+}
+
+// tidy removes temporary files that crashes left among the orders: the writer's, and those that a command
+// began at least staleAfter ago, by the time their names begin with.
+func (k *clerk) tidy() {
+	dir := k.l.path("request")
+	names, err := k.l.cfg.FS.List(dir)
+	if err != nil {
+		return // there is no directory as long as nobody asked for anything
+	}
+	for _, name := range names {
+		id, orders := strings.CutSuffix(name, ".json.tmp")
+		began, _, _ := strings.Cut(id, "-")
+		t, err := strconv.ParseInt(began, 10, 64)
+		if !strings.HasSuffix(name, ".done.tmp") && (!orders || err != nil || t > k.l.cfg.Now()-int64(staleAfter)) {
+			continue
+		}
+		if err := k.l.cfg.FS.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			k.l.cfg.Logger.Warn("what a crash left stays", slog.Any("error", err))
 		}
 	}
 }

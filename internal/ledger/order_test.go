@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -492,6 +493,30 @@ func lettingGo(t *testing.T, o Order, n int, effect bool) (hit bool) {
 		t.Errorf("fault at %s: pruned %d, want 256", at, r.Pruned)
 	}
 	return hit
+}
+
+// TestTidy removes what crashes left among the orders, but nothing that may be at work.
+func TestTidy(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	now := l.cfg.Now()
+	name := func(age time.Duration, suffix string) string { return fmt.Sprintf("%d-00aa%s", now-int64(age), suffix) }
+	keep := []string{name(-time.Hour, ".json.tmp"), name(time.Minute, ".json.tmp"), name(2*time.Hour, ".json"), name(2*time.Hour, ".done"), "other.json.tmp", "1.tmp"}
+	if err := durable.MkdirAll(s, "/d/request", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range append([]string{name(time.Hour, ".json.tmp"), name(time.Minute, ".done.tmp"), "other.done.tmp"}, keep...) {
+		f, err := s.Create("/d/request/"+n, 0o600)
+		if err := errors.Join(err, f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.clerk.tidy()
+	slices.Sort(keep)
+	if names, err := s.List("/d/request"); err != nil || !slices.Equal(names, keep) {
+		t.Errorf("left are %q, %v, want %q", names, err, keep)
+	}
+	mustClose(t, l)
 }
 
 func answerOf(t *testing.T, fsys durable.FS) string {

@@ -25,6 +25,7 @@ type listing struct {
 	indexes   map[int64]string       // of segments, by first entry
 	evidence  []string               // of alarms about witnesses
 	requests  []string               // what the writer was asked for
+	pending   []string               // marks of blobs that perhaps no entry refers to
 	leftover  []string               // left from a crash
 	unknown   []string
 	lastTiles []string // missing tiles that the last journal file filled
@@ -119,6 +120,8 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 		}
 	case top == "request" && (strings.HasSuffix(name, ".json") || strings.HasSuffix(name, ".done")):
 		l.requests = append(l.requests, rel)
+	case top == "pending" && len(name) == 20+1+32 && numbered(name[:20], "") && blobName(name[21:]+".blob"):
+		l.pending = append(l.pending, rel)
 	case top == "blob" && blobName(name):
 		id, _ := hex.DecodeString(strings.TrimSuffix(name, ".blob"))
 		l.blobs[[16]byte(id)] = false
@@ -222,6 +225,9 @@ func (c *check) checkFiles() {
 	}
 	for _, name := range c.files.leftover {
 		c.note("%s: left over from a write that was not finished; it means nothing", name)
+	}
+	for _, name := range c.files.pending {
+		c.note("%s: of a value that is being written, or was when the writer ended; the next start removes it", name)
 	}
 	for _, name := range c.files.requests {
 		c.note("%s: something that the writer was asked for and has not finished, or an answer that nobody took", name)
