@@ -28,7 +28,8 @@ out before the first start, puts a key of this command at DIR/key first. Keys th
 
 With --next it makes the key that takes the place of the present one at the next start of serve:
 an entry signed with both keys then says so, and verify and check follow it. Give the line it prints
-to the log's witnesses before that start (pgnotary witness --add), and to auditors.`,
+to the log's witnesses before that start (pgnotary witness --add), and to auditors; witnesses can
+retire the old one (pgnotary witness --retire) as soon as they have cosigned something that the new one signed.`,
 		Example: `  pgnotary keygen --origin pgnotary/db1/prod -o ./pgnotary-data/key --policy-out log.policy
   pgnotary keygen --next ./pgnotary-data`,
 		Args: cobra.NoArgs,

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -25,7 +26,7 @@ import (
 func newWitnessCmd() *cobra.Command {
 	var (
 		dir, listen, name string
-		add               []string
+		add, retire       []string
 	)
 	cmd := &cobra.Command{
 		Use:   "witness",
@@ -35,9 +36,9 @@ it was told of, each only if it continues the one cosigned before. Run it on ano
 machine, under another administrator, than the logs: it is what keeps the owner of a log,
 and whoever stole its key, from rewriting the past or showing two people two histories.
 
-It learns of a log, and of its next key, by --add only, never from a request: stop it, add, start it.
-What it cosigned is on the disk
-before anybody gets the cosignature. If the data directory is lost or put back to an
+It learns of a log, and of its next key, by --add only, never from a request over HTTP; --retire
+takes a key away that the log has replaced. Both work while the witness runs, and while it does not.
+What it cosigned is on the disk before anybody gets the cosignature. If the data directory is lost or put back to an
 earlier state, the witness must not go on: begin a new one, with a new key and name.
 
 The key is made at the first start if --name is given; the line printed then is for the
@@ -48,7 +49,9 @@ policy files of those who trust this witness:
   POST /add-checkpoint                      for logs
   GET  /<SHA-256 of the origin>/checkpoint  for anyone: the latest checkpoint cosigned`,
 		Example: `  pgnotary witness --data ./witness --name witness.example/w1 --add "$(curl -s http://db1:6433/log/vkey)"
-  pgnotary witness --data ./witness --listen 0.0.0.0:7380`,
+  pgnotary witness --data ./witness --listen 0.0.0.0:7380
+  pgnotary witness --data ./witness --add "$NEXT_VKEY"
+  pgnotary witness --data ./witness --retire "$OLD_VKEY"`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := config.Default()
@@ -57,19 +60,31 @@ policy files of those who trust this witness:
 			if err != nil {
 				return err
 			}
+			var changes []witness.Change
+			for _, vkey := range add {
+				changes = append(changes, witness.Change{Verb: witness.ChangeAdd, VKey: vkey})
+			}
+			for _, vkey := range retire {
+				changes = append(changes, witness.Change{Verb: witness.ChangeRetire, VKey: vkey})
+			}
 			s, err := witness.Open(witness.Config{Dir: dir, Signer: signer, Logger: logger})
+			if errors.Is(err, durable.ErrLocked) && len(changes) > 0 {
+				err = changeRunning(cmd.Context(), dir, changes)
+				if err == nil {
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), signer.VKey())
+				}
+				return err
+			}
 			if err != nil {
 				return err
 			}
-			if len(add) > 0 {
-				for _, vkey := range add {
-					err = errors.Join(err, s.Add(vkey))
-				}
-				if err == nil {
-					_, err = fmt.Fprintln(cmd.OutOrStdout(), s.VKey())
-				}
-			} else {
+			for _, c := range changes {
+				err = errors.Join(err, s.Do(c))
+			}
+			if len(changes) == 0 {
 				err = serveWitness(cmd.Context(), s, listen, logger)
+			} else if err == nil {
+				_, err = fmt.Fprintln(cmd.OutOrStdout(), s.VKey())
 			}
 			return errors.Join(err, s.Close())
 		},
@@ -79,7 +94,21 @@ policy files of those who trust this witness:
 	f.StringVar(&listen, "listen", "127.0.0.1:7380", "`ADDR`ess to answer on")
 	f.StringVar(&name, "name", "", "`NAME` of a new witness, a URL without scheme, such as witness.example/w1")
 	f.StringArrayVar(&add, "add", nil, "witness the log with this `VKEY` from now on, print the witness's own and exit; may be given again")
+	f.StringArrayVar(&retire, "retire", nil, "do not cosign any more what this `VKEY` of a log signed, print the witness's own and exit; may be given again")
 	return cmd
+}
+
+// witnessPatience is how long a running witness may take for a change.
+const witnessPatience = 10 * time.Second
+
+// changeRunning has the running witness make changes.
+func changeRunning(ctx context.Context, dir string, changes []witness.Change) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, witnessPatience)
+	defer cancel()
+	for _, c := range changes {
+		err = errors.Join(err, witness.Ask(ctx, durable.OS, dir, c))
+	}
+	return err
 }
 
 // serveWitness answers until ctx ends.
@@ -96,7 +125,16 @@ func serveWitness(ctx context.Context, s *witness.Server, listen string, logger 
 		logger.Info("witnessing", slog.String("origin", origin), slog.Int64("size", logs[origin]))
 	}
 	logger.Info("listening", slog.String("address", ln.Addr().String()), slog.String("vkey", s.VKey()))
-	return web.Serve(ctx, ln, nil, s, logger)
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Changes(ctx)
+	}()
+	err = web.Serve(ctx, ln, nil, s, logger)
+	cancel()
+	<-ended
+	return err
 }
 
 // witnessKey reads the key in a witness's data directory, or makes it.

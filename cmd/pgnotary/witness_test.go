@@ -107,8 +107,19 @@ func TestWitnessCommand(t *testing.T) {
 	if code, _, errs := command(t, "witness", "--data", dir, "--listen", "127.0.0.1:0"); code != 2 || !strings.Contains(errs, "lock") {
 		t.Errorf("a second process = %d, %s", code, errs)
 	}
+	_, next, _ := command(t, "keygen", "--origin", "pgnotary/test/1", "-o", key+"2")
+	next = strings.TrimSpace(next)
+	if code, out, errs := command(t, "witness", "--data", dir, "--add", next, "--retire", vkey); code != 0 || strings.TrimSpace(out) != w.vkey {
+		t.Errorf("another key while it runs = %d, %s, %s, want its key", code, out, errs)
+	}
+	if code, _, errs := command(t, "witness", "--data", dir, "--retire", next); code != 2 || !strings.Contains(errs, "only one") {
+		t.Errorf("to retire the last key while it runs = %d, %s", code, errs)
+	}
 	if err := w.stop(); err != nil {
 		t.Fatal(err)
+	}
+	if code, out, errs := command(t, "witness", "--data", dir, "--add", vkey, "--retire", next); code != 0 || strings.TrimSpace(out) != w.vkey {
+		t.Errorf("back to the first key = %d, %s, %s", code, out, errs)
 	}
 	for _, tt := range []struct{ want, name, add string }{
 		{"is there already", "", vkey},

@@ -463,6 +463,96 @@ func TestTwoKeys(t *testing.T) {
 	cosigned(t, s, l, 20, 30)
 }
 
+// TestRetire: what a retired key signs is not cosigned, also behind a restart; the history stays.
+func TestRetire(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Config{Dir: dir})
+	l, next := newLog(t, "log.example/1", 1).grow(50, ""), newLog(t, "log.example/1", 2).grow(50, "")
+	if err := s.Add(l.vkey); err != nil {
+		t.Fatal(err)
+	}
+	refused := func(vkey, want string) {
+		t.Helper()
+		if err := s.Retire(vkey); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Retire = %v, want %q", err, want)
+		}
+	}
+	refused(l.vkey, "only one")
+	refused(next.vkey, "is not there")
+	refused(newLog(t, "log.example/2", 3).vkey, "is not there")
+	refused(s.VKey(), "witness")
+	if err := s.Add(next.vkey); err != nil {
+		t.Fatal(err)
+	}
+	cosigned(t, s, l, 0, 10)
+	refused(l.vkey, "over 10 entries, is signed with it")
+	cosigned(t, s, next, 10, 20)
+	if err := s.Retire(l.vkey); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if w := post(s, l.body(20, 30)); w.Code != http.StatusForbidden {
+			t.Errorf("signed with the retired key: %d, want 403", w.Code)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, Config{Dir: dir})
+	}
+	if w := post(s, next.branch(15).grow(40, "other").body(20, 40)); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("another history: %d, want 422", w.Code)
+	}
+	cosigned(t, s, next, 20, 30)
+	// Before the first checkpoint any but the last may go.
+	other, third := newLog(t, "log.example/3", 4), newLog(t, "log.example/3", 5)
+	if err := errors.Join(s.Add(other.vkey), s.Add(third.vkey), s.Retire(other.vkey), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestChanges makes changes while the server runs.
+func TestChanges(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Config{Dir: dir})
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Changes(ctx)
+	}()
+	l, next := newLog(t, "log.example/1", 1).grow(50, ""), newLog(t, "log.example/1", 2).grow(50, "")
+	for _, tt := range []struct{ verb, vkey, want string }{
+		{ChangeAdd, l.vkey, ""},
+		{ChangeAdd, l.vkey, "is there already"},
+		{ChangeRetire, l.vkey, "only one"},
+		{ChangeAdd, next.vkey, ""},
+		{ChangeRetire, l.vkey, ""},
+		{"forget", next.vkey, "unknown change"},
+		{ChangeAdd, strings.Repeat("x", maxChange), "at most"},
+	} {
+		err := Ask(t.Context(), durable.OS, dir, Change{tt.verb, tt.vkey})
+		if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s = %v, want %q", tt.verb, err, tt.want)
+		}
+	}
+	cosigned(t, s, next, 0, 10)
+	if w := post(s, l.body(10, 20)); w.Code != http.StatusForbidden {
+		t.Errorf("signed with the retired key: %d, want 403", w.Code)
+	}
+	cancel()
+	<-ended
+	// Nobody answers now: nothing stays that would be done some day.
+	gone, stop := context.WithCancel(t.Context())
+	stop()
+	if err := Ask(gone, durable.OS, dir, Change{ChangeAdd, l.vkey}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Ask = %v, want it given up", err)
+	}
+	if names, err := os.ReadDir(filepath.Join(dir, "request")); err != nil || len(names) != 0 {
+		t.Errorf("left are %v, %v", names, err)
+	}
+}
+
 func FuzzRequest(f *testing.F) {
 	l := newLog(f, "log.example/1", 1).grow(20, "")
 	f.Add(l.body(0, 0))

@@ -14,7 +14,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/durable"
 )
 
-// maxKeys bounds the keys of one log: rotation needs two at a time.
+// maxKeys bounds the keys of one log: rotation needs two at a time, and Retire takes the older one away.
 const maxKeys = 16
 
 // maxState bounds the file of a log, in bytes.

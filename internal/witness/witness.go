@@ -15,6 +15,7 @@
 //	LOCK                 one process at a time
 //	key                  its private key, unless that is elsewhere
 //	log/<hash>           one for each log: its keys and the latest checkpoint (store.go)
+//	request/             what the administrator asks of a server that runs (change.go)
 //	evidence/<hash>      requests that a key of the log signed and that contradict what it signed before
 package witness
 
