@@ -38,7 +38,7 @@ It never writes. Private keys and the lock are not looked at.
 With --url it fetches the log over HTTP as any stranger can, without values.
 
 With --trusted, a checkpoint kept from an earlier run that found all in order, what it covers is
-not read again: the cost is that of what is new.
+not read, or fetched, again: the cost is that of what is new.
 
 With --checkpoint the log must be a continuation of a checkpoint kept from earlier; with
 --policy its checkpoint must be signed by a log, and cosigned by the witnesses, of a policy
@@ -81,9 +81,6 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 				opt.Checkpoints = append(opt.Checkpoints, said.checkpoints...)
 			}
 			if trusted != "" {
-				if url != "" {
-					return withHint(errors.New("--trusted needs --data"), "see %s --help", cmd.CommandPath())
-				}
 				b, err := readFile(trusted, checkpoint.MaxBytes)
 				if err != nil {
 					return err

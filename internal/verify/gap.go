@@ -104,11 +104,13 @@ func (c *check) begin(r *reader) error {
 		return nil
 	}
 	r.index, c.gap.start = first, first
-	if !c.gap.trusted {
-		c.Pruned = first
-		c.prunedTiles(hashes)
-		c.prunedRoots()
+	if c.gap.trusted {
+		c.leaveOut()
+		return nil
 	}
+	c.Pruned = first
+	c.prunedTiles(hashes)
+	c.prunedRoots()
 	c.wanted = slices.DeleteFunc(c.wanted, func(w wanted) bool { return w.size < first })
 	return nil
 }

@@ -90,6 +90,9 @@ func (c *check) checkpoint(ctx context.Context, r *remote) (signed []byte, err e
 	for _, f := range c.opt.Checkpoints {
 		want = max(want, sizeOf(f.Data))
 	}
+	if c.opt.Trusted != nil {
+		want = max(want, sizeOf(c.opt.Trusted.Data))
+	}
 	for until := time.Now().Add(catchUp); ; {
 		signed, err = r.get(ctx, "checkpoint", maxSmall)
 		if err != nil || sizeOf(signed) >= want || time.Now().After(until) {
@@ -138,12 +141,7 @@ func (c *check) remote(ctx context.Context, r *remote) error {
 	if err := c.remoteStart(ctx, r); err != nil {
 		return err
 	}
-	c.wanted = slices.DeleteFunc(c.wanted, func(w wanted) bool {
-		if w.size < c.gap.start {
-			c.note("%s is of size %d, and entries before %d were pruned: it was not compared", w.name, w.size, c.gap.start)
-		}
-		return w.size < c.gap.start
-	})
+	c.leaveOut()
 	c.compareRoots()
 	if err := c.bundles(ctx, r); err != nil {
 		return err
@@ -152,6 +150,21 @@ func (c *check) remote(ctx context.Context, r *remote) error {
 	c.explainStart()
 	c.note("values were not checked: a log does not serve them")
 	return nil
+}
+
+// leaveOut takes what lies before the start off the list of roots to compare.
+func (c *check) leaveOut() {
+	c.wanted = slices.DeleteFunc(c.wanted, func(w wanted) bool {
+		if w.size >= c.gap.start {
+			return false
+		}
+		why := "were pruned"
+		if c.gap.trusted {
+			why = "were not read, since a later checkpoint is trusted"
+		}
+		c.note("%s is of size %d, and entries before %d %s: it was not compared", w.name, w.size, c.gap.start, why)
+		return true
+	})
 }
 
 // keyFor returns the key of the log that signed the checkpoint: the user's

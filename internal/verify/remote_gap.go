@@ -10,10 +10,10 @@ import (
 // errNotServed is in the error of get for what a log does not serve.
 var errNotServed = errors.New("the log does not serve it")
 
-// remoteStart finds out where a log that was pruned begins, and makes the
-// tree before that from the tiles it still serves. That the pruning is
-// explained is for explain to see, and that the tiles are right for the
-// signed root.
+// remoteStart finds out where reading begins: in the bundle that a trusted checkpoint
+// ends in, or where pruning left off, and makes the tree before that from the tiles
+// that are still served. That the pruning is explained is for explain to see, and that
+// the tiles are right for the trusted and the signed root.
 func (c *check) remoteStart(ctx context.Context, r *remote) error {
 	size := c.signed.size
 	if size == 0 {
@@ -26,7 +26,19 @@ func (c *check) remoteStart(ctx context.Context, r *remote) error {
 		}
 		return err == nil, err
 	}
-	if ok, err := served(0); ok || err != nil {
+	if start := min(c.trusted, size) / tileWidth * tileWidth; start > 0 {
+		ok := start == size
+		if !ok {
+			var err error
+			if ok, err = served(start / tileWidth); err != nil {
+				return err
+			}
+		}
+		if ok { // else it was pruned further
+			c.gap.trusted = true
+			return c.remoteTree(ctx, r, start)
+		}
+	} else if ok, err := served(0); ok || err != nil {
 		return err
 	}
 	// Pruning takes bundles from the beginning.
@@ -40,7 +52,13 @@ func (c *check) remoteStart(ctx context.Context, r *remote) error {
 	if failed != nil {
 		return failed
 	}
-	start := n * tileWidth
+	c.Pruned = n * tileWidth
+	return c.remoteTree(ctx, r, c.Pruned)
+}
+
+// remoteTree makes the tree before entry start from tiles.
+func (c *check) remoteTree(ctx context.Context, r *remote, start int64) error {
+	size := c.signed.size
 	var rows [][]hash
 	for level := 1; start>>(8*level) > 0; level++ {
 		want := int(start >> (8 * level) % tileWidth)
@@ -68,6 +86,6 @@ func (c *check) remoteStart(ctx context.Context, r *remote) error {
 	if !c.tree.restore(start, rows) {
 		return fmt.Errorf("the tiles before entry %d make no tree", start)
 	}
-	c.gap.start, c.gap.root, c.Pruned = start, c.tree.root(), start
+	c.gap.start, c.gap.root = start, c.tree.root()
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,12 +25,14 @@ import (
 // served answers for a log of leaves, as /log/ of a proxy does. A test may
 // change what an answer is.
 type served struct {
+	mu         sync.Mutex
 	leaves     [][]byte
 	checkpoint []byte
 	vkey       string
 	alter      map[string]func([]byte) []byte
 	pruned     int64 // bundles before this one are not served
 	succession []byte
+	note       func(path string)
 }
 
 func serve(t *testing.T, entries []forgedEntry) *served {
@@ -72,6 +75,11 @@ func (s *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		for _, leaf := range s.leaves[n*tileWidth:][:width] {
 			body = append(binary.BigEndian.AppendUint16(body, uint16(len(leaf))), leaf...)
 		}
+	}
+	if s.note != nil {
+		s.mu.Lock()
+		s.note(path)
+		s.mu.Unlock()
 	}
 	if f := s.alter[path]; f != nil {
 		body = f(body)
@@ -234,6 +242,65 @@ func TestURLHostile(t *testing.T) {
 		if r, err := URL(t.Context(), base, Options{}); err == nil {
 			t.Errorf("URL(%q) = %+v, want an error", base, r)
 		}
+	}
+}
+
+// TestURLTrusted: over HTTP too, what a trusted checkpoint covers is not fetched again, and what came since
+// must continue it.
+func TestURLTrusted(t *testing.T) {
+	const n = 70_000 // more than a tile of level 1 has
+	entries := manyGood(t, n)
+	s := serve(t, entries)
+	at := func(entries []forgedEntry, size int64) *File {
+		tr := tree.New()
+		for i := range size {
+			tr.Append(tree.LeafHash(entries[i].Leaf.Append(nil)))
+		}
+		return &File{"kept", sign(t, size, tr.Root())}
+	}
+	var fetched []string
+	note := func(path string) { fetched = append(fetched, path) }
+	s.note = note
+	for _, size := range []int64{0, 1, 255, 256, 300, 65_535, 65_536, 65_537, 69_888, n - 1, n} {
+		fetched = nil
+		r, err := s.run(t, Options{Trusted: at(entries, size)})
+		if err != nil || !r.OK || r.Entries != n-size/tileWidth*tileWidth || r.Pruned != 0 {
+			t.Errorf("from %d on: %+v, %v", size, r, err)
+		}
+		most := int((n-size)/tileWidth) + 10
+		if len(fetched) > most {
+			t.Errorf("from %d on: %d resources fetched, want at most %d", size, len(fetched), most)
+		}
+	}
+	// Another history before it.
+	other := slices.Clone(entries)
+	other[100].Leaf.Time++
+	for _, size := range []int64{300, 512, 65_600} {
+		r, err := s.run(t, Options{Trusted: at(other, size)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantFinding(t, r, "is not the one that was signed")
+	}
+	// The log is behind.
+	short := serve(t, entries[:600])
+	r, err := short.run(t, Options{Trusted: at(entries, 1000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantFinding(t, r, "is of size 1000, but the log's own checkpoint only of 600")
+	// An older checkpoint than the trusted one cannot be compared.
+	if r, err := s.run(t, Options{Trusted: at(entries, 512), Checkpoints: []File{*at(entries, 300)}}); err != nil || !r.OK || !strings.Contains(strings.Join(r.Notes, "\n"), "a later checkpoint is trusted") {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// It was pruned further than that: an entry must explain it.
+	s.pruned = 3
+	if r, err = s.run(t, Options{Trusted: at(entries, 512)}); err != nil {
+		t.Fatal(err)
+	}
+	wantFinding(t, r, "those before 768 are not there")
+	if r, err = s.run(t, Options{Trusted: at(entries, 768)}); err != nil || !r.OK {
+		t.Errorf("pruned up to the trusted checkpoint: %+v, %v", r, err)
 	}
 }
 

@@ -58,7 +58,7 @@ type Options struct {
 	// Progress, if set, is called now and then with bytes read and bytes in all.
 	Progress func(done, total int64)
 	// Trusted, if set, is a signed checkpoint known to be that of this log: what
-	// it covers is not read again, but for the rest of the file it ends in.
+	// it covers is not read again, but for the rest of the file, for URL the bundle, it ends in.
 	Trusted *File
 	// Workers is the number of goroutines that hash; 0 means one for each CPU.
 	Workers int
