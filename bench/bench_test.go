@@ -97,3 +97,12 @@ func TestQuantileMedian(t *testing.T) {
 		t.Errorf("quantile = %v, want 5", got)
 	}
 }
+
+func TestInBraces(t *testing.T) {
+	log := "2026-11-26 10:00:00.000 UTC [12] {postgres@postgres pgbench [local]} LOG:  AUDIT: {x} \n" +
+		"2026-11-26 10:00:00.000 UTC [12] {@  } LOG:  ready\n\tsecond line [1] {not this} \n\n" +
+		"2026-11-26 10:00:00.000 UTC [12] {cut off"
+	if n, err := inBraces(strings.NewReader(log)); err != nil || n != int64(len("{postgres@postgres pgbench [local]} {@  } ")) {
+		t.Errorf("%d, %v", n, err)
+	}
+}

@@ -50,6 +50,7 @@ type sample struct {
 	proxyCPU  float64 // microseconds per statement
 	serverCPU float64
 	stored    float64 // bytes per statement
+	told      float64 // those of them in target.told
 	sealed    float64 // the same, once its log is sealed
 	peak      int64   // of the proxy's memory
 	p50, p99  float64 // of a transaction, microseconds; with one client only
@@ -102,7 +103,7 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	if n == 0 {
 		return s, fmt.Errorf("pgbench on %s: no transaction", t.name)
 	}
-	s.proxyCPU, s.stored, s.sealed, s.p50, s.p99, s.peak = -1, -1, -1, -1, -1, -1
+	s.proxyCPU, s.stored, s.told, s.sealed, s.p50, s.p99, s.peak = -1, -1, -1, -1, -1, -1, -1
 	s.serverCPU = float64((after.serverCPU - before.serverCPU).Microseconds()) / n
 	if t.proxy != nil {
 		s.proxyCPU = float64((after.proxyCPU - before.proxyCPU).Microseconds()) / n
@@ -110,6 +111,9 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	}
 	if t.stored != nil {
 		s.stored = float64(after.stored-before.stored) / n
+	}
+	if t.told != nil {
+		s.told = float64(after.told-before.told) / n
 	}
 	if t.data != "" {
 		size, err := t.sealedBytes(ctx)
@@ -127,11 +131,11 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 // usage is what a target has consumed so far.
 type usage struct {
 	proxyCPU, serverCPU time.Duration
-	stored, peak        int64
+	stored, told, peak  int64
 }
 
 func (t *target) usage() (u usage, err error) {
-	var errs [4]error
+	var errs [5]error
 	if t.proxy != nil {
 		pid := t.proxy.cmd.Process.Pid
 		u.proxyCPU, errs[0] = cpuTime(pid, true)
@@ -140,6 +144,9 @@ func (t *target) usage() (u usage, err error) {
 	u.serverCPU, errs[2] = cpuTime(t.server.Pid(), true)
 	if t.stored != nil {
 		u.stored, errs[3] = t.stored()
+	}
+	if t.told != nil {
+		u.told, errs[4] = t.told()
 	}
 	return u, errors.Join(errs[:]...)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -266,4 +267,22 @@ func usedLength(path string) (int64, error) {
 		end -= n
 	}
 	return 0, nil
+}
+
+// inBraces returns the bytes of what stands in braces at the beginning of the lines of
+// a server's log, with the braces and the space behind.
+func inBraces(r io.Reader) (n int64, err error) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		line := lines.Bytes()
+		from := bytes.Index(line, []byte("] {"))
+		if from < 0 || line[0] == '\t' { // further lines of a statement begin with a tab
+			continue
+		}
+		if to := bytes.Index(line[from:], []byte("} ")); to > 0 {
+			n += int64(to)
+		}
+	}
+	return n, lines.Err()
 }

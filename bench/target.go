@@ -25,7 +25,10 @@ type target struct {
 	server  *pgserver.Server // behind it
 	// stored returns the bytes it has recorded so far; nil if it records nothing.
 	stored func() (int64, error)
-	data   string // its log's directory, pgnotary only
+	// told returns how many of those say who, where from and with which program, in
+	// lines that say so only if asked to; nil where all entries do.
+	told func() (int64, error)
+	data string // its log's directory, pgnotary only
 }
 
 func (t *target) host() string { h, _, _ := net.SplitHostPort(t.addr); return h }
@@ -208,6 +211,7 @@ func (f *field) pgaudit(ctx context.Context, t *target, scale int) error {
 	// Statements, their parameters and what they touch go to the server's log, which it does not sync.
 	s, err := startServer(ctx, f.dir, scale, map[string]string{
 		"shared_preload_libraries": "pgaudit", "pgaudit.log": "all", "pgaudit.log_parameter": "on", "pgaudit.log_catalog": "on",
+		"log_line_prefix": "%m [%p] {%u@%d %a %r} ", // what stands in braces is not in PostgreSQL's own default
 	})
 	if err != nil {
 		if strings.Contains(err.Error(), `could not access file "pgaudit"`) {
@@ -223,6 +227,14 @@ func (f *field) pgaudit(ctx context.Context, t *target, scale int) error {
 			return 0, err
 		}
 		return info.Size(), nil
+	}
+	t.told = func() (int64, error) {
+		f, err := os.Open(s.LogFile)
+		if err != nil {
+			return 0, err
+		}
+		defer f.Close()
+		return inBraces(f)
 	}
 	return nil
 }

@@ -111,7 +111,10 @@ func (c *Config) setDefaults() {
 	if c.Now == nil {
 		start := time.Now()
 		wall := start.UnixNano()
-		c.Now = func() int64 { return wall + int64(time.Since(start)) }
+		c.Now = func() int64 { // whole microseconds, as PostgreSQL's times: digits that say nothing do not compress
+			now := wall + int64(time.Since(start))
+			return now - now%1000
+		}
 	}
 }
 
