@@ -100,8 +100,7 @@ The log may be in use: then the process that writes it does it.`,
 				_, err := fmt.Fprintf(cmd.ErrOrStderr(), "the values of these %d entries would be erased\n", len(kept))
 				return err
 			}
-			err = printAnswer(cmd, dir, &ledger.Order{Kind: "erase", Entries: kept, Reason: reason})
-			return errors.Join(err, query.RemoveIndexes(dir))
+			return printAnswer(cmd, dir, &ledger.Order{Kind: "erase", Entries: kept, Reason: reason})
 		},
 	}
 	addDataFlag(cmd, &dir)

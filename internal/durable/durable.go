@@ -54,7 +54,7 @@ type FS interface {
 	Mkdir(name string, perm fs.FileMode) error
 	// Rename replaces newname by oldname, atomically.
 	Rename(oldname, newname string) error
-	// Remove removes a file.
+	// Remove removes a file, or a directory that is empty.
 	Remove(name string) error
 	// Protect makes a file read-only, and immutable where the file system and
 	// the rights of the process allow it and immutable asks for it.

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/segment"
@@ -165,16 +166,44 @@ func (k *clerk) eraseFiles(ctx context.Context, entries []int64) (frames int, er
 			continue
 		}
 		n, err := k.l.sealer.seg.Erase(ctx, first, gone)
-		if err == nil {
-			err = k.forgetIndex(first)
-		}
 		if err != nil {
 			return frames, err
 		}
 		frames += n
 	}
+	if err := k.forgetIndexes(); err != nil {
+		return frames, err
+	}
 	// What an earlier try did, that found nothing to change now, may not be durable.
 	return frames, k.l.cfg.FS.SyncDir(segment.Dir(k.l.cfg.Dir))
+}
+
+// forgetIndexes removes all that was computed from values for searches, with the
+// directory: an index that is being made from what was read before has nowhere
+// to go then (query.Log.Index). Which indexes tell of a value is hard to say: a
+// statement may run what was bound, or prepared, long before it.
+func (k *clerk) forgetIndexes() error {
+	fsys, dir := k.l.cfg.FS, k.l.path("index")
+	for tries := 0; ; tries++ {
+		names, err := fsys.List(dir)
+		for _, name := range names {
+			if err == nil {
+				if err = fsys.Remove(filepath.Join(dir, name)); errors.Is(err, fs.ErrNotExist) { // or renamed
+					err = nil
+				}
+			}
+		}
+		if err == nil {
+			err = fsys.Remove(dir)
+		}
+		switch {
+		case err == nil || errors.Is(err, fs.ErrNotExist):
+			return fsys.SyncDir(k.l.cfg.Dir)
+		case errors.Is(err, syscall.ENOTEMPTY) && tries < 100: // another one came
+		default:
+			return fmt.Errorf("remove indexes: %w", err)
+		}
+	}
 }
 
 // forgetIndex removes what was computed from a segment's values for searches;

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -192,15 +193,28 @@ func TestErase(t *testing.T) {
 	}
 	seed := seedOf(t, s, 0)
 
+	// What was computed from values goes too, wherever it is.
+	if err := s.Mkdir("/d/index", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"00000000000000000000.idx", "00000000000000000000.idx.tmp", "00000000000000099840.idx"} {
+		if err := durable.WriteFile(s, "/d/index/"+name, []byte("hash of a secret"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	a := mustDo(t, l, Order{Kind: "erase", Entries: []int64{secret, large, fresh}, By: "tester"})
 	if !a.OK || a.Frames != 2 {
 		t.Errorf("answer %+v, want two frames written anew", a)
 	}
 	all := everywhere(t, s, "/d")
-	for _, gone := range [][]byte{[]byte("a secret of bob"), []byte("a fresh secret"), []byte("large secret large"), salt[:], freshSalt[:], largeSalt[:], seed} {
+	for _, gone := range [][]byte{[]byte("a secret of bob"), []byte("a fresh secret"), []byte("large secret large"), []byte("hash of a secret"), salt[:], freshSalt[:], largeSalt[:], seed} {
 		if bytes.Contains(all, gone) {
 			t.Errorf("%q is still in some file", gone)
 		}
+	}
+	if _, err := s.List("/d/index"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory of indexes is there: %v", err)
 	}
 	after, err := durable.ReadFile(s, segment.LeafFile("/d", 0), 1<<30)
 	if err != nil || !bytes.Equal(before, after) {

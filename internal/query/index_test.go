@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -354,6 +355,58 @@ func TestIndexVerified(t *testing.T) {
 	}
 }
 
+// TestIndexForgets holds that what was read before values were erased, which
+// removes the directory of indexes, is neither written nor kept.
+func TestIndexForgets(t *testing.T) {
+	dir := sealedLog(t)
+	l := openLog(t, dir)
+	if err := l.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	firsts, err := segment.List(durable.OS, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := l.segmentStamp(firsts[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newIndexBuilder(l, firsts[0])
+	if err := b.read(t.Context(), l, firsts[0]+s.count); err != nil {
+		t.Fatal(err)
+	}
+	l.growing = map[int64]*indexBuilder{1 << 40: b}
+	if err := os.RemoveAll(l.indexDir()); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.writeIndex(b, s, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("writing an index whose directory went: %v, want fs.ErrNotExist", err)
+	}
+	if _, err := os.Stat(l.indexDir()); err == nil {
+		t.Error("the directory is there again")
+	}
+	if err := l.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if l.growing[1<<40] != nil {
+		t.Error("what was read before is kept")
+	}
+	openedIndex(t, l, firsts[0])
+	// One whose values changed while it was made is not written either.
+	if err := os.Chtimes(segment.ValueFile(dir, firsts[0]), time.Time{}, time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.removeIndex(firsts[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.writeIndex(b, s, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(l.indexFile(firsts[0])); err == nil {
+		t.Error("an index of values that changed is written")
+	}
+}
+
 // resealed returns an index with its content changed, and the CRCs right.
 func resealed(t testing.TB, file []byte, change func(content []byte) []byte) []byte {
 	t.Helper()
@@ -543,7 +596,7 @@ func TestIndexJournal(t *testing.T) {
 		return b
 	}
 	grown := indexed(l)
-	if err := RemoveIndexes(dir); err != nil {
+	if err := os.RemoveAll(filepath.Join(dir, "index")); err != nil {
 		t.Fatal(err)
 	}
 	l = openLog(t, dir)

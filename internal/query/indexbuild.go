@@ -287,6 +287,13 @@ const growBy = 32 * tree.Width
 // use included, and removes those of segments that are gone. It is for the
 // process that writes the log, one at a time.
 func (l *Log) Index(ctx context.Context) error {
+	// Whoever erases values removes the directory, once they are gone: what was
+	// read before that then cannot be written, and what was kept of it goes here.
+	if err := os.Mkdir(l.indexDir(), 0o700); err == nil {
+		clear(l.growing)
+	} else if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
 	size, err := l.Size()
 	if err != nil {
 		return err
@@ -314,6 +321,9 @@ func (l *Log) Index(ctx context.Context) error {
 		if err := l.indexSegment(ctx, first); err != nil && !errors.Is(err, fs.ErrNotExist) { // that is: pruned meanwhile
 			return err
 		}
+		if _, err := os.Stat(l.indexDir()); err != nil {
+			return nil // the next call begins anew
+		}
 	}
 	if err := l.indexJournal(ctx, size); err != nil {
 		clear(l.growing)
@@ -333,9 +343,7 @@ func (l *Log) indexSegment(ctx context.Context, first int64) error {
 	if err != nil {
 		return err
 	}
-	// What was learned from the journal file is good as long as its index is there:
-	// whoever erases a value removes that. Should it happen from now on, the stamp
-	// will be wrong.
+	// What was learned from the journal file is good as long as its index is there.
 	b := l.growing[first]
 	delete(l.growing, first)
 	if _, err := os.Stat(l.indexFile(first)); err != nil || b == nil || b.next > first+s.count {
@@ -398,19 +406,17 @@ func (l *Log) writeIndex(b *indexBuilder, s stamp, places []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := durable.MkdirAll(durable.OS, l.indexDir(), 0o700); err != nil {
-		return err
+	if s.size >= 0 { // values may have gone while it was made
+		if now, err := l.segmentStamp(s.first); err != nil || now != s {
+			return err
+		}
 	}
 	if err := durable.WriteFile(durable.OS, l.indexFile(s.first), content, 0o600); err != nil {
 		return err
 	}
 	_, f, err := l.openIndex(s.first)
-	if err != nil { // values went while it was made
+	if err != nil { // they went just now
 		return l.removeIndex(s.first)
 	}
 	return f.Close()
 }
-
-// RemoveIndexes removes all indexes of the log in the data directory dir: they
-// tell of values that may have been erased. They are made anew by and by.
-func RemoveIndexes(dir string) error { return os.RemoveAll(filepath.Join(dir, "index")) }

@@ -394,6 +394,13 @@ func (s *FS) Remove(name string) error {
 		return err
 	}
 	n := d.now[base]
+	if sub := s.dirs[filepath.Clean(name)]; sub != nil { // durable at once, as Mkdir is
+		if len(sub.now) > 0 {
+			return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOTEMPTY}
+		}
+		delete(s.dirs, filepath.Clean(name))
+		return fault.Err
+	}
 	if n == nil {
 		return &fs.PathError{Op: "remove", Path: name, Err: syscall.ENOENT}
 	}
