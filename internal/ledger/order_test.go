@@ -61,8 +61,8 @@ func mustVerify(t testing.TB, fsys durable.FS, dir string) *verify.Result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !r.OK {
-		t.Fatalf("findings %+v", r.Findings)
+	if !r.OK || strings.Contains(strings.Join(r.Notes, "\n"), "there is no copy") {
+		t.Fatalf("findings %+v, notes %q", r.Findings, r.Notes)
 	}
 	return r
 }

@@ -30,12 +30,20 @@ type gaps struct {
 	copies  map[int64]struct{} // the same, in copies
 	kept    map[int64]struct{} // entries whose value is in a copy
 	blobs   map[int64][16]byte // entries whose value is in a blob that is not there
+	lacking []lacking          // copies that are not where they are made
 
 	// What entries that a checkpoint covers explain.
 	leaves  map[int64]string   // prune: root in hex, by where the rest begins
 	values  int64              // prune: values before it may be gone
 	ordered map[int64]struct{} // erase: may be gone
 	done    map[int64]struct{} // erase: must be gone
+}
+
+// lacking says that an entry goes back to an earlier one, whose copy is not in
+// the value file of its segment, or, if that is "", that it is in the journal and takes a copy only when it is sealed.
+type lacking struct {
+	by, to int64
+	values string
 }
 
 type span struct{ from, to int64 }
@@ -382,6 +390,7 @@ func (c *check) explainStart() {
 // explain is called at the end: whatever is not there must have its entry.
 func (c *check) explain() {
 	c.explainStart()
+	c.order.compareCopies("", nil)
 	g := &c.gap
 	for _, s := range g.expired {
 		if s.to > g.values {
@@ -412,6 +421,54 @@ func (c *check) explain() {
 		}
 	}
 	c.Erased = int64(len(g.erased))
+	c.explainCopies(gone)
+}
+
+// explainCopies looks at the copies that are not there. Sealing makes one of whatever can be read, here or in
+// another copy: what can be now, could be then. What was erased could not.
+func (c *check) explainCopies(gone func(int64) bool) {
+	g := &c.gap
+	var lost lacking
+	n := 0
+	for _, x := range g.lacking {
+		_, erased := g.erased[x.to]
+		_, ordered := g.ordered[x.to]
+		_, emptied := g.copies[x.to]
+		_, kept := g.kept[x.to]
+		switch {
+		case erased || ordered || emptied:
+		case x.values != "" && (kept || !gone(x.to)):
+			c.findAt(x.by, x.values, "has no copy of entry %d, to which this one goes back", x.to)
+		case !kept && gone(x.to) && !g.trusted:
+			lost, n = x, n+1
+		}
+	}
+	if n > 0 {
+		c.note("entry %d goes back to entry %d, which is gone, and there is no copy (%d such cases): its session had more than 1,024 statements, or it was erased by an entry that is gone too, or somebody took the copy away", lost.by, lost.to, n)
+	}
+}
+
+// goesBack notes that the entry by goes back to one before what is read now.
+func (o *order) goesBack(by, ref int64) {
+	if to, ok := event.Index(ref); ok && to < o.refsFrom {
+		o.refs[to] = by
+	}
+}
+
+// copiesFrom begins to note what entries from first on go back to.
+func (o *order) copiesFrom(first int64) { o.refsFrom, o.refs = first, map[int64]int64{} }
+
+// compareCopies is called at the end of what copiesFrom began.
+func (o *order) compareCopies(values string, copies []entryCopy) {
+	for i := range copies {
+		delete(o.refs, copies[i].index)
+	}
+	for _, to := range slices.Sorted(maps.Keys(o.refs)) {
+		if len(o.gap.lacking) < maxLate {
+			o.gap.lacking = append(o.gap.lacking, lacking{o.refs[to], to, values})
+		}
+	}
+	o.refsFrom, o.refs = 0, nil
 }
 
 // pruned reports whether an entry explains the missing beginning.
@@ -470,6 +527,7 @@ func (o *order) sealedChunk(c *chunk) bool {
 			o.find(h.name, "the tiles in its header are not those of the entries before")
 			return false
 		}
+		o.copiesFrom(c.first)
 		if !h.hasValue {
 			o.gap.expired = append(o.gap.expired, span{c.first, c.first + h.count})
 		}
@@ -493,6 +551,10 @@ func (o *order) sealedChunk(c *chunk) bool {
 		w.entry(&c.end.copies[i].entry)
 		o.copy(c.end.values, &c.end.copies[i])
 	}
+	if c.end.values == "" {
+		clear(o.refs) // they went with the values
+	}
+	o.compareCopies(c.end.values, c.end.copies)
 	return true
 }
 

@@ -30,13 +30,16 @@ type order struct {
 	lastKind event.Kind          // of the last entry
 	lastTime int64               // of the last batch
 
-	names  []string                         // of the journal files read
-	own    worker                           // for what is read again
-	segs   []int64                          // first entries of the segments read
-	recent []place                          // by index, modulo recentEntries
-	old    map[int64]place                  // older entries that were referred to
-	marks  []mark                           // where chunks are, ascending
-	again  func(index int64) (place, error) // reads an older one
+	names  []string        // of the journal files read
+	own    worker          // for what is read again
+	segs   []int64         // first entries of the segments read
+	recent []place         // by index, modulo recentEntries
+	old    map[int64]place // older entries that were referred to
+	marks  []mark          // where chunks are, ascending
+	// refs is what entries from refsFrom on go back to before that, by the last of them that does.
+	refsFrom int64
+	refs     map[int64]int64
+	again    func(index int64) (place, error) // reads an older one
 }
 
 // place is what must be known of an entry that another refers to.
@@ -110,6 +113,9 @@ func (o *order) chunk(c *chunk) bool {
 func (o *order) header(c *chunk) bool {
 	name := "journal/" + o.names[c.file]
 	o.missingTiles()
+	if o.refs == nil { // the first of them
+		o.copiesFrom(o.tree.size)
+	}
 	if got := o.tree.root(); got != c.header.root {
 		o.find(name, "the root in its header is not that of the entries before: %s, want %s",
 			base64.StdEncoding.EncodeToString(c.header.root[:]), base64.StdEncoding.EncodeToString(got[:]))
@@ -242,6 +248,10 @@ func (o *order) references(e *entry, s *session) {
 	o.refer(e, "parse", e.parse, holdsParse)
 	o.refer(e, "bind", e.bind, holdsBind)
 	o.refer(e, "since", e.since, isStatement)
+	if o.refs != nil {
+		o.goesBack(e.index, e.parse)
+		o.goesBack(e.index, e.bind)
+	}
 	switch e.kind {
 	case event.KindOutcome:
 		o.outcome(e, s)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io/fs"
 	"os"
@@ -294,6 +295,92 @@ func reseal(t *testing.T, file []byte, at int, change func([]byte) []byte) []byt
 	out = le.AppendUint32(le.AppendUint32(out, seekFrame), uint32(len(index)+9))
 	out = append(append(out, index...), file[len(file)-9:]...)
 	return out
+}
+
+// TestDroppedCopies takes copies of older values away, as who wants a text to be unreadable
+// once its own segment has been pruned.
+func TestDroppedCopies(t *testing.T) {
+	build := func() (b *builder, p int64) {
+		b = newBuilder(t, ledger.Config{SegmentAge: 1 << 60})
+		ref := event.Ref
+		b.add(event.Leaf{Session: 9, Kind: event.KindConnect, Who: alice}, nil)
+		p = b.add(event.Leaf{Session: 9, Kind: event.KindParse, Who: alice}, frame('P', "s\x00SELECT 1\x00\x00\x00"))
+		b.add(event.Leaf{Session: 9, Kind: event.KindOutcome, Of: ref(p)}, nil)
+		b.seal()
+		for range 3 {
+			x := b.add(event.Leaf{Session: 9, Kind: event.KindExecute, Who: alice, Parse: ref(p)}, frame('E', "\x00"))
+			b.add(event.Leaf{Session: 9, Kind: event.KindOutcome, Of: ref(x)}, nil)
+			b.seal()
+		}
+		x := b.add(event.Leaf{Session: 9, Kind: event.KindExecute, Who: alice, Parse: ref(p)}, frame('E', "\x00"))
+		b.add(event.Leaf{Session: 9, Kind: event.KindOutcome, Of: ref(x)}, nil)
+		b.commit(x + 1)
+		return b, p
+	}
+	do := func(b *builder, o ledger.Order) {
+		t.Helper()
+		if a, err := b.l.Do(t.Context(), &o); err != nil || !a.OK {
+			t.Fatalf("%+v, %v", a, err)
+		}
+	}
+	drop := func(dir string, segments ...int) {
+		for _, first := range segments {
+			name := filepath.Join("segment", fmt.Sprintf("%020d.val", first))
+			b := reseal(t, readFile(t, dir, name), 2, func([]byte) []byte { return nil })
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	prune := ledger.Order{Kind: "prune", What: "leaves", Until: 256}
+	values := ledger.Order{Kind: "prune", What: "values", Until: 256}
+	for _, tt := range []struct {
+		name     string
+		orders   []ledger.Order
+		drop     []int
+		findings int
+		lost     int
+	}{
+		{"nothing", nil, nil, 0, 0},
+		{"nothing, pruned", []ledger.Order{prune}, nil, 0, 0},
+		{"nothing, values pruned", []ledger.Order{values}, nil, 0, 0},
+		{"nothing, copies pruned", []ledger.Order{{Kind: "prune", What: "values", Until: 768}}, nil, 0, 0},
+		{"while the original is there", nil, []int{256, 768}, 2, 0},
+		{"while another copy is there", []ledger.Order{prune}, []int{256, 768}, 2, 0},
+		{"while a copy is there and the values are gone", []ledger.Order{values}, []int{512}, 1, 0},
+		{"all, when the original was pruned", []ledger.Order{prune}, []int{256, 512, 768}, 0, 4},
+		{"erased", []ledger.Order{{Kind: "erase", Entries: []int64{2}}}, nil, 0, 0},
+		{"erased, then pruned", []ledger.Order{{Kind: "erase", Entries: []int64{2}}, prune}, nil, 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, p := build()
+			for _, o := range tt.orders {
+				if o.Entries != nil && o.Entries[0] != p {
+					t.Fatalf("the statement is entry %d", p)
+				}
+				do(b, o)
+			}
+			b.close()
+			drop(b.dir, tt.drop...)
+			r := run(t, b.dir, Options{})
+			found := 0
+			for _, f := range r.Findings {
+				if strings.Contains(f.Why, fmt.Sprintf("has no copy of entry %d", p)) {
+					found++
+				}
+			}
+			if found != tt.findings || found != len(r.Findings) {
+				t.Errorf("findings %+v, want %d", r.Findings, tt.findings)
+			}
+			lost := fmt.Sprintf("(%d such cases)", tt.lost)
+			if notes := strings.Join(r.Notes, "\n"); strings.Contains(notes, "no copy") != (tt.lost > 0) || tt.lost > 0 && !strings.Contains(notes, lost) {
+				t.Errorf("notes %q, want %s", r.Notes, lost)
+			}
+		})
+	}
 }
 
 // eraseFirst takes the first inline value out of a block.
