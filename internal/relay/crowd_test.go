@@ -30,7 +30,7 @@ func dialFrom(t *testing.T, g *rig, from string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(30 * time.Second))
+	c.SetDeadline(time.Now().Add(testPatience))
 	return c
 }
 
@@ -72,7 +72,7 @@ func TestHangingLogins(t *testing.T) {
 					}
 					io.Copy(io.Discard, c)
 				})
-				cfg := Config{Upstream: up, TLS: testCertificate(t), MaxUnauthenticated: limit, FirstPacketTimeout: time.Minute}
+				cfg := Config{Upstream: up, TLS: testCertificate(t), MaxUnauthenticated: limit}
 				crowd := "127.0.0.1"
 				if from == "" {
 					cfg.Listen, crowd = filepath.Join(t.TempDir(), "s"), ""

@@ -15,6 +15,9 @@ import (
 	"time"
 )
 
+// testPatience is how long a test waits for what has to come: no test passes slower by it.
+const testPatience = 2 * time.Minute
+
 // login is what a server sends for a login without password.
 var login = []byte("R\x00\x00\x00\x08\x00\x00\x00\x00K\x00\x00\x00\x0c\x00\x00\x00\x01\x00\x00\x00\x02Z\x00\x00\x00\x05I")
 
@@ -83,7 +86,7 @@ func testCertificate(t testing.TB) *tls.Config {
 
 func waitFor(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(60 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(testPatience); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain: %s", what)
 		}

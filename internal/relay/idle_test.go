@@ -13,7 +13,7 @@ import (
 // of which what crypto/tls itself keeps is told apart. After records larger than any here crypto/tls keeps a buffer
 // of their size, up to 16 KiB, which nobody can take from it.
 func TestIdleMemory(t *testing.T) {
-	const sessions = 1000
+	const sessions = 400
 	var limit syscall.Rlimit
 	syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit)
 	if limit.Cur < 6*sessions {

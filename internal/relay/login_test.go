@@ -47,7 +47,7 @@ func dialLogin(t *testing.T, g *rig, ahead []byte, conf *tls.Config) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(testPatience))
 	c.Write(ahead)
 	if conf == nil {
 		return c

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"runtime"
 	"strings"
@@ -44,7 +45,7 @@ func dialRig(t testing.TB, g *rig) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(10 * time.Second))
+	c.SetDeadline(time.Now().Add(testPatience))
 	c.Write(packet(3<<16, startup30))
 	expect(t, c, string(login))
 	return c
@@ -62,7 +63,7 @@ func expect(t testing.TB, c net.Conn, want string) {
 func quiet(t testing.TB, c net.Conn) {
 	t.Helper()
 	c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	defer c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	defer c.SetReadDeadline(time.Now().Add(testPatience))
 	var b [100]byte
 	if n, err := c.Read(b[:]); n > 0 || !errors.Is(err, errDeadline) {
 		t.Fatalf("got %q, %v, want silence", b[:n], err)
@@ -79,7 +80,7 @@ func scripted(t testing.TB) (addr string, conns chan net.Conn) {
 	return fakeServerFunc(t, func(c net.Conn) {
 		readStartup(c)
 		c.Write(login)
-		c.SetDeadline(time.Now().Add(20 * time.Second))
+		c.SetDeadline(time.Now().Add(testPatience))
 		conns <- c
 		<-done
 	}), conns
@@ -101,8 +102,7 @@ func TestHeld(t *testing.T) {
 		g := start(t, Config{Upstream: up, Mode: tt.mode}, log)
 		c := dialRig(t, g)
 		s := <-conns
-		time.Sleep(20 * time.Millisecond)
-		log.stuck.Store(true)
+		log.hold()
 		q := query("select 1")
 		c.Write(q)
 		if tt.server {
@@ -110,8 +110,9 @@ func TestHeld(t *testing.T) {
 			log.stuck.Store(false)
 		}
 		expect(t, s, string(q))
-		time.Sleep(20 * time.Millisecond)
-		log.stuck.Store(tt.client)
+		if !tt.client {
+			log.stuck.Store(false)
+		}
 		s.Write(answer1)
 		if tt.client {
 			quiet(t, c)
@@ -120,9 +121,10 @@ func TestHeld(t *testing.T) {
 		expect(t, c, string(answer1))
 
 		// A statement still held when the client goes is complete: it runs.
-		log.stuck.Store(true)
+		log.hold()
+		n := log.count.Load()
 		c.Write(q)
-		time.Sleep(20 * time.Millisecond)
+		waitFor(t, "the statement's entry", func() bool { return log.count.Load() > n })
 		c.Close()
 		log.stuck.Store(false)
 		if b, err := io.ReadAll(s); err != nil || !bytes.Equal(b, q) {
@@ -141,7 +143,7 @@ func TestStartupHeld(t *testing.T) {
 		got <- b[0]
 	})
 	g := start(t, Config{Upstream: up}, log)
-	log.stuck.Store(true)
+	log.hold()
 	c, err := net.Dial("tcp", g.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -300,8 +302,7 @@ func TestRecordingFails(t *testing.T) {
 			c, idle := dialRig(t, g), dialRig(t, g)
 			s := <-conns
 			<-conns
-			time.Sleep(20 * time.Millisecond)
-			log.stuck.Store(true)
+			log.hold()
 			q := query("select 1")
 			c.Write(q)
 			if mode == BeforeForward {
@@ -486,7 +487,7 @@ func TestBacklog(t *testing.T) {
 	g := start(t, Config{Upstream: up, Mode: Async}, log)
 	c := dialRig(t, g)
 	s := <-conns
-	log.stuck.Store(true)
+	log.hold()
 	log.mu.Lock()
 	log.backlog = maxBacklog + 1
 	log.mu.Unlock()
@@ -525,15 +526,20 @@ func TestNoAllocation(t *testing.T) {
 		for range 200 {
 			round()
 		}
-		const rounds = 500
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		for range rounds {
-			round()
+		// The whole process is counted, and others may be about to end: what a statement itself allocates is in each try.
+		const rounds, tries = 500, 20
+		least := math.Inf(1)
+		for try := 0; try < tries && least > allowedAllocs; try++ {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			for range rounds {
+				round()
+			}
+			runtime.ReadMemStats(&after)
+			least = min(least, float64(after.Mallocs-before.Mallocs)/rounds)
 		}
-		runtime.ReadMemStats(&after)
-		if per := float64(after.Mallocs-before.Mallocs) / rounds; per > allowedAllocs {
-			t.Errorf("mode %d: %.2f allocations per statement, want at most %v", mode, per, allowedAllocs)
+		if least > allowedAllocs {
+			t.Errorf("mode %d: %.2f allocations per statement, want at most %v", mode, least, allowedAllocs)
 		}
 	}
 }

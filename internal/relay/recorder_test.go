@@ -50,11 +50,10 @@ func (m *memLog) run(stop <-chan struct{}) {
 		case <-m.wake:
 		case <-tick.C:
 		}
-		if m.stuck.Load() {
-			continue
-		}
 		m.turn.Lock()
-		m.commit()
+		if !m.stuck.Load() {
+			m.commit()
+		}
 		m.turn.Unlock()
 	}
 }
@@ -74,11 +73,21 @@ func (m *memLog) commit() {
 	m.subscribe(n, nil)
 }
 
+// hold keeps what is not durable yet from becoming so. A commit that is under way ends first.
+func (m *memLog) hold() {
+	m.turn.Lock()
+	m.stuck.Store(true)
+	m.turn.Unlock()
+}
+
 func (m *memLog) TryCommit(int64) bool {
-	if !m.inline || m.stuck.Load() || !m.turn.TryLock() {
+	if !m.inline || !m.turn.TryLock() {
 		return false
 	}
 	defer m.turn.Unlock()
+	if m.stuck.Load() {
+		return false
+	}
 	m.commit()
 	return true
 }

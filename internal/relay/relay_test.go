@@ -3,13 +3,19 @@ package relay
 import (
 	"context"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Run(m)) }
+// TestMain has processors to spare, as serve has: a loop that waits keeps one for some milliseconds, in which
+// nobody else ran where there are few.
+func TestMain(m *testing.M) {
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 4)
+	os.Exit(pgtest.Run(m))
+}
 
 type rig struct {
 	*Relay
@@ -23,6 +29,11 @@ func start(t testing.TB, cfg Config, log *memLog) *rig {
 	t.Helper()
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
+	}
+	for _, d := range []*time.Duration{&cfg.FirstPacketTimeout, &cfg.LoginTimeout, &cfg.DialTimeout} {
+		if *d == 0 { // no test of its own: a slow machine may take its time
+			*d = testPatience
+		}
 	}
 	r, err := New(cfg, log)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -113,17 +114,34 @@ func TestLargeValue(t *testing.T) {
 	}
 }
 
+// running waits until the server runs a statement that begins so, in n sessions.
+func running(t *testing.T, pg *pgserver.Server, n int, sql string) {
+	t.Helper()
+	waitFor(t, sql+" at the server", func() bool {
+		out, err := pg.Psql(t.Context(), "postgres", "select count(*) from pg_stat_activity where state = 'active' and query like '"+sql+"%'")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(out) == strconv.Itoa(n)
+	})
+}
+
 func TestCancelRunning(t *testing.T) {
 	pg := pgtest.Server(t)
 	for _, options := range []string{"sslmode=disable", "sslmode=require"} {
 		log := newMemLog(time.Millisecond)
 		g := start(t, Config{Upstream: pg.Addr(), TLS: testCertificate(t)}, log)
 		conn := connect(t, g.url(options))
+		ended := make(chan error, 1)
 		go func() {
-			time.Sleep(200 * time.Millisecond)
-			conn.PgConn().CancelRequest(context.Background())
+			_, err := conn.Exec(t.Context(), "select pg_sleep(600)")
+			ended <- err
 		}()
-		_, err := conn.Exec(t.Context(), "select pg_sleep(20)")
+		running(t, pg, 1, "select pg_sleep(600)")
+		if err := conn.PgConn().CancelRequest(t.Context()); err != nil {
+			t.Error(err)
+		}
+		err := <-ended
 		var pgErr *pgconn.PgError
 		if !errors.As(err, &pgErr) || pgErr.Code != "57014" {
 			t.Fatalf("got %v, want 57014", err)
@@ -264,31 +282,40 @@ func TestServerEnds(t *testing.T) {
 }
 
 func TestShutdown(t *testing.T) {
-	log := newMemLog(0)
-	g := start(t, Config{Upstream: pgtest.Server(t).Addr()}, log)
+	log, pg := newMemLog(0), pgtest.Server(t)
+	g := start(t, Config{Upstream: pg.Addr()}, log)
+	holder := connect(t, pg.URL("postgres"))
+	lock := func(name string) {
+		t.Helper()
+		if _, err := holder.Exec(t.Context(), "select "+name+"(20261126)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock("pg_advisory_lock")
 	idle := connect(t, g.url("sslmode=disable"))
 	busy := connect(t, g.url("sslmode=disable"))
-	busyErr := make(chan error, 1)
+	busyErr, shut := make(chan error, 1), make(chan error, 1)
 	go func() {
-		_, err := busy.Exec(context.Background(), "select pg_sleep(0.5)")
+		_, err := busy.Exec(context.Background(), "select pg_advisory_xact_lock(20261126)")
 		busyErr <- err
 	}()
-	time.Sleep(100 * time.Millisecond)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-	defer cancel()
-	if err := g.Shutdown(ctx); err != nil {
-		t.Errorf("shutdown: %v", err)
-	}
-	if err := <-g.served; err != nil {
-		t.Errorf("serve: %v", err)
-	}
-	if err := <-busyErr; err != nil {
-		t.Errorf("running statement: %v", err)
-	}
+	running(t, pg, 1, "select pg_advisory_xact_lock")
+	go func() { shut <- g.Shutdown(t.Context()) }()
+	waitFor(t, "the idle session ended", func() bool { return g.Metrics().SessionsOpen.Load() == 1 })
 	_, err := idle.Exec(t.Context(), "select 1")
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.Code != "57P01" {
 		t.Errorf("idle session got %v, want 57P01", err)
+	}
+	lock("pg_advisory_unlock")
+	if err := <-busyErr; err != nil {
+		t.Errorf("running statement: %v", err)
+	}
+	if err := <-shut; err != nil {
+		t.Errorf("shutdown: %v", err)
+	}
+	if err := <-g.served; err != nil {
+		t.Errorf("serve: %v", err)
 	}
 	ends := 0
 	all, err := log.entries()
@@ -306,14 +333,15 @@ func TestShutdown(t *testing.T) {
 }
 
 func TestShutdownCuts(t *testing.T) {
-	g := start(t, Config{Upstream: pgtest.Server(t).Addr()}, newMemLog(0))
+	pg := pgtest.Server(t)
+	g := start(t, Config{Upstream: pg.Addr()}, newMemLog(0))
 	busy := connect(t, g.url("sslmode=disable"))
 	busyErr := make(chan error, 1)
 	go func() {
-		_, err := busy.Exec(context.Background(), "select pg_sleep(60)")
+		_, err := busy.Exec(context.Background(), "select pg_sleep(601)")
 		busyErr <- err
 	}()
-	time.Sleep(100 * time.Millisecond)
+	running(t, pg, 1, "select pg_sleep(601)")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := g.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {

@@ -35,7 +35,7 @@ func talk(t *testing.T, g *rig, b []byte) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(5 * time.Second))
+	c.SetDeadline(time.Now().Add(testPatience))
 	if _, err := c.Write(b); err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,8 @@ func talk(t *testing.T, g *rig, b []byte) string {
 func TestFirstBytes(t *testing.T) {
 	up := fakeServer(t, nil)
 	log := newMemLog(0)
-	g := start(t, Config{Upstream: up, FirstPacketTimeout: 300 * time.Millisecond}, log)
+	g := start(t, Config{Upstream: up}, log)
+	hasty := start(t, Config{Upstream: up, FirstPacketTimeout: 300 * time.Millisecond}, newMemLog(0))
 	ssl, gss := packet(codeSSL, ""), packet(codeGSS, "")
 	tests := []struct {
 		name   string
@@ -84,6 +85,10 @@ func TestFirstBytes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			g, log := g, log
+			if tt.want == "57014" {
+				g, log = hasty, hasty.log
+			}
 			before := log.count.Load()
 			got := talk(t, g, tt.send)
 			checkReply(t, got, tt.want)
@@ -100,7 +105,9 @@ func TestFirstBytes(t *testing.T) {
 			}
 		})
 	}
-	waitFor(t, "no connection left", func() bool { return g.Metrics().Unauthenticated.Load() == 0 })
+	for _, g := range []*rig{g, hasty} {
+		waitFor(t, "no connection left", func() bool { return g.Metrics().Unauthenticated.Load() == 0 })
+	}
 }
 
 // checkReply compares what a client got: want is an SQLSTATE, or exact bytes.
@@ -131,7 +138,7 @@ func TestEncryptionRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(testPatience))
 		for _, code := range []uint32{codeSSL, codeGSS} {
 			c.Write(packet(code, ""))
 			var answer [1]byte
@@ -173,7 +180,7 @@ func TestDirectTLS(t *testing.T) {
 		if err != nil {
 			continue // the alert came within the handshake
 		}
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(testPatience))
 		c.Write(packet(3<<16, startup30))
 		if b, err := io.ReadAll(c); len(b) > 0 {
 			t.Errorf("ALPN %v: got %q, %v", protos, b, err)
@@ -186,7 +193,7 @@ func TestDirectTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		c.SetDeadline(time.Now().Add(5 * time.Second))
+		c.SetDeadline(time.Now().Add(testPatience))
 		c.Write(packet(code, ""))
 		b, _ := io.ReadAll(c)
 		checkReply(t, string(b), "08P01")
