@@ -110,7 +110,7 @@ func (r *running) grow(size int64) {
 		last, r.size = i, i+1
 	}
 	r.l.Want(last)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		signed, err := r.log.Checkpoint()
 		if err == nil {
 			if c, err := checkpoint.Open(signed, r.log.VKey()); err == nil && c.Size == r.size {
@@ -131,7 +131,7 @@ func (r *running) fsck(bin string) (ok bool, output string) {
 	if err := os.WriteFile(key, []byte(r.log.VKey()+"\n"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(r.t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, bin, "-N", "8", "--ui=false", "--storage_url", r.http.URL+"/log/", "--public_key", key).CombinedOutput()
 	want := "Successfully fsck'd log with size " + strconv.FormatInt(r.size, 10) + " "

@@ -66,7 +66,7 @@ func TestKafka(t *testing.T) {
 	}
 	k, err := sink.New(sink.Config{
 		Name: "kafka", Log: log, Target: target, Format: "jsonl", Filter: query.Filter{Kinds: []string{"query"}}, MaxRecord: 4 << 20,
-		Cursor: filepath.Join(dir, "cursor.json"), Logger: slog.New(slog.DiscardHandler),
+		Cursor: filepath.Join(dir, "cursor.json"), Hold: time.Hour, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

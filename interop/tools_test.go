@@ -24,14 +24,14 @@ func TestMirror(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := func() (bool, string) {
-		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		defer cancel()
 		out, err := exec.CommandContext(ctx, fsck, "-N", "8", "--ui=false", "--storage_url", "file://"+dir, "--public_key", key).CombinedOutput()
 		return err == nil && strings.Contains(string(out), "Successfully fsck'd log with size "+strconv.FormatInt(r.size, 10)+" "), string(out)
 	}
 	for _, size := range []int64{300, 700, 66000} { // the mirror goes on where it was
 		r.grow(size)
-		ctx, cancel := context.WithTimeout(t.Context(), 120*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		out, err := exec.CommandContext(ctx, mirror, "--source_url", r.http.URL+"/log/", "--storage_dir", dir).CombinedOutput()
 		cancel()
 		if err != nil || !strings.Contains(string(out), "mirrored successfully") {

@@ -80,7 +80,7 @@ func (p *background) stop() {
 		go func() { _ = p.cmd.Wait(); close(done) }()
 		select {
 		case <-done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			_ = p.cmd.Process.Kill()
 			<-done
 		}
@@ -90,7 +90,7 @@ func (p *background) stop() {
 // until waits for a condition.
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("still waiting for %s", what)
 		}
@@ -375,7 +375,7 @@ func TestWitnesses(t *testing.T) {
 // refused wants that serve does not start.
 func refused(t *testing.T, bin, dir, policy, name, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bin, "serve", "--listen", "127.0.0.1:0", "--http", "off", "--upstream", "127.0.0.1:1", "--data", dir, "--policy", policy)
 	out, _ := cmd.CombinedOutput()
@@ -419,7 +419,7 @@ func TestTesseraAsksOurWitness(t *testing.T) {
 		t.Fatal(err)
 	}
 	add := func(storage, entry string) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, oneshot, "--storage_dir", storage, "--entries", write("entry", entry), "--private_key", key, "--witness_policy_file", policy)
 		out, err := cmd.CombinedOutput()

@@ -107,7 +107,7 @@ func (p *process) tell() {
 // wait returns the first line with this message, which it removes.
 func (p *process) wait(msg string) map[string]any {
 	p.t.Helper()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		p.mu.Lock()
 		for i, line := range p.lines {
@@ -151,7 +151,7 @@ func (p *process) code() int {
 	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(60 * time.Second):
+	case <-time.After(2 * time.Minute):
 		p.t.Fatalf("the process does not end:\n%s", p.stderr())
 	}
 	if strings.Contains(p.stderr(), "goroutine ") {
@@ -214,7 +214,7 @@ func serviceManager(t *testing.T) (env string, next func() string) {
 	t.Cleanup(func() { _ = conn.Close() })
 	return "NOTIFY_SOCKET=" + path, func() string {
 		buf := make([]byte, 100)
-		if err := conn.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := conn.Read(buf)
@@ -307,9 +307,9 @@ func checkLog(t *testing.T, data string) {
 
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("still waiting for %s after 20 s", what)
+			t.Fatalf("still waiting for %s after 2 min", what)
 		}
 	}
 }

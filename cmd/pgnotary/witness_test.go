@@ -68,7 +68,7 @@ func startWitness(t *testing.T, dir, name, listen string, add ...string) *witnes
 	}
 	t.Cleanup(func() { _ = w.stop() })
 	re := regexp.MustCompile(`msg=listening address=(\S+) vkey=(\S+)`)
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if m := re.FindStringSubmatch(out.String()); m != nil {
 			w.url, w.vkey = "http://"+m[1]+"/", m[2]
 			return w

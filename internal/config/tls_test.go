@@ -78,7 +78,7 @@ func TestUpstreamTLS(t *testing.T) {
 // handshake returns what the client made of the server.
 func handshake(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0") // a net.Pipe has no room for the alert of a client that refuses
 	if err != nil {

@@ -327,7 +327,7 @@ func TestLinesHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	relay := newRelay(t, &c)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		in := login(t.Context(), pg, relay, "scrammy", TLS, Require)
 		around := exec.CommandContext(t.Context(), pg.Bin+"/psql", "-XAtq", "-d", fmt.Sprintf("host=127.0.0.1 port=%d user=trusty dbname=postgres sslmode=disable", pg.Port), "-c", "SELECT 1").Run()
 		if in == nil && around != nil {

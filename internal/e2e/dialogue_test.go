@@ -92,7 +92,7 @@ func hold(t *testing.T, addr string, d dialogue, how delivery) []string {
 		t.Fatal(err)
 	}
 	defer c.Conn.Close()
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -230,7 +230,7 @@ func v2(t *testing.T, addr string, packet []byte) string {
 	if _, err := c.Write(packet); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	out, err := io.ReadAll(c)

@@ -98,7 +98,7 @@ func TestLettingGo(t *testing.T) {
 	if err := asked.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		names, err := filepath.Glob(filepath.Join(n.data, "request", "*-*")) // none before
 		if err == nil && slices.ContainsFunc(names, func(s string) bool { return !strings.HasSuffix(s, ".tmp") }) {
 			break
@@ -112,7 +112,7 @@ func TestLettingGo(t *testing.T) {
 		t.Logf("the order was carried out before the kill: %s", said.String())
 	}
 	n.launch(t)
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		left, err := filepath.Glob(filepath.Join(n.data, "request", "*.json"))
 		if err != nil {
 			t.Fatal(err)

@@ -37,7 +37,7 @@ func TestDiskFull(t *testing.T) {
 				if code := n.cmd.ProcessState.ExitCode(); code != 2 {
 					t.Errorf("pgnotary ended with %v, want exit code 2", n.cmd.ProcessState)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(patience):
 				t.Error("pgnotary still runs")
 				n.kill(t)
 			}
@@ -86,7 +86,7 @@ func fill(t *testing.T, addr, table string) (acked map[int64]bool, refusal []byt
 		t.Fatal(err)
 	}
 	defer c.Conn.Close()
-	if err := c.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	acked = map[int64]bool{}

@@ -307,7 +307,7 @@ func TestDiskFullMidPipeline(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Conn.Close()
-	if err := c.SetDeadline(time.Now().Add(60 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	go func() { // writes on until the connection ends

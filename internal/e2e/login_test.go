@@ -274,7 +274,7 @@ func TestServerIsTheJudge(t *testing.T) {
 	if err := n.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if got := logIn(t, s, n.addr, "l_changed", "sesame-after", options); got == "l_changed" {
 			break
 		} else if time.Now().After(deadline) {
@@ -330,7 +330,7 @@ func TestMutualTLS(t *testing.T) {
 	n := start(t, "localhost:"+port(s.Addr()), "--tls-cert", cert, "--tls-key", key, "--client-ca", ca, "--client-cert", "verify-full",
 		"--upstream-tls", "verify-full", "--upstream-ca", s.CAFile, "--upstream-cert", proxyCert, "--upstream-key", proxyKey)
 	with := func(cert, key string) string { return "sslmode=require sslcert=" + cert + " sslkey=" + key }
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) { // until the server has read the map
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // until the server has read the map
 		if got := logIn(t, s, n.addr, "alice", "", with(aliceCert, aliceKey)); got == "alice" {
 			break
 		} else if time.Now().After(deadline) {

@@ -20,6 +20,9 @@ import (
 	"github.com/pgnotary/pgnotary/internal/pgserver"
 )
 
+// patience is how long a test waits for what has to come: no test passes slower by it.
+const patience = 2 * time.Minute
+
 // A notary is a running pgnotary serve.
 type notary struct {
 	addr string // where clients connect
@@ -74,7 +77,7 @@ func (n *notary) launch(t *testing.T) {
 		_ = cmd.Wait() // its ProcessState says all
 		close(done)
 	}(n.cmd, n.done)
-	for deadline := time.Now().Add(30 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		if r, err := http.Get("http://" + n.http + "/readyz"); err == nil {
 			_, _ = io.Copy(io.Discard, r.Body)
 			r.Body.Close()
@@ -119,7 +122,7 @@ func (n *notary) stop(t *testing.T) {
 		if code := n.cmd.ProcessState.ExitCode(); code != 0 {
 			t.Errorf("pgnotary after SIGTERM: %v:\n%s", n.cmd.ProcessState, n.stderr())
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		_ = n.cmd.Process.Signal(syscall.SIGQUIT) // with the goroutines' stacks
 		<-n.done
 		t.Fatalf("pgnotary did not end after SIGTERM:\n%s", n.stderr())

@@ -71,7 +71,7 @@ func serverSaw(t *testing.T, s *pgserver.Server) seen {
 	}
 	name := filepath.Join(s.DataDir, "log", "server.csv")
 	var text []byte
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		if text, err = os.ReadFile(name); err == nil && bytes.Contains(text, []byte(mark)) {
 			break
 		}

@@ -62,7 +62,7 @@ func subscribe(t *testing.T, o *oracle) {
 	publisher("CREATE PUBLICATION e2e FOR TABLE streamed")
 	sql("CREATE TABLE streamed (i int)")
 	sql("CREATE SUBSCRIPTION e2e CONNECTION 'host=127.0.0.1 port=" + port(o.notary.addr) + " user=postgres dbname=postgres' PUBLICATION e2e")
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for sql("SELECT count(*) FROM streamed") != "1001" {
 		if time.Now().After(deadline) {
 			t.Fatal("the subscription copied nothing")

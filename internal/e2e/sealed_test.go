@@ -82,7 +82,7 @@ func (n *notary) seal(t *testing.T) {
 	if err := n.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(60 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 		names, err := os.ReadDir(filepath.Join(n.data, "journal"))
 		if err != nil {
 			t.Fatal(err)

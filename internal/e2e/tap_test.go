@@ -151,7 +151,7 @@ func (p *tap) finish(t *testing.T) {
 	go func() { p.wg.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("connections to the server are still open")
 	}
 	p.mu.Lock()

@@ -60,7 +60,7 @@ func mustAppend(t testing.TB, l *Ledger, n int, value []byte) int64 {
 // waitFor waits until n entries are durable and wants them.
 func waitFor(l *Ledger, n int64) error {
 	l.Want(n - 1)
-	for end := time.Now().Add(20 * time.Second); l.Durable() < n; time.Sleep(20 * time.Microsecond) {
+	for end := time.Now().Add(2 * time.Minute); l.Durable() < n; time.Sleep(20 * time.Microsecond) {
 		if err := l.Err(); err != nil {
 			return err
 		}
@@ -414,7 +414,7 @@ func TestLazy(t *testing.T) {
 	l := mustOpen(t, cfg)
 	for range 3 {
 		n := mustAppend(t, l, 0, nil) + 1
-		for end := time.Now().Add(10 * time.Second); l.Durable() < n; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); l.Durable() < n; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("Durable() = %d, want %d", l.Durable(), n)
 			}
@@ -456,7 +456,7 @@ func TestKeeper(t *testing.T) {
 	cfg.Sessions = func() int { return 42 }
 	l := mustOpen(t, cfg)
 	var signed checkpoint.Checkpoint
-	for end := time.Now().Add(10 * time.Second); signed.Size < 4; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); signed.Size < 4; time.Sleep(time.Millisecond) {
 		var err error
 		if signed, _, err = l.lastCheckpoint(); err != nil {
 			t.Fatal(err)

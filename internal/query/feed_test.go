@@ -25,7 +25,7 @@ func TestFeed(t *testing.T) {
 	// read feeds until want statements came.
 	read := func(hold time.Duration, want int) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		err := l.Feed(ctx, next, hold, Filter{Kinds: []string{"query"}}, func(s *Statement, n int64) error {
 			next = n

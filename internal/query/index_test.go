@@ -66,7 +66,7 @@ func sealedLog(t *testing.T) (dir string) {
 			time.Sleep(time.Millisecond) // for the writer to rotate and seal
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if firsts, err := segment.List(durable.OS, dir); err != nil || len(firsts) >= 3 {
 			break
 		}

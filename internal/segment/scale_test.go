@@ -211,7 +211,7 @@ func synthetic(t *testing.T, n int64) string {
 		}
 	}
 	l.Want(n)
-	for end := time.Now().Add(time.Minute); l.Durable() < n; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); l.Durable() < n; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) || l.Err() != nil {
 			t.Fatalf("%d entries are durable, want %d: %v", l.Durable(), n, l.Err())
 		}

@@ -85,7 +85,7 @@ func wait(t testing.TB, l *ledger.Ledger) {
 		t.Fatal(err)
 	}
 	l.Want(i)
-	for end := time.Now().Add(20 * time.Second); l.Durable() <= i; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); l.Durable() <= i; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("entry %d did not become durable", i)
 		}

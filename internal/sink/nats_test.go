@@ -55,7 +55,7 @@ func (n *natsServer) start() {
 	if err := n.cmd.Start(); err != nil {
 		n.t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		if c, err := n.connect(); err == nil {
 			c.Close()
 			return
@@ -67,7 +67,7 @@ func (n *natsServer) start() {
 }
 
 func (n *natsServer) connect() (*nats.Conn, error) {
-	return nats.Connect("nats://"+n.addr, nats.UserInfo("log", "pw"), nats.Timeout(10*time.Second))
+	return nats.Connect("nats://"+n.addr, nats.UserInfo("log", "pw"), nats.Timeout(time.Minute))
 }
 
 // kill ends it as a crash would.
@@ -91,6 +91,8 @@ func (n *natsServer) stream(ctx context.Context, subjects ...string) jetstream.S
 	if err != nil {
 		n.t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute) // 5 s without
+	defer cancel()
 	s, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{Name: "AUDIT", Subjects: subjects, Storage: jetstream.FileStorage, MaxMsgSize: 60_000})
 	if err != nil {
 		n.t.Fatal(err)
@@ -101,12 +103,14 @@ func (n *natsServer) stream(ctx context.Context, subjects ...string) jetstream.S
 // indexes reads what a stream has of a subject.
 func indexes(t *testing.T, s jetstream.Stream, subject string) (all []int64) {
 	t.Helper()
-	info, err := s.Info(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	info, err := s.Info(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for seq := info.State.FirstSeq; seq > 0 && seq <= info.State.LastSeq; seq++ {
-		m, err := s.GetMsg(t.Context(), seq)
+		m, err := s.GetMsg(ctx, seq)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +187,7 @@ func TestNATSShared(t *testing.T) {
 	defer c.Close()
 	s := newSource(t)
 	var want []int64
-	for i := range 1000 {
+	for i := range batchRecords + 50 {
 		want = append(want, s.statement(fmt.Sprint("SELECT ", i)))
 	}
 	stop, others := make(chan struct{}), make(chan struct{})
@@ -197,14 +201,14 @@ func TestNATSShared(t *testing.T) {
 			}
 			m := nats.NewMsg("audit.other")
 			m.Header.Set(nats.MsgIdHdr, fmt.Sprint("other ", i))
-			if _, err := c.RequestMsg(m, time.Minute); err != nil {
+			if _, err := c.RequestMsg(m, 2*time.Minute); err != nil {
 				t.Error(err)
 				return
 			}
 		}
 	}()
 	k := s.sink(NewNATS(NATSConfig{Server: n.addr, Subject: "audit.pg", User: "log", Password: "pw", Origin: "example.com/log"}))
-	run(t, k, sent(k, 1000))
+	run(t, k, sent(k, uint64(len(want))))
 	close(stop)
 	<-others
 	if got := indexes(t, stream, "audit.pg"); !slices.Equal(got, want) {

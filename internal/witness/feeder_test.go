@@ -81,7 +81,7 @@ func feed(t *testing.T, l *testLog, quorum string, ws ...*witnessed) *feeding {
 	}
 	f := &feeding{policy: policy}
 	f.Feeder = NewFeeder(FeederConfig{
-		Policy: policy, Logger: slog.New(slog.DiscardHandler), Grace: 10 * time.Second,
+		Policy: policy, Logger: slog.New(slog.DiscardHandler), Grace: 2 * time.Minute,
 		Consistency: func(old, size int64) ([][32]byte, error) { return l.proof(int(old), int(size)), nil },
 		Alarm: func(a Alarm) {
 			f.mu.Lock()
@@ -155,7 +155,7 @@ func TestSlow(t *testing.T) {
 	}
 	b.set(nil)
 	close(free)
-	f.cfg.Grace = 10 * time.Second
+	f.cfg.Grace = 2 * time.Minute
 	f.cosign(t, l.sign(60), 2, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
