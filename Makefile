@@ -31,10 +31,10 @@ test: setup
 
 test-go:
 	go vet ./...
-	go test -timeout 30m ./...
+	go test -timeout 60m ./...
 
 test-race:
-	GORACE=atexit_sleep_ms=0 go test -race -timeout 30m $(RACE)
+	GORACE=atexit_sleep_ms=0 go test -race -timeout 60m $(RACE)
 
 # The page's sources, and that internal/web/dist is what they build; internal/e2e has its test in a browser.
 test-ui:
@@ -42,7 +42,7 @@ test-ui:
 
 # Foreign verifiers against our log, in a module of their own.
 test-interop:
-	if [ -f interop/go.mod ]; then cd interop && go test -timeout 20m ./...; fi
+	if [ -f interop/go.mod ]; then cd interop && go test -timeout 40m ./...; fi
 
 check: test lint unit fuzz
 

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,14 +27,8 @@ import (
 // goes away under load and comes back with what it had stored: nothing is
 // missing, and what is new comes in order.
 func TestKafka(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := free.Addr().(*net.TCPAddr).Port
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	addr := freePort(t)
+	port := int(netip.MustParseAddrPort(addr).Port())
 	store := t.TempDir()
 	start := func() *kfake.Cluster {
 		t.Helper()
@@ -46,7 +40,6 @@ func TestKafka(t *testing.T) {
 		return c
 	}
 	cluster := start()
-	addr := fmt.Sprint("127.0.0.1:", port)
 
 	dir := filepath.Join(t.TempDir(), "data")
 	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "example.com/log", CheckpointEvery: 20 * time.Millisecond})

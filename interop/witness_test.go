@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +27,7 @@ import (
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/pgserver"
 	"github.com/pgnotary/pgnotary/internal/query"
 )
 
@@ -112,16 +112,11 @@ func (p *background) printed(t *testing.T, re string) []string {
 // cannot say which one they took.
 func freePort(t *testing.T) string {
 	t.Helper()
-	for port := 17380; port < 32000; port += 7 {
-		ln, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
-		if err != nil {
-			continue
-		}
-		ln.Close()
-		return ln.Addr().String()
+	addr, err := pgserver.FreeAddr()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no port is free")
-	return ""
+	return addr
 }
 
 func answers(addr string) bool {

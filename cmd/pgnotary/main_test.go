@@ -1,9 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +27,9 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":  checkCode,
-			"mklog": makeLog,
+			"code":        checkCode,
+			"interrupted": interrupted,
+			"mklog":       makeLog,
 		},
 	})
 }
@@ -50,6 +55,35 @@ func checkCode(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if stderr := ts.ReadFile("stderr"); strings.Contains(stderr, "goroutine ") {
 		ts.Fatalf("standard error has a stack trace:\n%s", stderr)
+	}
+}
+
+// interrupted implements "interrupted pgnotary args...": the command is interrupted once it has printed a line; it
+// must end with exit code 0 and say nothing on standard error.
+func interrupted(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: interrupted command args...")
+	}
+	exe, err := os.Executable()
+	ts.Check(err)
+	cmd := exec.Command(exe)
+	cmd.Args, cmd.Dir = args, ts.MkAbs(".")
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(cmd.Start())
+	lines := bufio.NewReader(out)
+	if _, err := lines.ReadString('\n'); err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		ts.Fatalf("%q printed nothing: %v\n%s", args, err, errs.Bytes())
+	}
+	ts.Check(cmd.Process.Signal(os.Interrupt))
+	_, err = io.Copy(io.Discard, lines)
+	ts.Check(err)
+	if err := cmd.Wait(); err != nil || errs.Len() > 0 {
+		ts.Fatalf("%q interrupted: %v\n%s", args, err, errs.Bytes())
 	}
 }
 

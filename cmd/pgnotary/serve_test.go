@@ -478,28 +478,40 @@ func (p *process) certificate() []byte {
 func TestServeDrainTimeout(t *testing.T) {
 	pg := pgtest.Start(t, pgserver.Options{})
 	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", t.TempDir(), "--drain-timeout", "6s")
+	holder, err := pgx.Connect(t.Context(), pg.URL("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close(context.Background())
+	lock := func(name string) {
+		t.Helper()
+		if _, err := holder.Exec(t.Context(), "SELECT "+name+"(1)"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lock("pg_advisory_lock")
 	running := p.mustConnect()
 	result := make(chan error, 1)
 	go func() {
-		_, err := running.Exec(context.Background(), "SELECT pg_sleep(1)")
+		_, err := running.Exec(context.Background(), "SELECT pg_advisory_xact_lock(1)")
 		result <- err
 	}()
 	endless := p.mustConnect()
 	cut := make(chan error, 1)
 	go func() {
-		_, err := endless.Exec(context.Background(), "SELECT pg_sleep(60)")
+		_, err := endless.Exec(context.Background(), "SELECT pg_sleep(600)")
 		cut <- err
 	}()
 	waitFor(t, "both statements at the server", func() bool {
-		n, err := pg.Psql(t.Context(), "postgres", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'")
+		n, err := pg.Psql(t.Context(), "postgres", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND (query LIKE 'SELECT pg_sleep%' OR query LIKE 'SELECT pg_advisory_xact%')")
 		return err == nil && strings.TrimSpace(n) == "2"
 	})
-	began := time.Now()
 	p.signal(syscall.SIGTERM)
 	p.wait("stopping")
 	if code, _ := p.get("/readyz"); code != http.StatusServiceUnavailable {
 		t.Errorf("GET /readyz while draining = %d, want 503", code)
 	}
+	lock("pg_advisory_unlock")
 	if err := <-result; err != nil {
 		t.Errorf("the statement that was running ended with %v", err)
 	}
@@ -508,8 +520,5 @@ func TestServeDrainTimeout(t *testing.T) {
 	}
 	if code := p.code(); code != 0 {
 		t.Errorf("serve ended with code %d, want 0:\n%s", code, p.stderr())
-	}
-	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("draining took %s", took)
 	}
 }

@@ -58,9 +58,10 @@ func TestSinks(t *testing.T) {
 		}
 	}
 	p.wait("sink cannot send: it goes on trying")
-	if _, body := p.get("/metrics"); !strings.Contains(body, `pgnotary_sink_sent_total{sink="hook"} 1`) || !strings.Contains(body, `pgnotary_sink_lag_entries{sink="away"}`) {
-		t.Error("/metrics does not tell of the sinks")
-	}
+	waitFor(t, "the sinks in the metrics", func() bool {
+		_, body := p.get("/metrics")
+		return strings.Contains(body, `pgnotary_sink_sent_total{sink="hook"} 1`) && strings.Contains(body, `pgnotary_sink_lag_entries{sink="away"}`)
+	})
 	p.signal(syscall.SIGTERM)
 	if code := p.code(); code != 0 {
 		t.Errorf("serve ended with code %d\n%s", code, p.stderr())

@@ -71,7 +71,7 @@ func TestKill(t *testing.T) {
 	const kills = 20
 	dir := t.TempDir()
 	var a acked
-	for range kills {
+	for kill := range kills {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childDir+"="+dir)
 		cmd.Stderr = os.Stderr
@@ -85,6 +85,11 @@ func TestKill(t *testing.T) {
 		lines := bufio.NewReader(out)
 		if line, err := lines.ReadString('\n'); line != "open\n" {
 			t.Fatalf("the child said %q, %v", line, err)
+		}
+		if kill%2 == 0 { // something is durable, whatever the machine
+			if _, err := lines.Peek(1); err != nil {
+				t.Fatal(err)
+			}
 		}
 		timer := time.AfterFunc(time.Duration(5+rand.IntN(60))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 		for {
@@ -109,7 +114,7 @@ func TestKill(t *testing.T) {
 	}
 	mustClose(t, mustOpen(t, Config{Dir: dir}))
 	a.check(t, checkLog(t, durable.OS, dir))
-	if len(a.values) < kills {
+	if len(a.values) < kills/2 {
 		t.Errorf("only %d entries were reported durable", len(a.values))
 	}
 	t.Logf("%d kills, %d entries reported durable, all there", kills, len(a.values))

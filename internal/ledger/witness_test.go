@@ -21,6 +21,7 @@ type fakeWitness struct {
 	mu      sync.Mutex
 	refuse  error // of Start
 	away    bool
+	asked   int // while away
 	started int
 	seen    []int64 // sizes asked for
 }
@@ -49,6 +50,9 @@ func (w *fakeWitness) Cosign(_ context.Context, signed []byte) ([]byte, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c, _, err := checkpoint.Parse(signed)
+	if w.away {
+		w.asked++
+	}
 	if err != nil || w.away {
 		return signed, false
 	}
@@ -215,8 +219,15 @@ func TestPruneIsWitnessed(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.set(true)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { // gives up once the witness was asked
+		defer cancel()
+		until(t, "the witness asked", func() bool {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return w.asked > 0
+		})
+	}()
 	if _, err := l.Do(ctx, &Order{Kind: "prune", What: "leaves", Until: 256}); err == nil || !strings.Contains(err.Error(), "too few witnesses") {
 		t.Errorf("prune without witnesses: %v", err)
 	}

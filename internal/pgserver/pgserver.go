@@ -21,6 +21,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -61,7 +62,7 @@ type Server struct {
 }
 
 const (
-	startTimeout = 60 * time.Second
+	startTimeout = 2 * time.Minute
 	stopTimeout  = 20 * time.Second
 	portTries    = 20
 )
@@ -290,14 +291,21 @@ func (s *Server) portTaken() bool {
 	return strings.Contains(s.logTail(), "Address already in use")
 }
 
+// given has the ports that FreeAddr has returned.
+var given sync.Map
+
 // FreeAddr returns an address of 127.0.0.1 that nobody listens on, with a port below the
-// range from which the kernel takes those of outgoing connections.
+// range from which the kernel takes those of outgoing connections. It returns each only once.
 func FreeAddr() (string, error) {
 	const first, last = 15000, 32000
 	var err error
 	for range 100 {
 		var l net.Listener
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(first+rand.IntN(last-first)))
+		port := first + rand.IntN(last-first)
+		if _, before := given.LoadOrStore(port, true); before {
+			continue
+		}
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		if l, err = net.Listen("tcp", addr); err == nil {
 			return addr, l.Close()
 		}
