@@ -38,6 +38,7 @@ func major(t *testing.T, version string) (bin, lib string) {
 // TestMajors holds the dialogues with servers of other major versions, themselves and through pgnotary, and compares
 // what both answered, and the log with what the server and the wire tell.
 func TestMajors(t *testing.T) {
+	t.Parallel()
 	for _, version := range append([]string{"13", "18"}, strings.Fields(os.Getenv(majorsEnv))...) {
 		t.Run(version, func(t *testing.T) {
 			bin, _ := major(t, version)

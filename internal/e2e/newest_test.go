@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/pgnotary/pgnotary/internal/pgserver"
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgraw"
@@ -43,7 +42,7 @@ func TestNewest(t *testing.T) {
 			}
 		}
 	})
-	t.Run("cancel with a long key", func(t *testing.T) { cancelLong(t, n) })
+	t.Run("cancel with a long key", func(t *testing.T) { cancelLong(t, n, s) })
 	for _, r := range ofKind(n.finish(t), "cancel") {
 		if r.Client == "" {
 			t.Errorf("a cancel without its client: %+v", r)
@@ -52,13 +51,13 @@ func TestNewest(t *testing.T) {
 }
 
 // cancelLong cancels a statement of a session that speaks 3.2.
-func cancelLong(t *testing.T, n *notary) {
+func cancelLong(t *testing.T, n *notary, s *pgserver.Server) {
 	c, err := pgraw.Dial(n.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := c.Send(pgraw.Startup(3<<16|2, "user", "postgres"), query("SELECT pg_sleep(30)")); err != nil {
+	if err := c.Send(pgraw.Startup(3<<16|2, "user", "postgres"), query("SELECT pg_sleep(630)")); err != nil {
 		t.Fatal(err)
 	}
 	var k []byte
@@ -74,7 +73,7 @@ func cancelLong(t *testing.T, n *notary) {
 	if len(k) != 36 {
 		t.Fatalf("key data of %d bytes, want 36", len(k))
 	}
-	time.Sleep(100 * time.Millisecond)
+	running(t, s.Addr(), "SELECT pg_sleep(630)")
 	r, err := pgraw.Dial(n.addr)
 	if err != nil {
 		t.Fatal(err)

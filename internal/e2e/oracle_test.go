@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,13 +55,12 @@ func (a action) String() string { return fmt.Sprintf("%s %.200q %.200q", a.kind,
 type seen map[string][]action
 
 // marks numbers the marks that serverSaw leaves.
-var marks int
+var marks atomic.Int64
 
 // serverSaw reads a server's log up to now. Another process writes it, so a statement run now marks its end.
 func serverSaw(t *testing.T, s *pgserver.Server) seen {
 	t.Helper()
-	marks++
-	mark := fmt.Sprintf("SELECT 'end of the log %d'", marks)
+	mark := fmt.Sprintf("SELECT 'end of the log %d'", marks.Add(1))
 	c, err := pgraw.Login(s.Addr(), "postgres", "postgres", "")
 	if err != nil {
 		t.Fatal(err)
@@ -206,6 +206,7 @@ func (o *oracle) compare(t *testing.T) int {
 
 // TestServerOracle runs every client there is.
 func TestServerOracle(t *testing.T) {
+	t.Parallel()
 	o := startOracle(t, "", nil)
 	for _, client := range []struct {
 		name string

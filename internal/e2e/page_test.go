@@ -21,6 +21,7 @@ import (
 // TestPage drives the page in Chromium: ui/test/page.browser.mjs has what is
 // expected. With PAGE_PICTURES=DIR it leaves the pictures of docs there.
 func TestPage(t *testing.T) {
+	t.Parallel()
 	s := pgtest.Start(t, pgserver.Options{}) // it gets a role of its own
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	secret := func(role string) string {
@@ -40,8 +41,6 @@ func TestPage(t *testing.T) {
 	done := make(chan error, 1) // one value
 	go func() { done <- tick(ctx, ticks) }()
 
-	ctx, stop := context.WithTimeout(ctx, 10*time.Minute)
-	defer stop()
 	cmd := exec.CommandContext(ctx, "node", "--test", "--test-reporter=spec", "test/page.browser.mjs")
 	cmd.Dir = filepath.Join("..", "..", "ui")
 	cmd.Env = append(os.Environ(), "PAGE_URL=http://"+n.http, "PAGE_INVESTIGATOR="+investigator, "PAGE_AUDITOR="+auditor)

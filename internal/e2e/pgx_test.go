@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -240,7 +242,7 @@ func pgxCancel(t *testing.T, c *pgx.Conn) {
 		_, err := c.Exec(t.Context(), "SELECT pg_sleep(60)")
 		done <- err
 	}()
-	time.Sleep(300 * time.Millisecond)
+	running(t, net.JoinHostPort(c.Config().Host, strconv.Itoa(int(c.Config().Port))), "SELECT pg_sleep(60)")
 	if err := c.PgConn().CancelRequest(t.Context()); err != nil {
 		t.Errorf("CancelRequest: %v", err)
 	}

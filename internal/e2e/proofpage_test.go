@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -293,6 +294,7 @@ func otherSalt(t *testing.T, proof []byte) []byte {
 // TestProofPage has Chromium check proofs on the page, as a file without a
 // network and as it is served, and compares each verdict with ours.
 func TestProofPage(t *testing.T) {
+	t.Parallel()
 	html, _, err := web.ProofPage()
 	if err != nil {
 		t.Fatal(err)
@@ -305,6 +307,9 @@ func TestProofPage(t *testing.T) {
 	s := httptest.NewServer(web.NewHandler(web.Config{Log: log, Tokens: func() access.Tokens { return nil }, Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler), Loopback: true}))
 	defer s.Close()
 	for _, url := range []string{"file://" + file, s.URL + "/proof"} {
+		if url == s.URL+"/proof" { // the same page: that it was altered bit by bit shows nothing new
+			cases = slices.DeleteFunc(cases, func(c pageCase) bool { return strings.Contains(c.Name, "bit flipped") })
+		}
 		in, err := json.Marshal(cases)
 		if err != nil {
 			t.Fatal(err)

@@ -21,6 +21,7 @@ const maxBytesPerStatement = 96
 
 // TestFootprint seals the record of a run of pgbench and weighs it.
 func TestFootprint(t *testing.T) {
+	t.Parallel()
 	s := pgtest.Start(t, pgserver.Options{})
 	host, serverPort, err := net.SplitHostPort(s.Addr())
 	if err != nil {
