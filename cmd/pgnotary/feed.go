@@ -112,6 +112,9 @@ func (w *witnesses) Cosign(ctx context.Context, signed []byte) ([]byte, bool) {
 	return w.feeder.Cosign(ctx, signed)
 }
 
+// Held implements ledger.Witness.
+func (w *witnesses) Held() []int64 { return w.feeder.Held() }
+
 // attach says which log the alarms are recorded in.
 func (w *witnesses) attach(l *ledger.Ledger) {
 	w.ledger = l

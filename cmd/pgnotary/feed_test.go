@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,8 +12,11 @@ import (
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/ledger"
 	"github.com/pgnotary/pgnotary/internal/pgserver"
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
+	"github.com/pgnotary/pgnotary/internal/query"
+	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
 // watched is a log with a key and two witnesses that know it.
@@ -348,5 +352,78 @@ func TestEvidenceIsBounded(t *testing.T) {
 	names, err := os.ReadDir(filepath.Join(w.dir, "evidence"))
 	if err != nil || len(names) != maxEvidence {
 		t.Errorf("%d files, %v", len(names), err)
+	}
+}
+
+// behind is a witness that holds a checkpoint of some size.
+type behind int64
+
+func (behind) Start(context.Context, []byte) error { return nil }
+func (behind) Cosign(_ context.Context, signed []byte) ([]byte, bool) {
+	return append(signed[:len(signed):len(signed)], "— w AAAAAAAA\n"...), true
+}
+func (b behind) Held() []int64 { return []int64{int64(b)} }
+
+// TestBehind: a witness that is behind what was pruned can be shown that the log continues its checkpoint.
+func TestBehind(t *testing.T) {
+	const held = 77
+	for _, known := range []behind{held, 0} {
+		dir := filepath.Join(t.TempDir(), "data")
+		l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "pgnotary/test/1", Witness: known})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for n := range 3 {
+			if err := l.Rotate(); err != nil {
+				t.Fatal(err)
+			}
+			for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+				if err := l.SealNow(t.Context()); err != nil || time.Now().After(end) {
+					t.Fatalf("no segment: %v", err)
+				}
+				if names, err := filepath.Glob(filepath.Join(dir, "segment", "*.zst")); err == nil && len(names) > n {
+					break
+				}
+			}
+		}
+		root := func() (size int64, root [32]byte) {
+			b, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, _, err := checkpoint.Parse(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c.Size, c.Root
+		}
+		view, err := query.Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		past := tree.New()
+		for e, err := range view.Entries(0, held) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			past.Append(tree.LeafHash(e.Leaf))
+		}
+		if a, err := l.Do(t.Context(), &ledger.Order{Kind: "prune", What: "leaves", Until: 1 << 40}); err != nil || a.Pruned < 256 {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if view, err = query.Open(dir); err != nil {
+			t.Fatal(err)
+		}
+		size, now := root()
+		proof, err := tree.Consistency(view, held, size)
+		if err == nil {
+			err = tree.CheckConsistency(proof, size, now, held, past.Root())
+		}
+		if (err == nil) != (known == held) {
+			t.Errorf("a proof from %d to %d, when the witness is known to hold %d: %v", held, size, known, err)
+		}
 	}
 }

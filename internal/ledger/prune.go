@@ -6,12 +6,15 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strconv"
 
+	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
+	"github.com/pgnotary/pgnotary/internal/tree"
 	"github.com/pgnotary/pgnotary/internal/verb"
 )
 
@@ -115,6 +118,11 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	if err := k.keep(ctx, r, open, end.End(), segs[len(segs)-1]); err != nil {
 		return nil, err
 	}
+	if o.What == "leaves" {
+		if err := k.keepTiles(r, end.End()); err != nil {
+			return nil, err
+		}
+	}
 	index, err := k.say(ctx, event.KindPrune, o, event.Fact{Key: "what", Val: o.What},
 		event.Fact{Key: "until", Val: strconv.FormatInt(end.End(), 10)}, event.Fact{Key: "root", Val: hex.EncodeToString(end.NextRoot[:])})
 	if err == nil {
@@ -197,6 +205,36 @@ func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, 
 	}
 	slices.Sort(copies)
 	return k.l.sealer.seg.Keep(ctx, newest, slices.Compact(copies))
+}
+
+// keepTiles writes the tiles of level 0 that witnesses which are behind need: the proof that the log continues the
+// checkpoint they hold begins within the bundle that this ends in.
+func (k *clerk) keepTiles(r *segment.Reader, until int64) error {
+	if k.l.cfg.Witness == nil {
+		return nil
+	}
+	for _, size := range k.l.cfg.Witness.Held() {
+		n := size / tree.Width
+		if size%tree.Width == 0 || size < r.First() || size >= until {
+			continue
+		}
+		tile := make([]byte, 0, tree.Width*len(tree.Hash{}))
+		for e, err := range r.Leaves(n*tree.Width, (n+1)*tree.Width) {
+			if err != nil {
+				return err
+			}
+			h := tree.LeafHash(e.Leaf)
+			tile = append(tile, h[:]...)
+		}
+		name := k.l.path(tree.TilePath(0, n, tree.Width))
+		if err := durable.MkdirAll(k.l.cfg.FS, filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		if err := durable.WriteFile(k.l.cfg.FS, name, tile, 0o600); err != nil {
+			return fmt.Errorf("write tile: %w", err)
+		}
+	}
+	return nil
 }
 
 // drop removes a segment or its values, its index, and the blobs that nothing else names.

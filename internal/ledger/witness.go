@@ -14,7 +14,7 @@ import (
 )
 
 // A Witness has others cosign the log's checkpoints. It belongs to one ledger,
-// which calls one method at a time.
+// which calls one of Start and Cosign at a time.
 type Witness interface {
 	// Start is given the last checkpoint of a log that is being opened, before
 	// anything new is recorded. An error refuses the start.
@@ -22,6 +22,8 @@ type Witness interface {
 	// Cosign returns a checkpoint with the cosignatures there are by the time
 	// it returns, and whether these are enough. It returns soon after ctx ends.
 	Cosign(ctx context.Context, signed []byte) (cosigned []byte, enough bool)
+	// Held returns the sizes that witnesses hold, as far as is known. It may be called at any time.
+	Held() []int64
 }
 
 // cosignTimeout bounds the wait for witnesses for one checkpoint.

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
+	"github.com/pgnotary/pgnotary/internal/verify"
 )
 
 // fakeWitness cosigns, or does not.
@@ -24,7 +28,10 @@ type fakeWitness struct {
 	asked   int // while away
 	started int
 	seen    []int64 // sizes asked for
+	held    []int64
 }
+
+func (w *fakeWitness) Held() []int64 { return w.held }
 
 func newFakeWitness(t *testing.T) *fakeWitness {
 	t.Helper()
@@ -241,4 +248,59 @@ func TestPruneIsWitnessed(t *testing.T) {
 	}
 	mustClose(t, l)
 	mustVerify(t, s, "/d")
+}
+
+// TestPruneKeepsTiles: of the bundles that checkpoints of witnesses end in, what proofs need stays, and is checked.
+func TestPruneKeepsTiles(t *testing.T) {
+	s, w := faultfs.New(), newFakeWitness(t)
+	cfg := steady(quiet(s, "/d"))
+	cfg.Witness = w
+	l := mustOpen(t, cfg)
+	for range 3 {
+		mustSeal(t, l)
+	}
+	w.held = []int64{0, 100, 256, 300, 511, 512, 600, 1 << 40}
+	w.set(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := l.Do(ctx, &Order{Kind: "prune", What: "leaves", Until: 512}); err == nil {
+		t.Error("pruned without witnesses")
+	}
+	mustVerify(t, s, "/d") // the tiles are there already, and the entries still
+	w.set(false)
+	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 512})
+	mustClose(t, l)
+	mustVerify(t, s, "/d")
+	if names, err := s.List("/d/tile/0"); err != nil || strings.Join(names, " ") != "000 001" {
+		t.Errorf("tiles of level 0: %q, %v, want two", names, err)
+	}
+	dir := dump(t, s, "/d")
+	name := filepath.Join(dir, "tile", "0", "001")
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		tile []byte
+		want string
+	}{
+		{"tile/0/001", append([]byte{b[0] ^ 1}, b[1:]...), "does not agree"},
+		{"tile/0/001", b[:32], "has 32 bytes"},
+		{"tile/0/000", b, "does not agree"},
+		{"tile/0/x000/001", b, "no tile"},
+		{"tile/0/999", b, "no tile"},
+	} {
+		to := filepath.Join(t.TempDir(), "data")
+		if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(to, filepath.FromSlash(tt.name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, tt.tile, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := verify.Dir(t.Context(), to, verify.Options{}); err != nil || r.OK || !strings.Contains(fmt.Sprint(r.Findings), tt.want) {
+			t.Errorf("%s: %+v, %v, want %q", tt.name, r, err, tt.want)
+		}
+	}
 }

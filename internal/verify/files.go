@@ -241,6 +241,7 @@ func (c *check) checkFiles() {
 	for _, name := range c.files.indexes {
 		c.note("index/%s: no segment that was read begins there; it means nothing", name)
 	}
+	c.keptTiles()
 	for name, compared := range c.files.tiles {
 		if !compared {
 			c.find(name, "no tile of a log of %d entries has this name", c.Entries)
@@ -249,6 +250,30 @@ func (c *check) checkFiles() {
 	for id, used := range c.files.blobs {
 		if !used {
 			c.note("blob/%x.blob: no entry refers to it; it means nothing", id)
+		}
+	}
+}
+
+// keptTiles checks tiles of level 0, which pruning keeps of the bundles that checkpoints of witnesses end in.
+func (c *check) keptTiles() {
+	for name := range c.files.tiles {
+		digits, ok := strings.CutPrefix(name, "tile/0/")
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.NewReplacer("/", "", "x", "").Replace(digits), 10, 64)
+		if err != nil || n < 0 || n >= c.tree.size/tileWidth || tilePath(0, n) != name {
+			continue // no tile has this name
+		}
+		c.files.tiles[name] = true
+		row, err := c.tileRow(name)
+		if err != nil {
+			c.find(name, "%v", err)
+			continue
+		}
+		above, err := c.rowAt(1, n/tileWidth)
+		if i := int(n % tileWidth); err != nil || i >= len(above) || rootOf(row) != above[i] {
+			c.find(name, "does not agree with the tile above it")
 		}
 	}
 }

@@ -74,7 +74,8 @@ type Feeder struct {
 type member struct {
 	checkpoint.Witness
 	client *Client
-	next   chan job // the newest checkpoint to cosign; one place
+	next   chan job     // the newest checkpoint to cosign; one place
+	known  atomic.Int64 // held, for others
 
 	held  int64    // size it holds as far as is known; -1 if it is not
 	alarm bool     // it disagrees
@@ -132,6 +133,21 @@ func (f *Feeder) run(m *member) {
 			j.done <- result{m.Name, m.VKey, lines, err}
 		}
 	}
+}
+
+func (m *member) holds(size int64) {
+	m.held = size
+	m.known.Store(size)
+}
+
+// Held returns the sizes that the witnesses hold which answered since the feeder began.
+func (f *Feeder) Held() (sizes []int64) {
+	for _, m := range f.members {
+		if size := m.known.Load(); size > 0 {
+			sizes = append(sizes, size)
+		}
+	}
+	return sizes
 }
 
 // note counts, and tells when a witness goes and comes back.
@@ -227,7 +243,7 @@ func (f *Feeder) update(j job, m *member) (lines []byte, err error) {
 		lines, err = m.client.Add(ctx, old, proof, j.signed)
 		if err == nil {
 			if _, _, err = checkpoint.AddCosignature(j.signed, lines, m.VKey); err == nil {
-				m.held = j.size
+				m.holds(j.size)
 			}
 			return lines, err
 		}
@@ -244,7 +260,7 @@ func (f *Feeder) update(j job, m *member) (lines []byte, err error) {
 		case conflict.Held == old:
 			return nil, fmt.Errorf("the witness contradicts itself: %w", err)
 		}
-		m.held = conflict.Held
+		m.holds(conflict.Held)
 	}
 	return nil, err
 }
