@@ -20,6 +20,10 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+// Engine names the rules by which values become text. It changes when the text
+// of any value does: indexes of parameters that were made before count no more.
+const Engine = "pgvalue1"
+
 // Format codes of the protocol.
 const (
 	FormatText   = 0

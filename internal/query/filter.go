@@ -14,6 +14,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/pgvalue"
 	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 )
 
@@ -261,6 +262,31 @@ func (m *matcher) absent(e *journal.Entry, v *view) bool {
 	return m.mention != "" && ascii(m.mention) && !containsFold(e.Value, m.mention) && !containsFold(e.Value, `u&"`)
 }
 
+// absentParam reports whether an admission as it was sent shows that it cannot
+// have the parameter that is wanted, which spares looking up the Parse it goes back to.
+func (m *matcher) absentParam(e *journal.Entry, v *view) bool {
+	if m.f.Param == nil || v.kind == event.KindFunctionCall {
+		return false
+	}
+	switch v.kind {
+	case event.KindParse, event.KindBind, event.KindExecute:
+	default:
+		return true // has none
+	}
+	body, found := findFrame(e.Value, 'B')
+	if !found {
+		return false // what was bound is elsewhere
+	}
+	bind, _ := decodeBind(body)
+	cs := v.charset()
+	for i, raw := range bind.params {
+		if raw != nil && (bind.format(i) != pgvalue.FormatText || cs.text(raw) == *m.f.Param) {
+			return false
+		}
+	}
+	return true
+}
+
 func ascii(s string) bool {
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
@@ -311,6 +337,14 @@ func (m *matcher) sql(info *sqlinfo.Info) bool {
 		return false
 	}
 	return m.fingerprint == "" || info.Fingerprint == m.fingerprint
+}
+
+// mayHaveParam tests the parameters of a statement as far as their types are
+// known before its outcome is: most need not wait for theirs.
+func (m *matcher) mayHaveParam(s *Statement) bool {
+	return m.f.Param == nil || m.params(s) || slices.ContainsFunc(s.Params, func(p Param) bool {
+		return p.OID == 0 && p.Format != pgvalue.FormatText
+	})
 }
 
 // params tests the parameters of a statement, once their types are known.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/pgvalue"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 	"github.com/pgnotary/pgnotary/internal/tree"
@@ -32,6 +33,7 @@ type index struct {
 	f            io.ReaderAt
 	stamp        stamp
 	terms, bytes int64 // number of terms, bytes of postings
+	params       int64 // pairs of a parameter and a bundle
 	places       int64 // bytes of the places of batches, of a journal file
 	buf          []byte
 }
@@ -43,17 +45,17 @@ type stamp struct {
 	// size and modified are of the file of values, which changes when values
 	// are erased; size is -1 for a journal file, where none are.
 	size, modified int64
-	engine         uint64 // the rules that relations and fingerprints come from
+	engine         uint64 // the rules that relations, fingerprints and texts of parameters come from
 }
 
 const (
-	indexMagic   = "pgnindx3"
-	indexHeader  = 8 + 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4
+	indexMagic   = "pgnindx4"
+	indexHeader  = 8 + 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4 + 4
 	termLen      = 12
 	indexBlock   = 1024 // bytes, the last four of which are the CRC of the others
 	indexContent = indexBlock - 4
 	maxIndex     = 1 << 30 // bytes
-	maxCount     = 1 << 40 // entries of an index
+	maxCount     = 1 << 32 // entries of an index
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -114,13 +116,16 @@ func durationTerm(n int) string { return strconv.Itoa(n) }
 // openTerm is of admissions whose end, or what became of it, an index does not know.
 const openTerm = "open"
 
+// engine names the rules that relations, fingerprints and texts of parameters come from.
+func engine() uint64 { return term("engine", sqlinfo.Engine+" "+pgvalue.Engine) }
+
 // segmentStamp returns the stamp of an index of a segment as it is now.
 func (l *Log) segmentStamp(first int64) (s stamp, err error) {
 	count, root, err := segment.End(durable.OS, l.dir, first)
 	if err != nil {
 		return s, err
 	}
-	s = stamp{first: first, count: count, root: root, engine: term("engine", sqlinfo.Engine)}
+	s = stamp{first: first, count: count, root: root, engine: engine()}
 	info, err := os.Stat(segment.ValueFile(l.dir, first))
 	if err == nil {
 		s.size, s.modified = info.Size(), info.ModTime().UnixNano()
@@ -133,7 +138,7 @@ func (l *Log) segmentStamp(first int64) (s stamp, err error) {
 // journalStamp returns the stamp of an index of the first count entries of a
 // journal file: its root is that behind the batch of the entry that follows.
 func (l *Log) journalStamp(first, count int64) (s stamp, err error) {
-	s = stamp{first: first, count: count, size: -1, engine: term("engine", sqlinfo.Engine)}
+	s = stamp{first: first, count: count, size: -1, engine: engine()}
 	s.root, err = l.reader.BatchRoot(first + count)
 	return s, err
 }
@@ -208,7 +213,7 @@ func (l *Log) placesOf(first int64) ([]byte, error) {
 	if err != nil || x.places == 0 || x.stamp.first != first {
 		return nil, err
 	}
-	return x.read(indexHeader+x.terms*termLen+x.bytes, x.places)
+	return x.read(x.placesAt(), x.places)
 }
 
 // newIndex reads the header of an index.
@@ -223,12 +228,12 @@ func newIndex(f io.ReaderAt, size int64) (*index, error) {
 		first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), root: tree.Hash(b[24:56]),
 		size: int64(le.Uint64(b[56:])), modified: int64(le.Uint64(b[64:])), engine: le.Uint64(b[72:]),
 	}
-	x.terms, x.bytes = int64(le.Uint32(b[80:])), int64(le.Uint32(b[84:]))
+	x.terms, x.bytes, x.params = int64(le.Uint32(b[80:])), int64(le.Uint32(b[84:])), int64(le.Uint32(b[88:]))
 	s := &x.stamp
 	if s.size < 0 {
 		x.places = (min(s.count, maxCount)/tree.Width + 1) * journal.PlaceLen
 	}
-	if string(b[:8]) != indexMagic || size > maxIndex || fileSize(indexHeader+x.terms*termLen+x.bytes+x.places) != size ||
+	if string(b[:8]) != indexMagic || size > maxIndex || x.params > maxParams || fileSize(x.placesAt()+x.places) != size ||
 		s.first < 0 || s.count < 0 || s.count > maxCount || s.first > math.MaxInt64-s.count || s.first%tree.Width != 0 || s.count%tree.Width != 0 {
 		return nil, fmt.Errorf("%w: it is none, or its lengths are wrong", errIndex)
 	}
@@ -237,6 +242,11 @@ func newIndex(f io.ReaderAt, size int64) (*index, error) {
 
 // fileSize returns the size of a file with so many bytes of content.
 func fileSize(content int64) int64 { return content + (content+indexContent-1)/indexContent*4 }
+
+// placesAt returns where in the content the places of batches begin.
+func (x *index) placesAt() int64 {
+	return indexHeader + x.terms*termLen + x.bytes + layoutParams(x.params, x.stamp.count/tree.Width).size(x.params)
+}
 
 // read returns n bytes of the content from off on, of blocks whose CRC is right.
 // They are valid until the next call.

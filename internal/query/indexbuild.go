@@ -32,6 +32,8 @@ type indexBuilder struct {
 	known       map[string]uint64    // hashes of terms, since most come often
 	longest     []int8               // of each bundle: 2^n microseconds is less than twice what a statement took; -1 none
 	open        map[uint64]*openWork
+	params      []uint64 // hash and bundle, in order up to ordered
+	ordered     int
 	statement   Statement
 }
 
@@ -180,6 +182,9 @@ func (b *indexBuilder) admission(at int64, s *Statement) {
 	b.add(at, "application", s.Application)
 	b.add(at, "client", clientHost(s.Client))
 	b.add(at, "kind", string(s.Kind))
+	for i := range s.Params {
+		b.param(at, &s.Params[i])
+	}
 	if s.Kind == event.KindFunctionCall {
 		b.add(at, "class", string(sqlinfo.Function))
 	}
@@ -272,10 +277,12 @@ func (b *indexBuilder) encode(s stamp, places []byte) ([]byte, error) {
 			last = p.bundle
 		}
 	}
-	out = le.AppendUint32(le.AppendUint32(out, uint32(len(all))), uint32(len(postings)))
-	out = append(append(append(out, table...), postings...), places...)
-	if size := fileSize(int64(len(out))); size > maxIndex {
-		return nil, fmt.Errorf("index of entries from %d on: %d bytes are too many", s.first, size)
+	params := b.sortedParams()
+	out = le.AppendUint32(le.AppendUint32(le.AppendUint32(out, uint32(len(all))), uint32(len(postings))), uint32(len(params)))
+	out = append(append(out, table...), postings...)
+	out = append(appendParams(out, params, s.count/tree.Width), places...)
+	if size := fileSize(int64(len(out))); size > maxIndex || s.count > maxCount {
+		return nil, fmt.Errorf("index of %d entries from %d on: %d bytes are too many", s.count, s.first, size)
 	}
 	return seal(out), nil
 }

@@ -130,7 +130,7 @@ func (j *joiner) entry(e *journal.Entry) error {
 // admit begins the record of an admission.
 func (j *joiner) admit(e *journal.Entry) error {
 	j.dec.remember(e, &j.view)
-	if j.match.byText() && j.match.absent(e, &j.view) {
+	if j.match.byText() && j.match.absent(e, &j.view) || j.match.absentParam(e, &j.view) {
 		return nil
 	}
 	r := j.newRecord()
@@ -145,11 +145,11 @@ func (j *joiner) admit(e *journal.Entry) error {
 	if err := r.view.scan(r.leaf); err != nil {
 		return fmt.Errorf("read entry %d: %w", e.Index, err)
 	}
-	if j.match.byText() {
+	if j.match.byText() || j.match.f.Param != nil {
 		if err := j.decode(r); err != nil {
 			return err
 		}
-		if !j.match.text(&r.statement) {
+		if j.match.byText() && !j.match.text(&r.statement) || !j.match.mayHaveParam(&r.statement) {
 			j.free = append(j.free, r)
 			return nil
 		}

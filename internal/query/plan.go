@@ -17,6 +17,7 @@ import (
 type plan struct {
 	open   func(first int64) (*index, io.Closer, error)
 	terms  [][]uint64 // of each of these, one must be there
+	param  *string    // and this parameter
 	stop   int64      // index from which on nothing is searched for
 	firsts []int64    // of what has an index, ascending
 
@@ -35,8 +36,8 @@ const maxAwaited = 16
 // plan returns the plan for what is searched for, nil if indexes do not help. It
 // is to be closed.
 func (l *Log) plan(m *matcher) *plan {
-	p := &plan{open: l.openIndex, at: -1, terms: m.terms(), stop: m.end}
-	if len(p.terms) == 0 && m.f.End == 0 {
+	p := &plan{open: l.openIndex, at: -1, terms: m.terms(), param: m.param(), stop: m.end}
+	if len(p.terms) == 0 && p.param == nil && m.f.End == 0 {
 		return nil
 	}
 	names, err := os.ReadDir(l.indexDir())
@@ -105,6 +106,16 @@ func (m *matcher) terms() (all [][]uint64) {
 		all = append(all, []uint64{term("duration", durationTerm(bits.Len64(uint64(m.minMicros))-1)), unknown})
 	}
 	return all
+}
+
+// param returns the parameter that is wanted if indexes know it, else nil. What
+// is shown of a value as hexadecimal may have been shown otherwise when the
+// index was made, with the type that a Parse told that was pruned since.
+func (m *matcher) param() *string {
+	if p := m.f.Param; p != nil && len(*p) <= maxParamText && !strings.HasPrefix(*p, `\x`) {
+		return p
+	}
+	return nil
 }
 
 // next returns the first entry from pos on that must be read: since what is
@@ -233,6 +244,13 @@ func (p *plan) load(first int64) {
 			if x.bundles(t, set) != nil {
 				return
 			}
+		}
+		all.and(set)
+	}
+	if p.param != nil {
+		set := newPlaces(bundles)
+		if x.param(paramHash(*p.param), set) != nil || x.bundles(term("open", paramTerm), set) != nil {
+			return
 		}
 		all.and(set)
 	}

@@ -83,12 +83,12 @@ func (l *randomLog) admission(t *rapid.T, s *randomSession) {
 	case op < 5:
 		leaf.Kind, value = event.KindParse, parseFrame("s", text)
 	case op < 6:
-		leaf.Kind, value = event.KindBind, join(parseFrame("", text), bindFrame("", "", nil))
+		leaf.Kind, value = event.KindBind, join(parseFrame("", text), drawBind(t, ""))
 	case op < 7 && len(s.parses) > 0:
 		leaf.Kind, leaf.Parse = event.KindExecute, event.Ref(rapid.SampledFrom(s.parses).Draw(t, "parse"))
-		value = join(bindFrame("", "s", nil, []byte("1")), executeFrame("", 0))
+		value = join(drawBind(t, "s"), executeFrame("", 0))
 	case op < 8:
-		leaf.Kind, value = event.KindExecute, join(parseFrame("", text), bindFrame("", "", nil), executeFrame("", 0))
+		leaf.Kind, value = event.KindExecute, join(parseFrame("", text), drawBind(t, ""), executeFrame("", 0))
 	case op < 9 && len(s.open) > 0 && s.kinds[len(s.kinds)-1] == event.KindQuery:
 		leaf.Kind, leaf.Of = event.KindCopy, event.Ref(s.open[len(s.open)-1])
 		leaf.Facts = []event.Fact{{Key: "direction", Val: "in"}}
@@ -106,6 +106,26 @@ func (l *randomLog) admission(t *rapid.T, s *randomSession) {
 	if leaf.Kind == event.KindParse {
 		s.parses = append(s.parses, i)
 	}
+}
+
+// drawBind binds some parameters, as text or in binary: whether these are
+// numbers is for the Parse to say, or an outcome, or nobody.
+func drawBind(t *rapid.T, statement string) []byte {
+	var formats []int
+	var params [][]byte
+	for range rapid.IntRange(0, 2).Draw(t, "params") {
+		switch rapid.IntRange(0, 3).Draw(t, "param") {
+		case 0:
+			formats, params = append(formats, 0), append(params, []byte("1"))
+		case 1:
+			formats, params = append(formats, 0), append(params, []byte("2"))
+		case 2:
+			formats, params = append(formats, 1), append(params, []byte{0, 0, 0, 1})
+		case 3:
+			formats, params = append(formats, 0), append(params, nil)
+		}
+	}
+	return bindFrame("", statement, formats, params...)
 }
 
 // conclusion adds the outcome of the session's oldest open admission, or a
@@ -139,6 +159,9 @@ func (l *randomLog) conclusion(t *rapid.T, s *randomSession) {
 		return
 	}
 	o.Micros = rapid.Int64Range(0, 3000).Draw(t, "us")
+	if kind != event.KindQuery && rapid.IntRange(0, 3).Draw(t, "typed") == 0 {
+		o.Types = []uint32{23, 23}
+	}
 	switch rapid.IntRange(0, 5).Draw(t, "end") {
 	case 0:
 		o.SQLState = rapid.SampledFrom([]string{"23505", "23503", "42P01"}).Draw(t, "sqlstate")

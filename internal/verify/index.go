@@ -49,18 +49,23 @@ func (c *check) readIndex(name string) (*indexFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	const header = 88
+	const header = 92
 	le := binary.LittleEndian
 	b, ok := unblock(b)
-	if !ok || len(b) < header || string(b[:8]) != "pgnindx3" {
+	if !ok || len(b) < header || string(b[:8]) != "pgnindx4" {
 		return nil, errors.New("it is damaged")
 	}
 	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[uint64]map[int64][2]byte{}}
-	terms, postings, places := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:])), uint64(0)
+	terms, postings, params, places := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:])), uint64(le.Uint32(b[88:])), uint64(0)
+	pair := uint64(3)
+	if x.count/tileWidth > 1<<16 {
+		pair = 4
+	}
+	params = (params/64+1)*4 + params*pair
 	if int64(le.Uint64(b[56:])) < 0 { // of a journal file
 		places = (uint64(x.count)/tileWidth + 1) * 24
 	}
-	if rest := uint64(len(b) - header); terms*12+postings+places != rest || fmt.Sprintf("%020d.idx", x.first) != name {
+	if rest := uint64(len(b) - header); terms*12+postings+params+places != rest || fmt.Sprintf("%020d.idx", x.first) != name {
 		return nil, errors.New("it is not what its name or its lengths say")
 	}
 	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:][:postings]
