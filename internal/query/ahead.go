@@ -54,7 +54,7 @@ func (b *readBatch) read(src source) {
 // keep returns a copy of p, not nil.
 func (b *readBatch) keep(p []byte) []byte {
 	if cap(b.room)-len(b.room) < len(p) { // those that are in the old one keep it
-		b.room = make([]byte, 0, max(256<<10, len(p)))
+		b.room = make([]byte, 0, max(256<<10, min(2*cap(b.room), 1<<20), len(p))) // so that soon one has room for all
 	}
 	n := len(b.room)
 	b.room = append(b.room, p...)

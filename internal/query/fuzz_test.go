@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -351,4 +352,32 @@ func TestScanDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("scan allocates %v times, want 0", n)
 	}
+}
+
+// FuzzViewMoved holds that a view of a copy of a leaf is the one that scanning it gives.
+func FuzzViewMoved(f *testing.F) {
+	l := event.Leaf{
+		Time: fakeStart, Session: 1, Seq: 2, Kind: event.KindOutcome, Who: alice, Of: 3, Types: []uint32{23, 25}, Tags: []string{"A", `B"`},
+		SQLState: "23505", End: event.EndSkipped, Facts: []event.Fact{{Key: "a", Val: "b"}},
+	}
+	f.Add(l.Append(nil), 0, 0)
+	f.Add(l.Append(nil), 7, 9)
+	f.Fuzz(func(t *testing.T, leaf []byte, before, behind int) {
+		before, behind = before&255, behind&255
+		// It stands within a larger array, as one does in a bundle.
+		room := append(append(make([]byte, before), leaf...), make([]byte, behind)...)
+		leaf = room[before : before+len(leaf)]
+		var v, want view
+		if v.scan(leaf) != nil {
+			return
+		}
+		to := append(make([]byte, 0, len(leaf)+behind), leaf...)
+		got := v.moved(leaf, to)
+		for i := range room {
+			room[i] = '#'
+		}
+		if err := want.scan(to); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("moved: %+v, want %+v, %v", got, want, err)
+		}
+	})
 }

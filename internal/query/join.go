@@ -142,9 +142,7 @@ func (j *joiner) admit(e *journal.Entry) error {
 		r.value = append(r.value[:0], e.Value...)
 		r.entry.Value = r.value
 	}
-	if err := r.view.scan(r.leaf); err != nil {
-		return fmt.Errorf("read entry %d: %w", e.Index, err)
-	}
+	r.view = j.view.moved(e.Leaf, r.leaf)
 	if j.match.byText() || j.match.f.Param != nil {
 		if err := j.decode(r); err != nil {
 			return err

@@ -69,6 +69,20 @@ func (v *view) scan(leaf []byte) error {
 	return nil
 }
 
+// moved returns a view of a copy of the leaf that v is of, which spares
+// scanning it once more.
+func (v *view) moved(leaf, to []byte) view {
+	m := *v
+	m.time = to[len(leafStart):][:timeLen:timeLen]
+	for _, f := range []*[]byte{&m.user, &m.db, &m.app, &m.client, &m.types, &m.tags, &m.facts, &m.end, &m.sqlstate} {
+		if *f != nil { // each reaches to the end of the leaf, beyond its length
+			at := cap(leaf) - cap(*f)
+			*f = to[at : at+len(*f)]
+		}
+	}
+	return m
+}
+
 // scanValue splits a JSON value off b. Strings, arrays and objects come
 // without their delimiters.
 func scanValue(b []byte) (val, rest []byte, ok bool) {
