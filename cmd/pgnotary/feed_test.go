@@ -32,7 +32,7 @@ type watched struct {
 
 func newWatched(t *testing.T, quorum string) *watched {
 	t.Helper()
-	w := &watched{t: t, pg: pgtest.Start(t, pgserver.Options{}), data: t.TempDir(), policy: filepath.Join(t.TempDir(), "policy")}
+	w := &watched{t: t, pg: pgtest.Server(t), data: t.TempDir(), policy: filepath.Join(t.TempDir(), "policy")}
 	code, vkey, errs := command(t, "keygen", "--origin", "pgnotary/test/1", "-o", filepath.Join(w.data, "key"))
 	if code != 0 {
 		t.Fatal(errs)
@@ -237,7 +237,7 @@ func TestSyncMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn := p.mustConnect()
-	for i := range 20 {
+	for i := range 8 {
 		if _, err := conn.Exec(t.Context(), fmt.Sprintf("SELECT 'statement %d'", i)); err != nil {
 			t.Fatal(err)
 		}

@@ -14,11 +14,18 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
+
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"pgnotary": main})
+	testscript.Main(shared{m}, map[string]func(){"pgnotary": main})
 }
+
+// shared has the tests share a PostgreSQL server.
+type shared struct{ *testing.M }
+
+func (s shared) Run() int { return pgtest.Run(s.M) }
 
 // TestScripts runs the real program as testdata/*.txtar say.
 func TestScripts(t *testing.T) {

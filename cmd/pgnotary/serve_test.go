@@ -227,7 +227,7 @@ func serviceManager(t *testing.T) (env string, next func() string) {
 
 // TestServe follows one run from an empty directory to a verified log.
 func TestServe(t *testing.T) {
-	pg := pgtest.Start(t, pgserver.Options{})
+	pg := pgtest.Server(t)
 	data := filepath.Join(t.TempDir(), "new", "data")
 	env, next := serviceManager(t)
 	p := startServe(t, []string{env}, "--upstream", pg.Addr(), "--data", data)
@@ -317,11 +317,11 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // TestServeRecordingFails holds that a disk that takes no more ends
 // everything loudly: client, process, exit code.
 func TestServeRecordingFails(t *testing.T) {
-	pg := pgtest.Start(t, pgserver.Options{})
+	pg := pgtest.Server(t)
 	data := t.TempDir()
 	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", data)
 	conn := p.mustConnect()
-	if _, err := conn.Exec(t.Context(), "CREATE TABLE t (a int)"); err != nil {
+	if _, err := conn.Exec(t.Context(), "CREATE TEMP TABLE t (a int)"); err != nil {
 		t.Fatal(err)
 	}
 	// From now on no file may grow: the system refuses the next write.
@@ -410,7 +410,7 @@ func TestServeCheck(t *testing.T) {
 // TestServeReload holds that a new certificate is shown without a restart,
 // and that mistakes in the configuration change nothing.
 func TestServeReload(t *testing.T) {
-	pg := pgtest.Start(t, pgserver.Options{})
+	pg := pgtest.Server(t)
 	dir := t.TempDir()
 	cert, key, conf := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"), filepath.Join(dir, "pgnotary.toml")
 	writeCertificate(t, cert, key)
@@ -476,7 +476,7 @@ func (p *process) certificate() []byte {
 // TestServeDrainTimeout holds that a transaction may end while the proxy
 // stops, and that one that does not end is cut.
 func TestServeDrainTimeout(t *testing.T) {
-	pg := pgtest.Start(t, pgserver.Options{})
+	pg := pgtest.Server(t)
 	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", t.TempDir(), "--drain-timeout", "6s")
 	holder, err := pgx.Connect(t.Context(), pg.URL("postgres"))
 	if err != nil {
