@@ -62,17 +62,17 @@ func sealedLog(t *testing.T) (dir string) {
 		if i%500 == 0 {
 			w.emit(event.Leaf{Kind: event.KindViolation, Who: &event.Who{Client: "10.9.9.9:1"}, SQLState: "08P01"}, nil)
 		}
-		if i%100 == 0 {
-			time.Sleep(time.Millisecond) // for the writer to rotate and seal
+		if i%100 == 0 { // a file ends with a batch only
+			for w.Want(q); w.Durable() <= q; {
+				time.Sleep(100 * time.Microsecond)
+			}
 		}
 	}
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
-		if firsts, err := segment.List(durable.OS, dir); err != nil || len(firsts) >= 3 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("nothing was sealed")
-		}
+	if err := w.SealNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if firsts, err := segment.List(durable.OS, dir); err != nil || len(firsts) < 3 {
+		t.Fatalf("%d segments, %v, want 3 or more", len(firsts), err)
 	}
 	w.close()
 	return dir
