@@ -243,6 +243,7 @@ func (f *field) notary(ctx context.Context, t *target, binary, mode string) erro
 	if binary == "" && f.pgnotary == "" {
 		f.pgnotary = filepath.Join(f.dir, "pgnotary")
 		build := exec.CommandContext(ctx, "go", "build", "-o", f.pgnotary, "github.com/pgnotary/pgnotary/cmd/pgnotary")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
 		if out, err := build.CombinedOutput(); err != nil {
 			return fmt.Errorf("does not build: %s", lastLine(out))
 		}
