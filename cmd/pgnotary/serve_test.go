@@ -493,17 +493,17 @@ func TestServeDrainTimeout(t *testing.T) {
 	running := p.mustConnect()
 	result := make(chan error, 1)
 	go func() {
-		_, err := running.Exec(context.Background(), "SELECT pg_advisory_xact_lock(1)")
+		_, err := running.Exec(context.Background(), "SELECT pg_advisory_xact_lock(1) -- by "+p.addr)
 		result <- err
 	}()
 	endless := p.mustConnect()
 	cut := make(chan error, 1)
 	go func() {
-		_, err := endless.Exec(context.Background(), "SELECT pg_sleep(600)")
+		_, err := endless.Exec(context.Background(), "SELECT pg_sleep(600) -- by "+p.addr) // the server goes on with it
 		cut <- err
 	}()
 	waitFor(t, "both statements at the server", func() bool {
-		n, err := pg.Psql(t.Context(), "postgres", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND (query LIKE 'SELECT pg_sleep%' OR query LIKE 'SELECT pg_advisory_xact%')")
+		n, err := pg.Psql(t.Context(), "postgres", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%by "+p.addr+"'")
 		return err == nil && strings.TrimSpace(n) == "2"
 	})
 	p.signal(syscall.SIGTERM)

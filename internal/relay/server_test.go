@@ -337,11 +337,12 @@ func TestShutdownCuts(t *testing.T) {
 	g := start(t, Config{Upstream: pg.Addr()}, newMemLog(0))
 	busy := connect(t, g.url("sslmode=disable"))
 	busyErr := make(chan error, 1)
+	sql := "select pg_sleep(601) -- by " + g.Addr().String() // the server goes on with it
 	go func() {
-		_, err := busy.Exec(context.Background(), "select pg_sleep(601)")
+		_, err := busy.Exec(context.Background(), sql)
 		busyErr <- err
 	}()
-	running(t, pg, 1, "select pg_sleep(601)")
+	running(t, pg, 1, sql)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	if err := g.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
