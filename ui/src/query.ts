@@ -96,6 +96,7 @@ export function useRoute(): Route {
   useEffect(() => {
     const listen = () => setHash(location.hash);
     addEventListener("hashchange", listen);
+    listen(); // it may have changed since the first drawing
     return () => removeEventListener("hashchange", listen);
   }, []);
   return parseRoute(hash);
