@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -18,9 +19,19 @@ import (
 // does no harm. It belongs to the goroutine of the order.
 type indexes struct {
 	*check
-	current *indexFile // of the segment that is read, nil without one
-	bundle  int64      // that known is about
-	known   map[string]bool
+	current  *indexFile // of the segment that is read, nil without one
+	bundle   int64      // that known and seen are about
+	known    map[indexTerm]bool
+	seen     map[uint64]bool // sessions
+	sessions map[uint64]*indexSession
+}
+
+type indexTerm struct{ kind, text string }
+
+// An indexSession is what the entries of a session, in the segment that is read, say alike.
+type indexSession struct {
+	id  string
+	who *event.Who
 }
 
 // An indexFile is an index as docs/format/index.md has it.
@@ -29,7 +40,7 @@ type indexFile struct {
 	first, count int64
 	terms        []byte
 	postings     []byte
-	bundles      map[uint64]map[int64][2]byte // of terms that were looked for: from where to where in the bundle
+	bundles      map[indexTerm]map[int64][2]byte // of terms that were looked for: from where to where in the bundle
 	complained   bool
 }
 
@@ -55,7 +66,7 @@ func (c *check) readIndex(name string) (*indexFile, error) {
 	if !ok || len(b) < header || string(b[:8]) != "pgnindx4" {
 		return nil, errors.New("it is damaged")
 	}
-	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[uint64]map[int64][2]byte{}}
+	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[indexTerm]map[int64][2]byte{}}
 	terms, postings, params, places := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:])), uint64(le.Uint32(b[88:])), uint64(0)
 	pair := uint64(3)
 	if x.count/tileWidth > 1<<16 {
@@ -88,13 +99,12 @@ func unblock(b []byte) (content []byte, ok bool) {
 }
 
 // has reports whether an entry of a bundle is listed under a term.
-func (x *indexFile) has(index int64, kind, text string) bool {
-	sum := sha256.Sum256([]byte(kind + "\x00" + text))
-	h := binary.BigEndian.Uint64(sum[:])
-	set, ok := x.bundles[h]
+func (x *indexFile) has(index int64, t indexTerm) bool {
+	set, ok := x.bundles[t]
 	if !ok {
-		set = x.list(h)
-		x.bundles[h] = set
+		sum := sha256.Sum256([]byte(t.kind + "\x00" + t.text))
+		set = x.list(binary.BigEndian.Uint64(sum[:]))
+		x.bundles[t] = set
 	}
 	part, ok := set[(index-x.first)/tileWidth]
 	slot := byte(index % tileWidth)
@@ -150,6 +160,7 @@ func (i *indexes) entry(e *entry) {
 			i.find("index/"+name, "%v: searches ignore it, and the next start of the proxy makes it anew", err)
 		}
 		i.current, i.bundle = x, -1
+		i.known, i.seen, i.sessions = map[indexTerm]bool{}, map[uint64]bool{}, map[uint64]*indexSession{}
 		delete(i.files.indexes, e.index)
 	}
 	x := i.current
@@ -162,33 +173,45 @@ func (i *indexes) entry(e *entry) {
 	}
 	bundle := (e.index - x.first) / tileWidth
 	if bundle != i.bundle {
-		i.bundle, i.known = bundle, map[string]bool{}
+		i.bundle = bundle
+		clear(i.known)
+		clear(i.seen)
 	}
 	i.term(x, e, "kind", string(e.kind))
-	if e.session == 0 {
-		return
-	}
-	id := fmt.Sprintf("%016x", e.session)
-	if i.known["session\x00"+id] {
+	if e.session == 0 || i.seen[e.session] {
 		return // who it is of stays the same
 	}
-	i.term(x, e, "session", id)
-	if l, err := event.Parse(e.leaf); err == nil && l.Who != nil {
-		i.term(x, e, "user", l.Who.User)
-		i.term(x, e, "database", l.Who.Database)
-		i.term(x, e, "application", l.Who.Application)
+	i.seen[e.session] = true
+	s := i.sessions[e.session]
+	if s == nil {
+		s = &indexSession{id: fmt.Sprintf("%016x", e.session)}
+		i.sessions[e.session] = s
 	}
+	i.term(x, e, "session", s.id)
+	if !bytes.Contains(e.leaf, []byte(`"user":`)) {
+		return // it does not say whose it is
+	}
+	if s.who == nil {
+		l, err := event.Parse(e.leaf)
+		if err != nil || l.Who == nil {
+			return
+		}
+		s.who = l.Who
+	}
+	i.term(x, e, "user", s.who.User)
+	i.term(x, e, "database", s.who.Database)
+	i.term(x, e, "application", s.who.Application)
 }
 
 // term checks one term of an entry, once in each bundle. One finding for each
 // index is enough.
 func (i *indexes) term(x *indexFile, e *entry, kind, text string) {
-	key := kind + "\x00" + text
+	key := indexTerm{kind, text}
 	if text == "" || i.known[key] || x.complained {
 		return
 	}
 	i.known[key] = true
-	if !x.has(e.index, kind, text) {
+	if !x.has(e.index, key) {
 		x.complained = true
 		i.find(x.name, "it leaves out entry %d, which has the %s %.100q: searches do not find it", e.index, kind, text)
 	}
