@@ -2,13 +2,18 @@ package ledger
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"log/slog"
 	"math"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -42,24 +47,47 @@ type Blob struct {
 // finds what a crash left over by looking at the newest entries only.
 const pending = "pending"
 
+// markOf returns the name of the mark of a blob. The index is the beginning of
+// the blob's id, so nobody can make a mark that says another: a start that
+// believed it would remove a blob that an older entry refers to.
+func markOf(id [16]byte) string {
+	return fmt.Sprintf("%020d-%x", begunAt(id), id)
+}
+
+// begunAt returns the index that the next entry had when the blob was begun.
+func begunAt(id [16]byte) int64 { return int64(binary.BigEndian.Uint64(id[:])) }
+
+// parseMark returns the blob that a mark is of, and whether the index it says
+// is that of the blob. What is no mark is a stranger, which verify finds.
+func parseMark(name string) (id [16]byte, honest, ok bool) {
+	digits, hexed, _ := strings.Cut(name, "-")
+	b, err := hex.DecodeString(hexed)
+	if err != nil || len(b) != len(id) || len(digits) != 20 || strings.Trim(digits, "0123456789") != "" || hexed != hex.EncodeToString(b) {
+		return id, false, false
+	}
+	id = [16]byte(b)
+	return id, name == markOf(id), true
+}
+
 // NewBlob begins a value too large for memory.
 func (l *Ledger) NewBlob() (*Blob, error) {
 	if err := l.Err(); err != nil {
 		return nil, err
 	}
 	b := &Blob{l: l, h: sha256.New()}
-	var random [48]byte
+	var random [40]byte
 	if _, err := io.ReadFull(l.cfg.Rand, random[:]); err != nil {
 		return nil, fmt.Errorf("make a salt: %w", err)
 	}
-	copy(b.ref.ID[:], random[:16])
-	copy(b.salt[:], random[16:])
-	b.h.Write(b.salt[:])
 	l.mu.Lock()
 	next := l.next
 	l.mu.Unlock()
+	binary.BigEndian.PutUint64(b.ref.ID[:], uint64(next))
+	copy(b.ref.ID[8:], random[:8])
+	copy(b.salt[:], random[8:])
+	b.h.Write(b.salt[:])
 	b.name = journal.BlobPath(l.cfg.Dir, b.ref.ID)
-	b.mark = filepath.Join(l.path(pending), fmt.Sprintf("%020d-%x", next, b.ref.ID))
+	b.mark = filepath.Join(l.path(pending), markOf(b.ref.ID))
 	// The mark is durable before there is a blob. If we die behind this: the
 	// next start finds it, and removes the blob unless an entry refers to it.
 	f, err := l.cfg.FS.Create(b.mark, 0o600)
@@ -137,33 +165,47 @@ func (b *Blob) Abort() {
 }
 
 // removePending removes what a crash left of values that no entry refers to.
-// All entries that are there can be read.
+// All entries that are there can be read. A mark that this log did not make
+// removes nothing but itself, and an entry says so.
 func (l *Ledger) removePending() error {
 	names, err := l.cfg.FS.List(l.path(pending))
 	if err != nil {
 		return fmt.Errorf("list unfinished values: %w", err)
 	}
 	var blobs []journal.BlobRef
-	var marks []string
+	var marks, forged []string
 	from := int64(math.MaxInt64)
 	for _, name := range names {
-		var index int64
-		var id []byte
-		if n, _ := fmt.Sscanf(name, "%d-%x", &index, &id); n == 2 && len(id) == 16 { // else it is a stranger, which verify finds
-			blobs, marks, from = append(blobs, journal.BlobRef{ID: [16]byte(id)}), append(marks, name), min(from, index)
+		id, honest, ok := parseMark(name)
+		switch {
+		case !ok:
+			continue
+		case honest:
+			blobs, from = append(blobs, journal.BlobRef{ID: id}), min(from, begunAt(id))
+		default:
+			forged = append(forged, name)
 		}
+		marks = append(marks, name)
 	}
-	if len(blobs) == 0 {
+	if len(marks) == 0 {
 		return nil
 	}
-	used, err := l.blobsFrom(from)
-	if err != nil {
-		return fmt.Errorf("find what unfinished values belong to: %w", err)
+	if len(blobs) > 0 {
+		used, err := l.blobsFrom(from)
+		if err != nil {
+			return fmt.Errorf("find what unfinished values belong to: %w", err)
+		}
+		blobs = slices.DeleteFunc(blobs, func(b journal.BlobRef) bool { return used[b.ID] })
 	}
-	blobs = slices.DeleteFunc(blobs, func(b journal.BlobRef) bool { return used[b.ID] })
 	// If we die behind this: the marks are still there.
 	if err := segment.RemoveBlobs(l.cfg.FS, l.cfg.Dir, blobs); err != nil {
 		return err
+	}
+	if len(forged) > 0 {
+		// If we die behind this: the next start says it again.
+		if err := l.sayForged(forged); err != nil {
+			return err
+		}
 	}
 	for _, name := range marks {
 		if err := l.cfg.FS.Remove(filepath.Join(l.path(pending), name)); err != nil {
@@ -172,6 +214,22 @@ func (l *Ledger) removePending() error {
 	}
 	l.unmarked = true
 	return nil
+}
+
+// sayForged records that there were marks that this log did not make. The
+// values they name stay.
+func (l *Ledger) sayForged(marks []string) error {
+	l.cfg.Logger.Error("somebody made marks to have recorded values removed; nothing was",
+		slog.Int("marks", len(marks)), slog.String("first", marks[0]))
+	_, err := l.Emit(&event.Leaf{Kind: event.KindViolation, Facts: []event.Fact{
+		{Key: "reason", Val: "forged_mark"},
+		{Key: "marks", Val: strconv.Itoa(len(marks))},
+		{Key: "first", Val: marks[0]},
+	}}, nil)
+	if err != nil {
+		return err
+	}
+	return l.commitNow()
 }
 
 // blobsFrom returns the blobs that entries from an index on refer to, and

@@ -1,15 +1,19 @@
 package ledger
 
 import (
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
+	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
@@ -67,5 +71,103 @@ func TestCopyPutBack(t *testing.T) {
 	}
 	if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || r.OK || !strings.Contains(fmt.Sprint(r.Findings), "gone, but it is there") {
 		t.Errorf("an erased value in a copy: %+v, %v, want a finding", r, err)
+	}
+}
+
+// TestForgedMark is row 32 of the tamper matrix: marks in pending that say of values which are recorded that
+// perhaps no entry refers to them. verify finds those that lie about the index, and no start removes a value for one.
+func TestForgedMark(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	seq := uint64(0)
+	blob := func(kind event.Kind, parse int64, value string) int64 {
+		seq++
+		index, err := l.Emit(&event.Leaf{Session: 1, Seq: seq, Kind: kind, Parse: parse}, []byte(value))
+		if err == nil {
+			err = l.await(t.Context(), index)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return index
+	}
+	seal := func() {
+		if err := errors.Join(l.Rotate(), waitFor(l, l.next), l.SealNow(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := strings.Repeat("large ", MaxInline/6+1)
+	text := blob(event.KindParse, 0, "P\x00\x04\x00\x0aname\x00"+large)
+	seal()
+	blob(event.KindExecute, event.Ref(text), large) // in a segment, beside a copy of the one before
+	seal()
+	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 256})
+	blob(event.KindExecute, event.Ref(text), large) // in the journal
+	recorded, err := s.List("/d/blob")
+	if err != nil || len(recorded) != 3 {
+		t.Fatalf("blobs %v, %v, want 3", recorded, err)
+	}
+	if b, err := l.NewBlob(); err != nil { // no entry refers to this one
+		t.Fatal(err)
+	} else if err := b.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	_ = l.Close()
+
+	for name, mark := range map[string]func(id [16]byte) string{
+		"true index":  markOf,
+		"beyond":      func(id [16]byte) string { return fmt.Sprintf("%020d-%x", 99999, id) },
+		"before":      func(id [16]byte) string { return fmt.Sprintf("%020d-%x", 0, id) },
+		"no integer":  func(id [16]byte) string { return fmt.Sprintf("%020d-%x", uint64(1)<<63, id) },
+		"end of file": func(id [16]byte) string { return fmt.Sprintf("%020d-%x", l.next, id) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := s.Crash(rnd(1))
+			lies := 0
+			for _, file := range recorded {
+				id, err := hex.DecodeString(strings.TrimSuffix(file, ".blob"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				m := mark([16]byte(id))
+				if m != markOf([16]byte(id)) {
+					lies++
+				}
+				if f, err := s.Create("/d/pending/"+m, 0o600); err != nil {
+					t.Fatal(err)
+				} else if err := f.Close(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r, err := verify.Dir(t.Context(), dump(t, s, "/d"), verify.Options{Workers: 1})
+			if err != nil || len(r.Findings) != lies {
+				t.Errorf("before the start: %+v, %v, want %d findings", r, err, lies)
+			}
+			mustClose(t, mustOpen(t, quiet(s, "/d")))
+			mustVerify(t, s, "/d")
+			if left, err := s.List("/d/blob"); err != nil || !slices.Equal(left, recorded) {
+				t.Errorf("the start left the blobs %v, %v, want %v", left, err, recorded)
+			}
+			if marks, err := s.List("/d/pending"); err != nil || len(marks) > 0 {
+				t.Errorf("marks %v, %v", marks, err)
+			}
+			said := ""
+			reader, err := segment.OpenReaderFS(s, "/d")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for e, err := range reader.Leaves(reader.First(), 1<<40) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if leaf, err := event.Parse(e.Leaf); err == nil && leaf.Kind == event.KindViolation {
+					said += fmt.Sprint(leaf.Facts)
+				}
+			}
+			if want := fmt.Sprintf("{marks %d}", lies); lies > 0 && !strings.Contains(said, want) || lies == 0 && said != "" {
+				t.Errorf("the log says %q, want %s", said, want)
+			}
+		})
 	}
 }

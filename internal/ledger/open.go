@@ -241,11 +241,7 @@ func (l *Ledger) begin(st *journal.State, digest string) error {
 			return err
 		}
 	}
-	l.mu.Lock()
-	b := l.fill
-	l.fill = nil
-	l.mu.Unlock()
-	if err := l.commit(b); err != nil {
+	if err := l.commitNow(); err != nil {
 		return err
 	}
 	if rotation != nil {
@@ -257,4 +253,13 @@ func (l *Ledger) begin(st *journal.State, digest string) error {
 		return err
 	}
 	return l.sign()
+}
+
+// commitNow commits what was emitted while the log is opened.
+func (l *Ledger) commitNow() error {
+	l.mu.Lock()
+	b := l.fill
+	l.fill = nil
+	l.mu.Unlock()
+	return l.commit(b)
 }

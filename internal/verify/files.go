@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -170,10 +171,26 @@ func blobName(s string) bool {
 	return ok && len(id) == 32 && strings.Trim(id, "0123456789abcdef") == ""
 }
 
-// used marks a blob as referred to by an entry.
-func (l *listing) used(id [16]byte) {
-	if _, ok := l.blobs[id]; ok {
-		l.blobs[id] = true
+// begunAt returns the index that the next entry had when a blob was begun: its id, in hex, begins with it.
+func begunAt(id string) uint64 {
+	n, err := strconv.ParseUint(id[:16], 16, 64)
+	if err != nil {
+		return math.MaxUint64 // no index
+	}
+	return n
+}
+
+// refers takes a blob that an entry refers to.
+func (c *check) refers(e *entry) {
+	if _, ok := c.files.blobs[e.blob]; ok {
+		c.files.blobs[e.blob] = true
+	}
+	if e.missing {
+		c.gap.blobs[e.index] = e.blob
+	}
+	// By this a start knows which entries it has to look at before it removes a blob.
+	if id := hex.EncodeToString(e.blob[:]); begunAt(id) > uint64(e.index) {
+		c.findAt(e.index, "blob/"+id+".blob", "by its id it was begun only at entry %d", begunAt(id))
 	}
 }
 
@@ -227,6 +244,10 @@ func (c *check) checkFiles() {
 		c.note("%s: left over from a write that was not finished; it means nothing", name)
 	}
 	for _, name := range c.files.pending {
+		if _, id, _ := strings.Cut(name, "-"); !strings.HasPrefix(name, fmt.Sprintf("pending/%020d-", begunAt(id))) {
+			c.find(name, "is not of this log's making: it says another index than the value's id; a writer that believed it would remove a value that is recorded")
+			continue
+		}
 		c.note("%s: of a value that is being written, or was when the writer ended; the next start removes it", name)
 	}
 	for _, name := range c.files.requests {

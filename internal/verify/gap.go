@@ -492,10 +492,7 @@ func (c *check) copy(where string, e *entryCopy) {
 		c.gap.kept[e.index] = struct{}{}
 	}
 	if e.form == valueBlob {
-		c.files.used(e.blob)
-		if e.missing {
-			c.gap.blobs[e.index] = e.blob
-		}
+		c.refers(&e.entry)
 	}
 	n := e.index / tileWidth
 	row, err := c.rowAt(1, n/tileWidth)

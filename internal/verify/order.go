@@ -141,10 +141,7 @@ func (o *order) entry(e *entry) {
 	}
 	switch e.form {
 	case valueBlob:
-		o.files.used(e.blob)
-		if e.missing {
-			o.gap.blobs[e.index] = e.blob
-		}
+		o.refers(e)
 	case valueErased:
 		o.gap.erased[e.index] = struct{}{}
 	}

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -481,4 +482,16 @@ func TestBlob(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFinding(t, run(t, own, Options{}), blob, "is missing")
+}
+
+// TestBlobBegunLater: an entry whose blob was begun behind it, by the blob's id. A start would not see that it is recorded.
+func TestBlobBegunLater(t *testing.T) {
+	for begun, want := range map[uint64]int{4: 0, 5: 0, 6: 1, 1 << 63: 1} {
+		id := [16]byte{15: 1}
+		binary.BigEndian.PutUint64(id[:], begun)
+		c := &check{files: &listing{blobs: map[[16]byte]bool{id: false}}, gap: newGaps()}
+		if c.refers(&entry{index: 5, blob: id}); len(c.Findings) != want || !c.files.blobs[id] {
+			t.Errorf("begun at %d, entry 5: %+v, want %d findings", begun, c.Findings, want)
+		}
+	}
 }
