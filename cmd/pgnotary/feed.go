@@ -90,7 +90,7 @@ func (w *witnesses) Start(ctx context.Context, signed []byte) error {
 		grace = 0
 	}
 	w.feeder = witness.NewFeeder(witness.FeederConfig{
-		Policy: policy, Grace: grace, Alarm: w.alarm, Logger: w.log,
+		Policy: policy, Grace: grace, Alarm: w.alarm, Logger: w.log, HeldFile: filepath.Join(w.dir, "held"),
 		Consistency: func(old, size int64) ([][32]byte, error) { return tree.Consistency(view, old, size) },
 	})
 	err = w.feeder.Start(ctx, signed)
@@ -113,7 +113,7 @@ func (w *witnesses) Cosign(ctx context.Context, signed []byte) ([]byte, bool) {
 }
 
 // Held implements ledger.Witness.
-func (w *witnesses) Held() []int64 { return w.feeder.Held() }
+func (w *witnesses) Held() [][2]int64 { return w.feeder.Held() }
 
 // attach says which log the alarms are recorded in.
 func (w *witnesses) attach(l *ledger.Ledger) {

@@ -17,6 +17,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 	"github.com/pgnotary/pgnotary/internal/query"
 	"github.com/pgnotary/pgnotary/internal/tree"
+	"github.com/pgnotary/pgnotary/internal/witness"
 )
 
 // watched is a log with a key and two witnesses that know it.
@@ -362,7 +363,7 @@ func (behind) Start(context.Context, []byte) error { return nil }
 func (behind) Cosign(_ context.Context, signed []byte) ([]byte, bool) {
 	return append(signed[:len(signed):len(signed)], "— w AAAAAAAA\n"...), true
 }
-func (b behind) Held() []int64 { return []int64{int64(b)} }
+func (b behind) Held() [][2]int64 { return [][2]int64{{int64(b), int64(b)}} }
 
 // TestBehind: a witness that is behind what was pruned can be shown that the log continues its checkpoint.
 func TestBehind(t *testing.T) {
@@ -426,4 +427,53 @@ func TestBehind(t *testing.T) {
 			t.Errorf("a proof from %d to %d, when the witness is known to hold %d: %v", held, size, known, err)
 		}
 	}
+}
+
+// TestBehindRestarted: a witness that goes away before the proxy is killed, and comes back only when all it held was pruned by another.
+func TestBehindRestarted(t *testing.T) {
+	w := newWatched(t, "any")
+	p := w.serve()
+	latest := func(i *witnessProcess) int64 {
+		b, err := witness.NewClient(i.url).Latest(t.Context(), "pgnotary/test/1")
+		if err != nil {
+			return 0
+		}
+		c, _, err := checkpoint.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Size
+	}
+	var held int64
+	waitFor(t, "b to hold something within a bundle", func() bool {
+		if err := p.query(); err != nil {
+			t.Fatal(err)
+		}
+		held = latest(w.b)
+		return held%tree.Width != 0
+	})
+	w.b.stop()
+	p.signal(syscall.SIGKILL)
+	p.code()
+
+	p = w.serve("--immutable=false")
+	for n := range 3 {
+		p.signal(syscall.SIGUSR1)
+		waitFor(t, "a segment", func() bool {
+			names, err := filepath.Glob(filepath.Join(w.data, "segment", "*.zst"))
+			return err == nil && len(names) > n
+		})
+	}
+	if code, out, errs := pgnotary(t, "prune", "--before", "0s", "--data", w.data); code != 0 || !strings.Contains(out+errs, "are gone") {
+		t.Fatalf("prune = %d, %s%s", code, out, errs)
+	}
+	w.verify(0, "ok")
+	w.b = w.restart(1, w.b)
+	waitFor(t, "b to follow", func() bool {
+		if err := p.query(); err != nil { // it is asked when the log grows
+			t.Fatal(err)
+		}
+		return latest(w.b) > held
+	})
+	w.verify(0, "ok")
 }

@@ -213,26 +213,36 @@ func (k *clerk) keepTiles(r *segment.Reader, until int64) error {
 	if k.l.cfg.Witness == nil {
 		return nil
 	}
-	for _, size := range k.l.cfg.Witness.Held() {
-		n := size / tree.Width
-		if size%tree.Width == 0 || size < r.First() || size >= until {
+	for _, sizes := range k.l.cfg.Witness.Held() {
+		if sizes[0] == sizes[1] && sizes[0]%tree.Width == 0 {
 			continue
 		}
+		from, to := max(sizes[0]/tree.Width*tree.Width, r.First()), min(sizes[1], until-1)/tree.Width*tree.Width+tree.Width
 		tile := make([]byte, 0, tree.Width*len(tree.Hash{}))
-		for e, err := range r.Leaves(n*tree.Width, (n+1)*tree.Width) {
+		for e, err := range r.Leaves(from, to) {
 			if err != nil {
 				return err
 			}
 			h := tree.LeafHash(e.Leaf)
-			tile = append(tile, h[:]...)
+			if tile = append(tile, h[:]...); len(tile) < cap(tile) {
+				continue
+			}
+			if err := k.keepTile(e.Index/tree.Width, tile); err != nil {
+				return err
+			}
+			tile = tile[:0]
 		}
-		name := k.l.path(tree.TilePath(0, n, tree.Width))
-		if err := durable.MkdirAll(k.l.cfg.FS, filepath.Dir(name), 0o700); err != nil {
-			return err
-		}
-		if err := durable.WriteFile(k.l.cfg.FS, name, tile, 0o600); err != nil {
-			return fmt.Errorf("write tile: %w", err)
-		}
+	}
+	return nil
+}
+
+func (k *clerk) keepTile(n int64, tile []byte) error {
+	name := k.l.path(tree.TilePath(0, n, tree.Width))
+	if err := durable.MkdirAll(k.l.cfg.FS, filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	if err := durable.WriteFile(k.l.cfg.FS, name, tile, 0o600); err != nil {
+		return fmt.Errorf("write tile: %w", err)
 	}
 	return nil
 }

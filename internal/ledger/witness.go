@@ -22,8 +22,8 @@ type Witness interface {
 	// Cosign returns a checkpoint with the cosignatures there are by the time
 	// it returns, and whether these are enough. It returns soon after ctx ends.
 	Cosign(ctx context.Context, signed []byte) (cosigned []byte, enough bool)
-	// Held returns the sizes that witnesses hold, as far as is known. It may be called at any time.
-	Held() []int64
+	// Held returns the least and the largest size that each witness may hold which is known. It may be called at any time.
+	Held() [][2]int64
 }
 
 // cosignTimeout bounds the wait for witnesses for one checkpoint.

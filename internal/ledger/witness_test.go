@@ -28,10 +28,10 @@ type fakeWitness struct {
 	asked   int64 // for this size, while away
 	started int
 	seen    []int64 // sizes asked for
-	held    []int64
+	held    [][2]int64
 }
 
-func (w *fakeWitness) Held() []int64 { return w.held }
+func (w *fakeWitness) Held() [][2]int64 { return w.held }
 
 func newFakeWitness(t *testing.T) *fakeWitness {
 	t.Helper()
@@ -257,23 +257,26 @@ func TestPruneKeepsTiles(t *testing.T) {
 	cfg := steady(quiet(s, "/d"))
 	cfg.Witness = w
 	l := mustOpen(t, cfg)
-	for range 3 {
+	for range 6 {
 		mustSeal(t, l)
 	}
-	w.held = []int64{0, 100, 256, 300, 511, 512, 600, 1 << 40}
+	for _, size := range []int64{0, 100, 256, 300, 511, 512, 1500, 1 << 40} {
+		w.held = append(w.held, [2]int64{size, size})
+	}
+	w.held = append(w.held, [2]int64{900, 1 << 40})
 	w.set(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if _, err := l.Do(ctx, &Order{Kind: "prune", What: "leaves", Until: 512}); err == nil {
+	if _, err := l.Do(ctx, &Order{Kind: "prune", What: "leaves", Until: 1280}); err == nil {
 		t.Error("pruned without witnesses")
 	}
 	mustVerify(t, s, "/d") // the tiles are there already, and the entries still
 	w.set(false)
-	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 512})
+	mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: 1280})
 	mustClose(t, l)
 	mustVerify(t, s, "/d")
-	if names, err := s.List("/d/tile/0"); err != nil || strings.Join(names, " ") != "000 001" {
-		t.Errorf("tiles of level 0: %q, %v, want two", names, err)
+	if names, err := s.List("/d/tile/0"); err != nil || strings.Join(names, " ") != "000 001 003 004" {
+		t.Errorf("tiles of level 0: %q, %v, want four", names, err)
 	}
 	dir := dump(t, s, "/d")
 	name := filepath.Join(dir, "tile", "0", "001")

@@ -101,6 +101,7 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 	case !d.Type().IsRegular():
 		l.unknown = append(l.unknown, rel)
 	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint" || rel == "witnessed" || rel == "succession" || rel == "key.next":
+	case rel == "held": // what the witnesses hold, for pruning
 	case top == "sink" && strings.HasSuffix(name, ".json"): // how far copies were sent elsewhere
 	case top == "index" && numbered(name, ".idx"):
 		if first, err := strconv.ParseInt(name[:20], 10, 64); err == nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -43,7 +45,7 @@ type Evidence struct {
 	Theirs  string `json:"theirs,omitempty"` // what the witness serves
 }
 
-// FeederConfig are the parameters of a Feeder. All must be set but Grace.
+// FeederConfig are the parameters of a Feeder. All must be set but Grace and HeldFile.
 type FeederConfig struct {
 	Policy *checkpoint.Policy // of this log: checkpoint.Policy.ForLog
 	// Consistency returns the proof that the tree of size old is a prefix of
@@ -51,6 +53,8 @@ type FeederConfig struct {
 	Consistency func(old, size int64) ([][32]byte, error)
 	// Grace is how long to wait for the other witnesses once there is a quorum.
 	Grace time.Duration
+	// HeldFile is where what the witnesses hold is kept for the next start; empty for nowhere.
+	HeldFile string
 	// Alarm is called, from several goroutines, when a witness begins to
 	// disagree with the log. It may take its time.
 	Alarm  func(Alarm)
@@ -62,6 +66,7 @@ type Feeder struct {
 	cfg     FeederConfig
 	members []*member
 	stop    chan struct{}
+	held    held
 
 	// Counts for metrics, and the last result of Cosign.
 	Cosignatures atomic.Int64 // received
@@ -74,8 +79,7 @@ type Feeder struct {
 type member struct {
 	checkpoint.Witness
 	client *Client
-	next   chan job     // the newest checkpoint to cosign; one place
-	known  atomic.Int64 // held, for others
+	next   chan job // the newest checkpoint to cosign; one place
 
 	held  int64    // size it holds as far as is known; -1 if it is not
 	alarm bool     // it disagrees
@@ -109,8 +113,16 @@ func NewFeeder(cfg FeederConfig) *Feeder {
 		if w.URL == "" {
 			continue
 		}
-		m := &member{Witness: w, client: NewClient(w.URL), next: make(chan job, 1), held: -1}
-		f.members = append(f.members, m)
+		f.members = append(f.members, &member{Witness: w, client: NewClient(w.URL), next: make(chan job, 1), held: -1})
+	}
+	if err := f.held.load(cfg.HeldFile); err != nil {
+		cfg.Logger.Warn("what the witnesses hold is not known until they answer", slog.Any("error", err))
+	}
+	// A witness that the policy names no more needs nothing.
+	maps.DeleteFunc(f.held.known, func(vkey string, _ *span) bool {
+		return !slices.ContainsFunc(f.members, func(m *member) bool { return m.VKey == vkey })
+	})
+	for _, m := range f.members {
 		go f.run(m)
 	}
 	return f
@@ -135,20 +147,21 @@ func (f *Feeder) run(m *member) {
 	}
 }
 
-func (m *member) holds(size int64) {
+func (f *Feeder) holds(m *member, size int64) {
 	m.held = size
-	m.known.Store(size)
+	f.kept(f.held.holds(m.VKey, size))
 }
 
-// Held returns the sizes that the witnesses hold which answered since the feeder began.
-func (f *Feeder) Held() (sizes []int64) {
-	for _, m := range f.members {
-		if size := m.known.Load(); size > 0 {
-			sizes = append(sizes, size)
-		}
+// kept takes the error of writing down what a witness holds. The next answer has it tried again.
+func (f *Feeder) kept(err error) {
+	if err != nil {
+		f.cfg.Logger.Error("what the witnesses hold is not kept", slog.Any("error", err))
 	}
-	return sizes
 }
+
+// Held returns, for each witness that has answered, in this process or before it as far as that was kept, the least and
+// the largest size it may hold.
+func (f *Feeder) Held() [][2]int64 { return f.held.sizes() }
 
 // note counts, and tells when a witness goes and comes back.
 func (f *Feeder) note(m *member, err error) {
@@ -161,6 +174,7 @@ func (f *Feeder) note(m *member, err error) {
 		return
 	}
 	f.Failures.Add(1)
+	f.kept(f.held.lost(m.VKey))
 	if !m.down && !m.alarm {
 		m.down = true
 		f.cfg.Logger.Warn("no cosignature", slog.String("witness", m.Name), slog.Any("error", err))
@@ -240,10 +254,11 @@ func (f *Feeder) update(j job, m *member) (lines []byte, err error) {
 				return nil, fmt.Errorf("prove consistency with the witness's checkpoint: %w", err)
 			}
 		}
+		f.kept(f.held.asked(m.VKey, j.size))
 		lines, err = m.client.Add(ctx, old, proof, j.signed)
 		if err == nil {
 			if _, _, err = checkpoint.AddCosignature(j.signed, lines, m.VKey); err == nil {
-				m.holds(j.size)
+				f.holds(m, j.size)
 			}
 			return lines, err
 		}
@@ -260,7 +275,7 @@ func (f *Feeder) update(j job, m *member) (lines []byte, err error) {
 		case conflict.Held == old:
 			return nil, fmt.Errorf("the witness contradicts itself: %w", err)
 		}
-		m.holds(conflict.Held)
+		f.holds(m, conflict.Held)
 	}
 	return nil, err
 }
