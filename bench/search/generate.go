@@ -53,10 +53,9 @@ type generator struct {
 // generate writes a log of about n entries into dir, the last of them in a journal
 // file that is nearly full, and its indexes.
 func generate(ctx context.Context, dir string, n int64) error {
-	if _, err := os.Stat(filepath.Join(dir, "log.json")); err == nil {
-		return index(ctx, dir) // of a run before, perhaps of another version
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return err
+	_, missing := os.Stat(filepath.Join(dir, "log.json"))
+	if missing != nil && !errors.Is(missing, fs.ErrNotExist) {
+		return missing
 	}
 	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "bench.example/search", Lazy: time.Hour})
 	if err != nil {
@@ -70,7 +69,12 @@ func generate(ctx context.Context, dir string, n int64) error {
 		}
 	}
 	g.who[sessions].User = rareUser
-	err = g.write(ctx, n)
+	if missing != nil { // else it is of a run before, perhaps of another version
+		err = g.write(ctx, n)
+	}
+	if err == nil {
+		err = l.SealNow(ctx)
+	}
 	if err = errors.Join(err, l.Close()); err != nil {
 		return err
 	}
