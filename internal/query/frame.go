@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 )
 
 // A frame is one protocol message as it stands in a value: its type letter
@@ -145,12 +146,18 @@ func decodeParse(body []byte) (m parseMsg, ok bool) {
 
 // decodeBind reads a Bind body.
 func decodeBind(body []byte) (m bindMsg, ok bool) {
+	ok = m.decode(body)
+	return m, ok
+}
+
+// decode is decodeBind into the memory that m has.
+func (m *bindMsg) decode(body []byte) (ok bool) {
 	c := cursor{b: body}
 	m.portal = c.str()
 	m.statement = c.str()
-	c.arguments(&m)
+	c.arguments(m)
 	c.skipFormats()
-	return m, !c.bad && len(c.b) == 0
+	return !c.bad && len(c.b) == 0
 }
 
 // decodeFunctionCall reads a FunctionCall body.
@@ -164,11 +171,9 @@ func decodeFunctionCall(body []byte) (oid uint32, m bindMsg, ok bool) {
 
 // arguments reads format codes and values, which Bind and FunctionCall share.
 func (c *cursor) arguments(m *bindMsg) {
-	if n := c.formatCount(); n > 0 {
-		m.formats = make([]int16, n)
-		for i := range m.formats {
-			m.formats[i] = c.int16()
-		}
+	m.formats, m.params = m.formats[:0], m.params[:0]
+	for range c.formatCount() {
+		m.formats = append(m.formats, c.int16())
 	}
 	n := 0
 	if !c.bad {
@@ -179,7 +184,7 @@ func (c *cursor) arguments(m *bindMsg) {
 	}
 	bad := c.bad // a count too high is remembered, what is there is read
 	c.bad = false
-	m.params = make([][]byte, 0, n)
+	m.params = slices.Grow(m.params, n)
 	for range n {
 		size := c.int32()
 		if c.bad || size < -1 {

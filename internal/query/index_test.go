@@ -241,7 +241,7 @@ func builtIndex(t testing.TB, terms, bundles int) []byte {
 	for n := range bundles {
 		for i := range terms {
 			if n%(i%bundles+1) == 0 {
-				b.add(int64(n*256+n), "term", fmt.Sprint(i))
+				b.of("term", fmt.Sprint(i)).put(int64(n*256 + n))
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/binary"
@@ -12,7 +13,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -27,15 +30,22 @@ type indexBuilder struct {
 	dec         *decoder
 	first, next int64                // the entry it began with, and the one it takes next
 	written     int64                // entries of the file that was written last
-	terms       map[uint64][]posting // ascending
-	ends        map[uint64][]posting // the same, of terms that an end brought: in any order
-	known       map[string]uint64    // hashes of terms, since most come often
-	longest     []int8               // of each bundle: 2^n microseconds is less than twice what a statement took; -1 none
-	open        map[uint64]*openWork
+	terms       map[uint64]*postings // ascending
+	ends        map[uint64]*postings // the same, of terms that an end brought: in any order
+	known       map[knownTerm]*postings
+	kinds       map[event.Kind]*postings
+	longest     []int8 // of each bundle: 2^n microseconds is less than twice what a statement took; -1 none
+	sessions    map[uint64]*indexSession
+	texts       indexTexts
 	params      []uint64 // hash and bundle, in order up to ordered
 	ordered     int
 	statement   Statement
+	bind        bindMsg
+	buf         []byte
 }
+
+// postings are the bundles that have a term.
+type postings struct{ list []posting }
 
 // A posting says that entries of a bundle have a term: some from number low to
 // number high of it.
@@ -44,50 +54,77 @@ type posting struct {
 	low, high uint8
 }
 
-// put adds to a list that a term is in an entry, given by its distance from the first.
-func put(list []posting, at int64) []posting {
+// put adds that the term is in an entry, given by its distance from the first.
+func (p *postings) put(at int64) {
 	bundle, slot := uint32(at/tree.Width), uint8(at%tree.Width)
-	if n := len(list); n > 0 && list[n-1].bundle == bundle {
-		last := &list[n-1]
+	if n := len(p.list); n > 0 && p.list[n-1].bundle == bundle {
+		last := &p.list[n-1]
 		last.low, last.high = min(last.low, slot), max(last.high, slot)
-		return list
+		return
 	}
-	return append(list, posting{bundle, slot, slot})
+	p.list = append(p.list, posting{bundle, slot, slot})
 }
 
-// openWork is what an index does not know the end of, of one session.
-type openWork struct {
-	running []int64   // admissions without an outcome
-	last    int64     // the newest admission
-	since   []posting // all admissions since nothing was open
+// An indexSession is what there is to know of a session to index the entries to
+// come: most say the same as those before.
+type indexSession struct {
+	all                   *postings   // of its entries; nil for what is of no session
+	user, db, app, client []byte      // as in the leaf of the last admission
+	who                   []*postings // of these
+	running               []int64     // admissions whose end is not known: without an outcome
+	last                  int64       // the newest admission
+	since                 postings    // all admissions since nothing was open
 }
 
 func newIndexBuilder(src source, first int64) *indexBuilder {
 	return &indexBuilder{
 		dec: newDecoder(src), first: first, next: first,
-		terms: make(map[uint64][]posting), ends: make(map[uint64][]posting), known: make(map[string]uint64), open: make(map[uint64]*openWork),
+		terms: make(map[uint64]*postings), ends: make(map[uint64]*postings),
+		known: make(map[knownTerm]*postings), kinds: make(map[event.Kind]*postings),
+		sessions: make(map[uint64]*indexSession),
 	}
 }
 
-func (b *indexBuilder) hash(kind, text string) uint64 {
-	key := kind + "\x00" + text
-	h, ok := b.known[key]
-	if !ok {
-		if len(b.known) >= 1<<16 {
+// A knownTerm is one whose hash was worked out before.
+type knownTerm struct{ kind, text string }
+
+// maxKnown bounds the terms whose hashes are kept.
+const maxKnown = 1 << 16
+
+// of returns where a term is.
+func (b *indexBuilder) of(kind, text string) *postings {
+	p := b.known[knownTerm{kind, text}]
+	if p == nil {
+		p = listed(b.terms, term(kind, text))
+		if len(b.known) >= maxKnown {
 			clear(b.known)
 		}
-		h = term(kind, text)
-		b.known[key] = h
+		b.known[knownTerm{kind, strings.Clone(text)}] = p
 	}
-	return h
+	return p
 }
 
-// add says that the entry at has a term.
-func (b *indexBuilder) add(at int64, kind, text string) {
-	if text != "" {
-		h := b.hash(kind, text)
-		b.terms[h] = put(b.terms[h], at)
+// listed returns where a term is by a map, in which it is then.
+func listed(terms map[uint64]*postings, h uint64) *postings {
+	p := terms[h]
+	if p == nil {
+		p = new(postings)
+		terms[h] = p
 	}
+	return p
+}
+
+// session returns what is known of a session.
+func (b *indexBuilder) session(id uint64) *indexSession {
+	s := b.sessions[id]
+	if s == nil {
+		s = new(indexSession)
+		if id != 0 {
+			s.all = listed(b.terms, term("session", string(event.AppendSession(nil, id))))
+		}
+		b.sessions[id] = s
+	}
+	return s
 }
 
 // entry takes the next entry.
@@ -101,44 +138,62 @@ func (b *indexBuilder) entry(e *journal.Entry) error {
 		b.longest = append(b.longest, -1)
 	}
 	b.next = e.Index + 1
+	s := b.session(v.session)
 	// Whoever waits for the end of a session's statement goes by this.
-	if v.session != 0 {
-		b.add(at, "session", string(event.AppendSession(nil, v.session)))
+	if s.all != nil {
+		s.all.put(at)
 	}
-	switch {
-	case joined(v.kind):
-		b.end(e, &v)
+	if joined(v.kind) {
+		b.end(s, e, &v)
 		return nil
-	case v.kind == event.KindStart:
-		clear(b.open)
-	case v.kind == event.KindDisconnect:
-		delete(b.open, v.session)
-	case concludes(v.kind):
-		b.begin(e.Index, v.session)
 	}
-	b.dec.remember(e, &v)
-	if err := b.dec.admission(&b.statement, e, &v); err != nil {
-		return fmt.Errorf("read entry %d: %w", e.Index, err)
+	b.who(s, &v)
+	for _, p := range s.who {
+		p.put(at)
 	}
+	kind := b.kinds[v.kind]
+	if kind == nil {
+		kind = b.of("kind", string(v.kind))
+		b.kinds[v.kind] = kind
+	}
+	kind.put(at)
 	if v.sqlstate != nil {
 		b.state(at, string(v.sqlstate))
 	}
-	b.admission(at, &b.statement)
+	switch {
+	case v.kind == event.KindStart:
+		clear(b.sessions)
+	case v.kind == event.KindDisconnect:
+		delete(b.sessions, v.session)
+	case concludes(v.kind):
+		s.running, s.last = append(s.running, e.Index), e.Index
+		s.since.put(at)
+		if err := b.content(at, e, &v); err != nil {
+			return fmt.Errorf("read entry %d: %w", e.Index, err)
+		}
+	}
 	return nil
 }
 
-// begin notes that an admission waits for its end.
-func (b *indexBuilder) begin(index int64, session uint64) {
-	w := b.open[session]
-	if w == nil {
-		w = new(openWork)
-		b.open[session] = w
+// who sets whose entries those of a session are.
+func (b *indexBuilder) who(s *indexSession, v *view) {
+	if bytes.Equal(s.user, v.user) && bytes.Equal(s.db, v.db) && bytes.Equal(s.app, v.app) && bytes.Equal(s.client, v.client) {
+		return
 	}
-	w.running, w.last, w.since = append(w.running, index), index, put(w.since, index-b.first)
+	s.user, s.db = append(s.user[:0], v.user...), append(s.db[:0], v.db...)
+	s.app, s.client = append(s.app[:0], v.app...), append(s.client[:0], v.client...)
+	s.who = s.who[:0]
+	for _, t := range []knownTerm{
+		{"user", unescape(v.user)}, {"database", unescape(v.db)}, {"application", unescape(v.app)}, {"client", clientHost(unescape(v.client))},
+	} {
+		if t.text != "" {
+			s.who = append(s.who, b.of(t.kind, t.text))
+		}
+	}
 }
 
 // end takes an outcome or a settlement, which is indexed where its admission is.
-func (b *indexBuilder) end(e *journal.Entry, v *view) {
+func (b *indexBuilder) end(s *indexSession, e *journal.Entry, v *view) {
 	of, ok := event.Index(v.of)
 	if !ok {
 		return
@@ -153,15 +208,11 @@ func (b *indexBuilder) end(e *journal.Entry, v *view) {
 		bundle := at / tree.Width
 		b.longest[bundle] = max(b.longest[bundle], int8(bits.Len64(uint64(max(0, v.micros)))-1))
 	}
-	w := b.open[v.session]
-	if w == nil {
-		return
+	if i := slices.Index(s.running, of); i >= 0 && v.kind == event.KindOutcome {
+		s.running = slices.Delete(s.running, i, i+1)
 	}
-	if i := slices.Index(w.running, of); i >= 0 && v.kind == event.KindOutcome {
-		w.running = slices.Delete(w.running, i, i+1)
-	}
-	if v.tx == 'I' && len(w.running) == 0 && of >= w.last {
-		delete(b.open, v.session) // nothing more is to be learned about any
+	if v.tx == 'I' && len(s.running) == 0 && of >= s.last {
+		s.since.list = s.since.list[:0] // nothing more is to be learned about any
 	}
 }
 
@@ -170,35 +221,67 @@ func (b *indexBuilder) state(at int64, state string) {
 		return
 	}
 	for _, s := range []string{state[:min(stateLen, len(state))], state[:min(stateClass, len(state))], anyState} {
-		h := b.hash("sqlstate", s)
-		b.ends[h] = put(b.ends[h], at)
+		listed(b.ends, term("sqlstate", s)).put(at)
 	}
 }
 
-// admission adds the terms of an admission.
-func (b *indexBuilder) admission(at int64, s *Statement) {
-	b.add(at, "user", s.User)
-	b.add(at, "database", s.Database)
-	b.add(at, "application", s.Application)
-	b.add(at, "client", clientHost(s.Client))
-	b.add(at, "kind", string(s.Kind))
+// content adds the terms of what an admission says, its text and its parameters.
+func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
+	s := &b.statement
+	*s = Statement{Params: s.Params[:0]}
+	value, ok := b.dec.value(e)
+	s.Unavailable = !ok
+	cs := v.charset()
+	switch v.kind {
+	case event.KindQuery:
+		if body, found := findFrame(value, 'Q'); found {
+			c := cursor{b: body}
+			if raw := c.str(); cs == nil && utf8.Valid(raw) { // as most are
+				b.text(at, raw)
+			} else {
+				b.text(at, []byte(cs.text(raw)))
+			}
+		}
+		return nil
+	case event.KindFunctionCall:
+		s.functionCall(value, cs)
+		b.of("class", string(sqlinfo.Function)).put(at)
+	default:
+		b.dec.remember(e, v)
+		var err error
+		if bound, ok := boundOnly(value); ok { // as most are
+			b.bind.decode(bound)
+			err = b.dec.referred(s, v.parse, &b.bind, typeList(v.types), cs)
+		} else {
+			err = b.dec.extended(s, value, v, cs)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	for i := range s.Params {
 		b.param(at, &s.Params[i])
 	}
-	if s.Kind == event.KindFunctionCall {
-		b.add(at, "class", string(sqlinfo.Function))
+	if s.HasText {
+		b.buf = append(b.buf[:0], s.Text...)
+		b.text(at, b.buf)
 	}
-	if info := s.SQL(); info != nil {
-		b.add(at, "fingerprint", info.Fingerprint)
-		for _, c := range info.Classes {
-			b.add(at, "class", string(c))
+	return nil
+}
+
+// boundOnly returns the Bind of a value with one, and without the Parse that it goes back to.
+func boundOnly(value []byte) (body []byte, ok bool) {
+	for {
+		f, rest, more := nextFrame(value)
+		switch {
+		case !more:
+			return body, ok
+		case f.letter == 'P':
+			return nil, false
+		case f.letter == 'B' && !ok:
+			body, ok = f.body, true
 		}
-		if !info.Complete {
-			b.add(at, "class", Unknown)
-		}
-		for _, r := range info.Relations {
-			b.add(at, "relation", lastName(r))
-		}
+		value = rest
 	}
 }
 
@@ -226,14 +309,15 @@ func (b *indexBuilder) read(ctx context.Context, src source, to int64) error {
 }
 
 // sorted returns the postings of a list in any order, one for each bundle.
-func sorted(list []posting) (out []posting) {
+func sorted(list []posting) []posting {
 	list = slices.Clone(list)
 	slices.SortFunc(list, func(a, b posting) int { return cmp.Compare(a.bundle, b.bundle) })
+	var out postings
 	for _, p := range list {
-		out = put(out, int64(p.bundle)*tree.Width+int64(p.low))
-		out = put(out, int64(p.bundle)*tree.Width+int64(p.high))
+		out.put(int64(p.bundle)*tree.Width + int64(p.low))
+		out.put(int64(p.bundle)*tree.Width + int64(p.high))
 	}
-	return out
+	return out.list
 }
 
 // rare bounds the bundles of a term for which an index says where in them it is.
@@ -242,19 +326,27 @@ const rare = 16
 // encode returns the bytes of the index of what was taken; places are of the
 // batches of a journal file.
 func (b *indexBuilder) encode(s stamp, places []byte) ([]byte, error) {
-	all := maps.Clone(b.terms)
-	for h, list := range b.ends {
-		all[h] = sorted(list)
+	all := make(map[uint64][]posting, len(b.terms)+len(b.ends)+64)
+	for h, p := range b.terms {
+		all[h] = p.list
 	}
+	for h, p := range b.ends {
+		all[h] = sorted(p.list)
+	}
+	var lasted [64][]posting
 	for bundle, n := range b.longest {
 		for ; n >= 0; n-- {
-			h := b.hash("duration", durationTerm(int(n)))
-			all[h] = append(all[h], posting{uint32(bundle), 0, tree.Width - 1})
+			lasted[n] = append(lasted[n], posting{uint32(bundle), 0, tree.Width - 1})
+		}
+	}
+	for n, list := range lasted {
+		if len(list) > 0 {
+			all[term("duration", durationTerm(n))] = list
 		}
 	}
 	var open []posting
-	for _, w := range b.open {
-		open = append(open, w.since...)
+	for _, s := range b.sessions {
+		open = append(open, s.since.list...)
 	}
 	if len(open) > 0 {
 		all[term(openTerm, "")] = sorted(open)

@@ -1,10 +1,12 @@
 package query
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/pgnotary/pgnotary/internal/pgvalue"
 	"github.com/pgnotary/pgnotary/internal/tree"
@@ -28,6 +30,9 @@ const (
 // as the index knows: its type is told later, say.
 const paramTerm = "param"
 
+// paramPrefix is what paramHash hashes before a text.
+const paramPrefix = "param\x00"
+
 // paramHash returns the hash by which an index knows a parameter.
 func paramHash(text string) uint64 { return term("param", text) >> paramBundleBits }
 
@@ -38,11 +43,19 @@ func (b *indexBuilder) param(at int64, p *Param) {
 	}
 	bundle := uint64(at / tree.Width)
 	if p.OID == 0 && p.Format != pgvalue.FormatText || len(p.Raw) > maxParamRaw || len(b.params) >= maxParams || bundle >= 1<<paramBundleBits {
-		b.add(at, "open", paramTerm)
+		b.of(openTerm, paramTerm).put(at)
 		return
 	}
-	if text, _ := p.Text(); len(text) <= maxParamText {
-		b.params = append(b.params, paramHash(text)<<paramBundleBits|bundle)
+	b.buf = append(b.buf[:0], paramPrefix...)
+	if p.Format == pgvalue.FormatText && p.charset == nil && utf8.Valid(p.Raw) { // as most are
+		b.buf = append(b.buf, p.Raw...)
+	} else {
+		text, _ := p.Text()
+		b.buf = append(b.buf, text...)
+	}
+	if len(b.buf) <= len(paramPrefix)+maxParamText {
+		sum := sha256.Sum256(b.buf)
+		b.params = append(b.params, binary.BigEndian.Uint64(sum[:])>>paramBundleBits<<paramBundleBits|bundle)
 	}
 }
 

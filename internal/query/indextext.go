@@ -1,0 +1,94 @@
+package query
+
+import (
+	"bytes"
+	"hash/maphash"
+
+	"github.com/pgnotary/pgnotary/internal/sqlinfo"
+)
+
+// indexTexts remembers the terms of texts: by their shape, since most are those of
+// a program with other literals, and by all they are, since many come again and again.
+type indexTexts struct {
+	seed   maphash.Seed
+	recent []recentText // at the place that their hash says
+	shapes map[string]*textTerms
+	bytes  int // of the shapes
+	shape  []byte
+}
+
+// textTerms are where the terms of a text are.
+type textTerms struct{ all []*postings }
+
+type recentText struct {
+	text  []byte
+	terms *textTerms
+}
+
+// recentTexts is how many texts are remembered as they are, and maxRecent how
+// many bytes such a one has at most.
+const (
+	recentTexts = 1024
+	maxRecent   = 1 << 10
+)
+
+// text adds the terms of a text, valid UTF-8, that is in the entry at.
+func (b *indexBuilder) text(at int64, text []byte) {
+	for _, p := range b.termsOf(text).all {
+		p.put(at)
+	}
+}
+
+func (b *indexBuilder) termsOf(text []byte) *textTerms {
+	x := &b.texts
+	if len(text) > maxRecent {
+		return b.shapeTerms(text)
+	}
+	if x.recent == nil {
+		x.recent, x.seed = make([]recentText, recentTexts), maphash.MakeSeed()
+	}
+	r := &x.recent[maphash.Bytes(x.seed, text)%recentTexts]
+	if r.terms == nil || !bytes.Equal(r.text, text) {
+		r.text, r.terms = append(r.text[:0], text...), b.shapeTerms(text)
+	}
+	return r.terms
+}
+
+// shapeTerms returns the terms of a text by its shape.
+func (b *indexBuilder) shapeTerms(text []byte) *textTerms {
+	x := &b.texts
+	if len(text) > maxAnalysed {
+		return b.analysed(text)
+	}
+	x.shape = sqlinfo.AppendShape(x.shape[:0], text)
+	t := x.shapes[string(x.shape)]
+	if t == nil {
+		if x.bytes += len(x.shape); x.shapes == nil || x.bytes > maxAnalyses || len(x.shapes) >= maxAnalysesNo {
+			x.shapes, x.bytes = make(map[string]*textTerms), len(x.shape)
+		}
+		t = b.analysed(text)
+		x.shapes[string(x.shape)] = t
+	}
+	return t
+}
+
+func (b *indexBuilder) analysed(text []byte) *textTerms {
+	var t textTerms
+	add := func(kind, text string) {
+		if text != "" {
+			t.all = append(t.all, b.of(kind, text))
+		}
+	}
+	info := sqlinfo.Analyze(string(text))
+	add("fingerprint", info.Fingerprint)
+	for _, c := range info.Classes {
+		add("class", string(c))
+	}
+	if !info.Complete {
+		add("class", Unknown)
+	}
+	for _, r := range info.Relations {
+		add("relation", lastName(r))
+	}
+	return &t
+}
