@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -19,6 +21,7 @@ const (
 	askAgain    = 64                          // of so many commits one is made all the same, to see if they are quick now
 	rawWait     = 5                           // milliseconds of waiting that the scheduler is not told of
 	yieldEvery  = int64(5 * time.Millisecond) // half the time after which the runtime preempts
+	shortTurn   = 100_000                     // nanoseconds, the least Linux takes
 	wakeSlot    = -1                          // in the place of a pair's slot: the wake-up descriptor
 )
 
@@ -140,6 +143,9 @@ func (l *loop) committed(durable int64) {
 // recorder once for all entries of the round that somebody waits for.
 func (l *loop) run() {
 	defer close(l.done)
+	if l.relay.cfg.Mode != Async {
+		askForShortTurns()
+	}
 	for !l.empty || l.pairs > 0 {
 		n := l.poll()
 		l.now = l.relay.now()
@@ -160,6 +166,22 @@ func (l *loop) run() {
 			l.ask()
 		}
 	}
+}
+
+// askForShortTurns binds the goroutine to its thread, and has the kernel run
+// that for 0.1 ms at a time instead of some 3: it gets no larger
+// share of the processors, but its next turn comes sooner when a socket or the
+// disk has something for it while others are busy. That is for modes in which
+// all wait for its commits; else more work at a time is better. Linux before
+// 6.12 knows no such turns, and a sandbox may forbid asking: all is as it was.
+func askForShortTurns() {
+	runtime.LockOSThread() // and so the thread ends with the loop
+	a, err := unix.SchedGetAttr(0, 0)
+	if err != nil || a.Policy != unix.SCHED_NORMAL {
+		return
+	}
+	a.Runtime = shortTurn
+	_ = unix.SchedSetAttr(0, a, 0)
 }
 
 // yield lets the Go scheduler choose every few milliseconds. Otherwise it
