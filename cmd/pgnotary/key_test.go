@@ -58,7 +58,7 @@ func TestRotation(t *testing.T) {
 		_, err := checkpoint.Open([]byte(body), next)
 		return err == nil
 	})
-	for _, more := range [][]string{{"--policy", w.policy, "--online", "--fresh", "5m"}, nil} {
+	for _, more := range [][]string{{"--policy", w.policy, "--online", "--fresh", "5m"}, nil, {"--checkpoint", kept}} {
 		args := append([]string{"verify", "--url", "http://" + p.http}, more...)
 		if code, out, errs := pgnotary(t, args...); code != 0 {
 			t.Errorf("%q = %d\n%s%s", args, code, out, errs)

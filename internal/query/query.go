@@ -50,6 +50,7 @@ type Log struct {
 		Created time.Time `json:"created"`
 	}
 
+	infoText   []byte // log.json
 	vkeys      []string
 	succession []byte
 
@@ -77,7 +78,7 @@ func Open(dir string) (*Log, error) {
 	if l.info.Format != formatVersion {
 		return nil, fmt.Errorf("open log: %s has format %d, this program reads %d", dir, l.info.Format, formatVersion)
 	}
-	l.vkeys = []string{l.info.VKey}
+	l.infoText, l.vkeys = b, []string{l.info.VKey}
 	l.succession, err = os.ReadFile(filepath.Join(dir, "succession"))
 	if err == nil {
 		l.vkeys, err = checkpoint.ParseSuccession(l.succession, l.info.VKey)
@@ -105,6 +106,9 @@ func (l *Log) VKeys() []string { return l.vkeys }
 // Succession returns how the keys named one another (docs/format/checkpoint.md), nil if there
 // was only one.
 func (l *Log) Succession() []byte { return l.succession }
+
+// LogJSON returns log.json, which entry 0 vouches for.
+func (l *Log) LogJSON() []byte { return l.infoText }
 
 // Created returns when the log was begun.
 func (l *Log) Created() time.Time { return l.info.Created }

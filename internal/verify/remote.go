@@ -3,8 +3,10 @@ package verify
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -128,7 +130,11 @@ func (c *check) remote(ctx context.Context, r *remote) error {
 		return err
 	}
 	if !c.follow(ctx, r, signed) {
-		c.keysFrom("/log/succession", nil)
+		former, err := c.former(ctx, r)
+		if err != nil {
+			return err
+		}
+		c.keysFrom("/log/succession", former)
 	}
 	c.log.origin, _, _ = strings.Cut(c.log.vkey, "+")
 	c.Origin = c.log.origin
@@ -201,6 +207,39 @@ func (c *check) follow(ctx context.Context, r *remote, signed []byte) bool {
 		}
 	}
 	return false
+}
+
+// former goes from the key that the log gives for its own back to the first, which log.json names: each key signed
+// which one it took the place of. It returns the succession, nil if there was one key, or a key of the user's is the one to begin with.
+func (c *check) former(ctx context.Context, r *remote) (succession []byte, err error) {
+	if len(c.opt.VKeys) > 0 {
+		return nil, nil
+	}
+	b, err := r.get(ctx, "log.json", maxSmall)
+	if errors.Is(err, errNotServed) {
+		return nil, nil // only the present key is known
+	} else if err != nil {
+		return nil, err
+	}
+	f, err := parseLogFile(b)
+	if err != nil {
+		c.find("/log/log.json", "%v", err)
+		return nil, nil
+	}
+	sum := sha256.Sum256(b)
+	c.log.hash = hex.EncodeToString(sum[:]) // entry 0 has it, if it was not pruned
+	if f.vkey == c.log.vkey {
+		return nil, nil
+	}
+	if succession, err = r.get(ctx, "succession", maxSmall); err != nil && !errors.Is(err, errNotServed) {
+		return nil, err
+	}
+	if k, err := parseSuccession(succession, f.vkey); err != nil || !slices.Contains(k.vkeys, c.log.vkey) {
+		c.find("/log/succession", "does not lead from the first key of the log, %s, to the one it gives for its own, %s", f.vkey, c.log.vkey)
+		return nil, nil
+	}
+	c.log.vkey = f.vkey
+	return succession, nil
 }
 
 // keyIDPrefix returns what the base64 of a signature by that key begins with:

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"io"
@@ -32,6 +33,7 @@ type served struct {
 	alter      map[string]func([]byte) []byte
 	pruned     int64 // bundles before this one are not served
 	succession []byte
+	logJSON    []byte
 	note       func(path string)
 }
 
@@ -66,6 +68,8 @@ func (s *served) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = []byte(s.vkey + "\n")
 	case path == "succession" && s.succession != nil:
 		body = s.succession
+	case path == "log.json" && s.logJSON != nil:
+		body = s.logJSON
 	case err == nil && level > 0:
 		body = s.tile(level, n, width)
 	case err != nil || level != tree.Entries || n < s.pruned || (n*tileWidth+int64(width)) > int64(len(s.leaves)):
@@ -133,7 +137,12 @@ func TestURL(t *testing.T) {
 // TestURLKeyChange: who trusts the old key and the new one can hold a log
 // against what the old one signed, in whatever order the keys are named.
 func TestURLKeyChange(t *testing.T) {
-	s := serve(t, manyGood(t, 300))
+	_, last := forgedKey(t)
+	info := bytes.Replace(logJSON(t), []byte(last), []byte(otherKey(t)), 1) // it names the first key
+	sum := sha256.Sum256(info)
+	entries := manyGood(t, 300)
+	entries[0].Facts = []event.Fact{{Key: "log_json", Val: hex.EncodeToString(sum[:])}}
+	s := serve(t, entries)
 	var keys []crypto.Signer
 	var old checkpoint.Signer
 	vkeys := []string{otherKey(t), s.vkey}
@@ -171,12 +180,40 @@ func TestURLKeyChange(t *testing.T) {
 			t.Errorf("keys %q: %+v, %v", trusted, r, err)
 		}
 	}
+	// Without a key of the user's, from the present one back to the first.
+	s.vkey = vkeys[1]
+	for _, tt := range []struct {
+		name    string
+		logJSON []byte
+		alter   string
+		want    string
+	}{
+		{"all keys", info, "", ""},
+		{"the last key only", nil, "", "kept: "},
+		{"another log.json", bytes.Replace(info, []byte("2026"), []byte("2025"), 1), "", "is not the file that entry 0 was written with"},
+		{"no log.json", []byte("{}\n"), "", "/log/log.json"},
+		{"another first key", bytes.Replace(info, []byte(vkeys[0]), []byte(thirdKey(t)), 1), "", "does not lead from the first key"},
+		{"another succession", info, "succession", "does not lead from the first key"},
+	} {
+		s.logJSON, s.alter = tt.logJSON, map[string]func([]byte) []byte{tt.alter: func(b []byte) []byte { b[len(b)-10] ^= 1; return b }}
+		r, err := s.run(t, Options{Checkpoints: []File{{"kept", kept}}})
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		} else if tt.want == "" && !r.OK {
+			t.Errorf("%s: %+v", tt.name, r)
+		} else if tt.want != "" {
+			wantFinding(t, r, tt.want)
+		}
+	}
 }
 
-// otherKey is a key of the same name that did not sign.
-func otherKey(t *testing.T) string {
+// otherKey and thirdKey are keys of the same name that did not sign.
+func otherKey(t *testing.T) string { return keyFrom(t, 9) }
+func thirdKey(t *testing.T) string { return keyFrom(t, 10) }
+
+func keyFrom(t *testing.T, seed byte) string {
 	t.Helper()
-	_, vkey, err := checkpoint.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{9}, 64)), forgedOrigin)
+	_, vkey, err := checkpoint.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{seed}, 64)), forgedOrigin)
 	if err != nil {
 		t.Fatal(err)
 	}

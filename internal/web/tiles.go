@@ -102,3 +102,9 @@ func (h *handler) succession(w http.ResponseWriter, _ *http.Request) {
 	}
 	answer(w, "text/plain; charset=utf-8", b)
 }
+
+// logJSON serves the file that says what the log is.
+func (h *handler) logJSON(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Cache-Control", "no-cache")
+	answer(w, "application/json", h.Log.LogJSON())
+}

@@ -12,6 +12,7 @@
 //	GET /log/checkpoint            the latest signed checkpoint
 //	GET /log/vkey                  the key line that checks it
 //	GET /log/succession            how former keys named it, if there were any
+//	GET /log/log.json              what the log is: its first key is in it, and its hash in entry 0
 //	GET /log/tile/<L>/<N>[.p/<W>]  hashes of the tree
 //	GET /log/tile/entries/<N>[.p/<W>]  leaves
 //
@@ -54,6 +55,8 @@ type Log interface {
 	VKey() string
 	// Succession returns how the log's keys named one another, nil if there was one.
 	Succession() []byte
+	// LogJSON returns the file that says what the log is.
+	LogJSON() []byte
 }
 
 // Config says what the handler is about.
@@ -156,6 +159,7 @@ func NewHandler(c Config) http.Handler {
 	mux.HandleFunc("GET /log/checkpoint", h.checkpoint)
 	mux.HandleFunc("GET /log/vkey", h.vkey)
 	mux.HandleFunc("GET /log/succession", h.succession)
+	mux.HandleFunc("GET /log/log.json", h.logJSON)
 	mux.HandleFunc("GET /log/tile/", h.tile)
 	mux.HandleFunc("GET /{$}", h.file("dist/index.html", "text/html; charset=utf-8"))
 	mux.HandleFunc("GET /proof", h.proofPage)

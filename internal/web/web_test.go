@@ -45,6 +45,7 @@ func (l *fakeLog) Bundle(n int64, width int) ([]byte, error) {
 
 func (l *fakeLog) VKey() string       { return "origin+1234abcd+key" }
 func (l *fakeLog) Succession() []byte { return nil }
+func (l *fakeLog) LogJSON() []byte    { return []byte("{}\n") }
 
 func testConfig(l Log) Config {
 	return Config{
@@ -75,6 +76,7 @@ func TestTiles(t *testing.T) {
 	}{
 		{"checkpoint", 200, "no-cache"},
 		{"vkey", 200, "no-cache"},
+		{"log.json", 200, "no-cache"},
 		{"tile/0/000", 200, immutable},
 		{"tile/0/258", 200, immutable},
 		{"tile/0/259.p/5", 200, immutable},
