@@ -333,6 +333,13 @@ func TestIndexVerified(t *testing.T) {
 			i := bytes.Index(b, h[:])
 			b[i] ^= 1 // a term nobody asks for
 		}), `which has the user "user2"`},
+		{"terms in disorder", signed(func(b []byte) {
+			t := b[indexHeader:][:2*termLen]
+			copy(t, slices.Concat(t[termLen:], t[:termLen]))
+		}), "not in order"},
+		// So few bundles are listed with where the term is in them.
+		{"not to the last of a session", signed(func(b []byte) { cutPart(b, "session", "0000000000000002") }), `which has the session "0000000000000002"`},
+		{"not to the last of a user", signed(func(b []byte) { cutPart(b, "user", "user2") }), `which has the user "user2"`},
 		{"no bundles", signed(func(b []byte) {
 			terms := binary.LittleEndian.Uint32(b[80:])
 			clear(b[indexHeader+int(terms)*termLen:])
@@ -351,6 +358,80 @@ func TestIndexVerified(t *testing.T) {
 		}
 		if r.OK != (tt.want == "") || !r.OK && (len(why) != 1 || !strings.Contains(why[0], tt.want)) {
 			t.Errorf("%s: %.300q, want %q", tt.name, why, tt.want)
+		}
+	}
+}
+
+// cutPart alters the content of an index so that of the first bundle with a
+// term only the first entry with it is listed.
+func cutPart(b []byte, kind, text string) {
+	le := binary.LittleEndian
+	i := bytes.Index(b, le.AppendUint64(nil, term(kind, text)))
+	p := b[indexHeader+int(le.Uint32(b[80:]))*termLen+int(le.Uint32(b[i+8:])):]
+	for range 2 { // number of bundles, first of them
+		_, n := binary.Uvarint(p)
+		p = p[n:]
+	}
+	p[1] = p[0]
+}
+
+// TestIndexOwners holds that verify goes by whose each entry is, also where those
+// of a session are not all of the same.
+func TestIndexOwners(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{})
+	owners := []event.Who{{User: "alice"}, {User: "alice", Application: `a "b\`}, {User: "alice", Database: "d"}, {User: "bob", Client: "10.0.0.1:1"}, {}, {Database: "e"}}
+	var last int64
+	for i := range int64(1200) {
+		who := &owners[i/200%int64(len(owners))] // not in all bundles
+		if i%200 == 0 {
+			who = &owners[0]
+		}
+		last = w.emit(event.Leaf{Session: 1, Seq: uint64(i + 1), Kind: event.KindParse, Who: who}, nil)
+	}
+	for w.Want(last); w.Durable() <= last; {
+		time.Sleep(time.Millisecond)
+	}
+	if err := w.Rotate(); err != nil {
+		t.Fatal(err)
+	}
+	last = w.emit(event.Leaf{Kind: event.KindHeartbeat}, nil)
+	for w.Want(last); w.Durable() <= last; {
+		time.Sleep(time.Millisecond)
+	}
+	if err := w.SealNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.close()
+	l := openLog(t, dir)
+	if err := l.Index(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(l.indexFile(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, without := range [][2]string{{}, {"user", "alice"}, {"application", `a "b\`}, {"database", "d"}, {"user", "bob"}, {"database", "e"}, {"kind", "parse"}} {
+		file := resealed(t, good, func(b []byte) []byte {
+			if i := bytes.Index(b, binary.LittleEndian.AppendUint64(nil, term(without[0], without[1]))); i >= 0 {
+				b[i] ^= 1
+			}
+			return b
+		})
+		if err := os.WriteFile(l.indexFile(0), file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := verify.Dir(t.Context(), dir, verify.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := fmt.Sprintf("which has the %s %q", without[0], without[1])
+		if without[0] == "" {
+			if !r.OK {
+				t.Errorf("%+v, want no finding", r.Findings)
+			}
+		} else if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].Why, want) {
+			t.Errorf("%+v, want that it leaves out an entry %s", r.Findings, want)
 		}
 	}
 }

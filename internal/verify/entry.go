@@ -42,6 +42,8 @@ type entry struct {
 
 	missing bool // there is no such blob; set by the worker
 
+	unlisted *unlisted // set if an index leaves it out
+
 	// Set by the worker.
 	hash hash
 	leafFacts
@@ -74,6 +76,9 @@ type worker struct {
 	skim  event.Skimmer
 	zstd  *zstd.Decoder
 	row   [tileWidth]hash
+
+	index  *indexFile // of the segment whose chunk was last
+	listed listed
 }
 
 func (w *worker) chunk(c *chunk) {

@@ -525,6 +525,7 @@ func (o *order) sealedChunk(c *chunk) bool {
 			return false
 		}
 		o.copiesFrom(c.first)
+		o.indexRead(c.first, c.badIndex)
 		if !h.hasValue {
 			o.gap.expired = append(o.gap.expired, span{c.first, c.first + h.count})
 		}

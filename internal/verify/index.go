@@ -10,28 +10,228 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sort"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 )
 
-// indexes checks that the indexes of segments leave out no entry, by what its
-// leaf says: a search would not find it. That an index names bundles in vain
-// does no harm. It belongs to the goroutine of the order.
-type indexes struct {
-	*check
-	current  *indexFile // of the segment that is read, nil without one
-	bundle   int64      // that known and seen are about
-	known    map[indexTerm]bool
-	seen     map[uint64]bool // sessions
-	sessions map[uint64]*indexSession
+// listed checks that the index of a segment, or of a journal file, leaves out no
+// entry, by what its leaf says: a search would not find it. That an index
+// names bundles in vain does no harm. It takes the entries of one file after
+// the other, in ascending order, and remembers a bounded number of its terms. It
+// belongs to one goroutine.
+type listed struct {
+	x        *indexFile // nil if there is none, or for what is behind its end
+	terms    map[indexTerm]*cursor
+	owners   map[string]*indexOwner
+	sessions []indexSession // by hash of the id
+	last     *cursor        // of the kind of the last entry
+	lastKind event.Kind
 }
+
+// Bounds of what is remembered.
+const (
+	listedBits  = 10 // 2^10 sessions
+	listedTerms = 1 << 14
+)
 
 type indexTerm struct{ kind, text string }
 
-// An indexSession is what the entries of a session, in the segment that is read, say alike.
+// An indexSession is what is known of the entries of a session.
 type indexSession struct {
-	id  string
-	who *event.Who
+	id    uint64
+	term  cursor
+	owner *indexOwner // of the last statement
+}
+
+// An indexOwner is who statements are of: user, database and application.
+type indexOwner struct {
+	text  string // how a leaf spells them
+	terms []ownerTerm
+	span
+	bundle int64 // that the span is of
+}
+
+type ownerTerm struct {
+	indexTerm
+	*cursor
+}
+
+// An unlisted entry is one that an index leaves out.
+type unlisted struct {
+	x *indexFile
+	indexTerm
+}
+
+// begin says that entries of the file that x is of follow.
+func (l *listed) begin(x *indexFile) {
+	*l = listed{x: x, sessions: l.sessions}
+	if x == nil {
+		return
+	}
+	l.terms, l.owners = map[indexTerm]*cursor{}, map[string]*indexOwner{}
+	if l.sessions == nil {
+		l.sessions = make([]indexSession, 1<<listedBits)
+	}
+	clear(l.sessions)
+}
+
+// entry looks for an entry in the index. It sets unlisted if it is not there.
+func (l *listed) entry(e *entry) {
+	x := l.x
+	if x == nil || e.kind == "" {
+		return
+	}
+	if e.index < x.first || e.index >= x.first+x.count {
+		l.x = nil
+		return
+	}
+	at := e.index - x.first
+	var s *indexSession
+	if e.session != 0 {
+		s = l.session(e.session)
+		if !s.term.has(at) {
+			e.unlisted = &unlisted{x, indexTerm{"session", sessionText(e.session)}}
+			return
+		}
+	}
+	if e.kind == event.KindOutcome || e.kind == event.KindSettle {
+		return
+	}
+	if e.kind != l.lastKind {
+		l.lastKind, l.last = e.kind, l.term(indexTerm{"kind", string(e.kind)})
+	}
+	if !l.last.has(at) {
+		e.unlisted = &unlisted{x, indexTerm{"kind", string(e.kind)}}
+		return
+	}
+	var o *indexOwner
+	if rest := e.leaf[headLen(e):]; s == nil {
+		o = l.owner(e, rest)
+	} else {
+		if s.owner == nil || !s.owner.is(rest) {
+			s.owner = l.owner(e, rest)
+		}
+		o = s.owner
+	}
+	if t := o.lacks(at); t != nil {
+		e.unlisted = &unlisted{x, *t}
+	}
+}
+
+// session returns what is known of a session.
+func (l *listed) session(id uint64) *indexSession {
+	s := &l.sessions[id*0x9E3779B97F4A7C15>>(64-listedBits)]
+	if s.id != id {
+		*s = indexSession{id: id, term: l.x.find(indexTerm{"session", sessionText(id)})}
+	}
+	return s
+}
+
+func sessionText(id uint64) string { return string(event.AppendSession(nil, id)) }
+
+// term returns a cursor for a term.
+func (l *listed) term(t indexTerm) *cursor {
+	c := l.terms[t]
+	if c == nil {
+		if len(l.terms) >= listedTerms {
+			clear(l.terms)
+		}
+		found := l.x.find(t)
+		c = &found
+		l.terms[t] = c
+	}
+	return c
+}
+
+// owner returns whose the entry is; rest is what follows the kind in its leaf.
+func (l *listed) owner(e *entry, rest []byte) *indexOwner {
+	text := rest[:ownerLen(rest)]
+	if o := l.owners[string(text)]; o != nil {
+		return o
+	}
+	if len(l.owners) >= listedTerms {
+		clear(l.owners)
+	}
+	o := &indexOwner{text: string(text), bundle: -1}
+	l.owners[o.text] = o
+	if leaf, err := event.Parse(e.leaf); err == nil && leaf.Who != nil {
+		for _, t := range []indexTerm{{"user", leaf.Who.User}, {"database", leaf.Who.Database}, {"application", leaf.Who.Application}} {
+			if t.text != "" {
+				o.terms = append(o.terms, ownerTerm{t, l.term(t)})
+			}
+		}
+	}
+	return o
+}
+
+// headLen returns the length of a leaf up to and including its kind. The leaf
+// is one that was decoded, so it is in the only form there is.
+func headLen(e *entry) int {
+	n := len(`{"v":1,"t":"2006-01-02T15:04:05.000000000Z"`)
+	if e.session != 0 {
+		n += len(`,"s":"0123456789abcdef"`)
+	}
+	if e.seq != 0 {
+		n += len(`,"n":`)
+		for e.leaf[n]-'0' <= 9 {
+			n++
+		}
+	}
+	return n + len(`,"k":""`) + len(e.kind)
+}
+
+// ownerKeys are in their order.
+var ownerKeys = []string{`,"user":"`, `,"db":"`, `,"app":"`}
+
+// ownerLen returns the length of user, database and application in front of rest.
+func ownerLen(rest []byte) int {
+	n := 0
+	for _, key := range ownerKeys {
+		if !bytes.HasPrefix(rest[n:], []byte(key)) {
+			continue
+		}
+		for n += len(key); rest[n] != '"'; n++ {
+			if rest[n] == '\\' {
+				n++
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// is reports whether rest begins with user, database and application of o, and
+// has no more of them. It may say no where there is just another key of that letter.
+func (o *indexOwner) is(rest []byte) bool {
+	const letter = len(`,"`)
+	n := len(o.text)
+	if len(rest) <= n+letter || string(rest[:n]) != o.text {
+		return false
+	}
+	next := rest[n+letter]
+	return next != 'u' && next != 'd' && next != 'a'
+}
+
+// lacks returns a term under which the entry at is not listed, nil if there is none.
+func (o *indexOwner) lacks(at int64) *indexTerm {
+	if bundle := at / tileWidth; bundle != o.bundle {
+		o.bundle, o.span = bundle, span{bundle * tileWidth, (bundle + 1) * tileWidth}
+		for i := range o.terms {
+			t := &o.terms[i]
+			t.has(at) // has it at the bundle
+			o.span = span{max(o.from, t.from), min(o.to, t.to)}
+		}
+	}
+	if o.span.has(at) {
+		return nil
+	}
+	for i := range o.terms {
+		if t := &o.terms[i]; !t.has(at) {
+			return &t.indexTerm
+		}
+	}
+	return nil
 }
 
 // An indexFile is an index as docs/format/index.md has it.
@@ -40,16 +240,33 @@ type indexFile struct {
 	first, count int64
 	terms        []byte
 	postings     []byte
-	bundles      map[indexTerm]map[int64][2]byte // of terms that were looked for: from where to where in the bundle
-	complained   bool
+	complained   bool // by the order
 }
 
 // maxIndexFile bounds an index, in bytes.
 const maxIndexFile = 1 << 30
 
+// indexRead is called where the entries of a file begin that has an index, or for which it could not be read.
+func (c *check) indexRead(first int64, err error) {
+	name, ok := c.files.indexes[first]
+	if ok && err != nil {
+		c.find("index/"+name, "%v: searches ignore it, and the next start of the proxy makes it anew", err)
+	}
+	delete(c.files.indexes, first)
+}
+
+// leavesOut takes an entry that its index leaves out. One finding for each
+// index is enough.
+func (c *check) leavesOut(e *entry) {
+	if u := e.unlisted; !u.x.complained {
+		u.x.complained = true
+		c.find(u.x.name, "it leaves out entry %d, which has the %s %.100q: searches do not find it", e.index, u.kind, u.text)
+	}
+}
+
 // readIndex reads an index, nil if there is none any more.
-func (c *check) readIndex(name string) (*indexFile, error) {
-	path := filepath.Join(c.dir, "index", name)
+func readIndex(dir, name string) (*indexFile, error) {
+	path := filepath.Join(dir, "index", name)
 	if info, err := os.Stat(path); err != nil || info.Size() > maxIndexFile {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
@@ -66,7 +283,7 @@ func (c *check) readIndex(name string) (*indexFile, error) {
 	if !ok || len(b) < header || string(b[:8]) != "pgnindx4" {
 		return nil, errors.New("it is damaged")
 	}
-	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:])), bundles: map[indexTerm]map[int64][2]byte{}}
+	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:]))}
 	terms, postings, params, places := uint64(le.Uint32(b[80:])), uint64(le.Uint32(b[84:])), uint64(le.Uint32(b[88:])), uint64(0)
 	pair := uint64(3)
 	if x.count/tileWidth > 1<<16 {
@@ -80,6 +297,11 @@ func (c *check) readIndex(name string) (*indexFile, error) {
 		return nil, errors.New("it is not what its name or its lengths say")
 	}
 	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:][:postings]
+	for i := 12; i < len(x.terms); i += 12 { // a search relies on it
+		if le.Uint64(x.terms[i-12:]) >= le.Uint64(x.terms[i:]) {
+			return nil, errors.New("its terms are not in order")
+		}
+	}
 	return x, nil
 }
 
@@ -98,121 +320,60 @@ func unblock(b []byte) (content []byte, ok bool) {
 	return content, true
 }
 
-// has reports whether an entry of a bundle is listed under a term.
-func (x *indexFile) has(index int64, t indexTerm) bool {
-	set, ok := x.bundles[t]
-	if !ok {
-		sum := sha256.Sum256([]byte(t.kind + "\x00" + t.text))
-		set = x.list(binary.BigEndian.Uint64(sum[:]))
-		x.bundles[t] = set
-	}
-	part, ok := set[(index-x.first)/tileWidth]
-	slot := byte(index % tileWidth)
-	return ok && part[0] <= slot && slot <= part[1]
+// A cursor goes through the bundles of a term. What cannot be decoded is not there.
+type cursor struct {
+	rest    []byte // behind the bundle at hand
+	left    uint64 // bundles there
+	sparse  bool   // it says where in them
+	number  uint64 // of the bundle at hand
+	span           // of the entries of that which have the term
+	decoded bool   // there is a bundle at hand
 }
 
-// list decodes the bundles of a term; what cannot be decoded is not there.
-func (x *indexFile) list(h uint64) map[int64][2]byte {
+// find returns a cursor in front of the bundles of a term.
+func (x *indexFile) find(t indexTerm) (c cursor) {
 	le := binary.LittleEndian
-	low, high := 0, len(x.terms)/12
-	for low < high {
-		if mid := (low + high) / 2; le.Uint64(x.terms[mid*12:]) < h {
-			low = mid + 1
-		} else {
-			high = mid
-		}
+	sum := sha256.Sum256([]byte(t.kind + "\x00" + t.text))
+	h := binary.BigEndian.Uint64(sum[:])
+	n := len(x.terms) / 12
+	i := sort.Search(n, func(i int) bool { return le.Uint64(x.terms[i*12:]) >= h })
+	if i == n || le.Uint64(x.terms[i*12:]) != h {
+		return c
 	}
-	set := map[int64][2]byte{}
-	if low*12 >= len(x.terms) || le.Uint64(x.terms[low*12:]) != h {
-		return set
-	}
-	at := int(le.Uint32(x.terms[low*12+8:]))
+	at := int(le.Uint32(x.terms[i*12+8:]))
 	if at > len(x.postings) {
-		return set
+		return c
 	}
-	p := x.postings[at:]
-	n, size := binary.Uvarint(p)
-	sparse := n <= 16 // then it says where in a bundle
-	for last := uint64(0); size > 0 && n > 0; n-- {
-		p = p[size:]
-		var d uint64
-		if d, size = binary.Uvarint(p); size > 0 {
-			last += d
-			part := [2]byte{0, tileWidth - 1}
-			if sparse && len(p) >= size+2 {
-				part = [2]byte(p[size:])
-				size += 2
-			}
-			set[int64(last)] = part
-		}
+	left, size := binary.Uvarint(x.postings[at:])
+	if size <= 0 {
+		return c
 	}
-	return set
+	return cursor{rest: x.postings[at+size:], left: left, sparse: left <= 16}
 }
 
-// entry checks that the index of its segment has an admission.
-func (i *indexes) entry(e *entry) {
-	if i.files == nil {
-		return // a log over HTTP has none
+// has reports whether the entry at, counted from the first of the file, is
+// listed. Entries are asked for in ascending order, but for those of one bundle.
+func (c *cursor) has(at int64) bool {
+	for bundle := uint64(at / tileWidth); c.left > 0 && (!c.decoded || c.number < bundle); {
+		c.next()
 	}
-	if name, ok := i.files.indexes[e.index]; ok { // a segment with an index begins
-		x, err := i.readIndex(name)
-		if err != nil {
-			i.find("index/"+name, "%v: searches ignore it, and the next start of the proxy makes it anew", err)
-		}
-		i.current, i.bundle = x, -1
-		i.known, i.seen, i.sessions = map[indexTerm]bool{}, map[uint64]bool{}, map[uint64]*indexSession{}
-		delete(i.files.indexes, e.index)
-	}
-	x := i.current
-	if x == nil || e.kind == event.KindOutcome || e.kind == event.KindSettle || e.kind == "" || x.complained {
-		return
-	}
-	if e.index < x.first || e.index >= x.first+x.count {
-		i.current = nil
-		return
-	}
-	bundle := (e.index - x.first) / tileWidth
-	if bundle != i.bundle {
-		i.bundle = bundle
-		clear(i.known)
-		clear(i.seen)
-	}
-	i.term(x, e, "kind", string(e.kind))
-	if e.session == 0 || i.seen[e.session] {
-		return // who it is of stays the same
-	}
-	i.seen[e.session] = true
-	s := i.sessions[e.session]
-	if s == nil {
-		s = &indexSession{id: fmt.Sprintf("%016x", e.session)}
-		i.sessions[e.session] = s
-	}
-	i.term(x, e, "session", s.id)
-	if !bytes.Contains(e.leaf, []byte(`"user":`)) {
-		return // it does not say whose it is
-	}
-	if s.who == nil {
-		l, err := event.Parse(e.leaf)
-		if err != nil || l.Who == nil {
-			return
-		}
-		s.who = l.Who
-	}
-	i.term(x, e, "user", s.who.User)
-	i.term(x, e, "database", s.who.Database)
-	i.term(x, e, "application", s.who.Application)
+	return c.span.has(at)
 }
 
-// term checks one term of an entry, once in each bundle. One finding for each
-// index is enough.
-func (i *indexes) term(x *indexFile, e *entry, kind, text string) {
-	key := indexTerm{kind, text}
-	if text == "" || i.known[key] || x.complained {
+// next goes to the next bundle.
+func (c *cursor) next() {
+	d, size := binary.Uvarint(c.rest)
+	if c.left--; size <= 0 || d > maxIndex || c.number+d > maxIndex/tileWidth || c.sparse && len(c.rest) < size+2 {
+		c.left, c.span = 0, span{}
 		return
 	}
-	i.known[key] = true
-	if !x.has(e.index, key) {
-		x.complained = true
-		i.find(x.name, "it leaves out entry %d, which has the %s %.100q: searches do not find it", e.index, kind, text)
+	c.rest = c.rest[size:]
+	c.number += d
+	c.decoded = true
+	from := int64(c.number) * tileWidth
+	c.span = span{from, from + tileWidth}
+	if c.sparse {
+		c.span = span{from + int64(c.rest[0]), from + int64(c.rest[1]) + 1}
+		c.rest = c.rest[2:]
 	}
 }

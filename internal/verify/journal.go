@@ -10,6 +10,7 @@ import (
 	"hash/crc32"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync"
@@ -70,6 +71,9 @@ type chunk struct {
 	plain  [][]byte      // decompressed; by the worker
 	roots  []hash        // of the bundles; by the worker
 	broken string        // why it could not be taken apart; by the worker
+
+	index    *indexFile // of the segment, nil if there is none
+	badIndex error      // why it could not be read, in the first chunk
 }
 
 // reset makes the chunk empty.
@@ -83,14 +87,15 @@ func (c *chunk) reset() {
 // reader walks through segments and journal files and cuts them into chunks. It
 // checks all that can be checked without hashing: framing, CRCs, chain, places.
 type reader struct {
-	data  string      // the data directory
-	segs  []string    // names of leaf files
-	dir   string      // of the journal
-	names []string    // of journal files
-	inUse func() bool // whether a writer holds the log
-	loose bool        // do not follow the chain of header CRCs
-	late  func() []byte
-	logID hash
+	data    string           // the data directory
+	segs    []string         // names of leaf files
+	indexes map[int64]string // names of indexes, by first entry
+	dir     string           // of the journal
+	names   []string         // of journal files
+	inUse   func() bool      // whether a writer holds the log
+	loose   bool             // do not follow the chain of header CRCs
+	late    func() []byte
+	logID   hash
 
 	// What the next batch must continue.
 	index int64
@@ -119,7 +124,7 @@ func (c *check) readEntries(ctx context.Context) error {
 	defer cancel()
 	depth := 2*c.opt.Workers + 1
 	r := &reader{
-		data: c.dir, segs: c.files.segments,
+		data: c.dir, segs: c.files.segments, indexes: maps.Clone(c.files.indexes),
 		dir: filepath.Join(c.dir, "journal"), names: c.files.journal, logID: sha256.Sum256([]byte(c.log.origin)),
 		inUse: func() bool { return locked(filepath.Join(c.dir, "LOCK")) },
 		late: func() []byte {

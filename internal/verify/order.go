@@ -24,7 +24,7 @@ const maxCached = 1 << 16
 // last entries, and where in the files older ones are.
 type order struct {
 	*check
-	indexes  indexes
+	listed   listed // of the journal; workers have those of segments
 	sessions map[uint64]*session
 	ended    map[uint64]struct{} // sessions that ended lately
 	lastKind event.Kind          // of the last entry
@@ -71,7 +71,6 @@ func newOrder(c *check) *order {
 		check: c, sessions: map[uint64]*session{}, ended: map[uint64]struct{}{}, old: map[int64]place{},
 	}
 	o.again = o.readAgain
-	o.indexes.check = c
 	return o
 }
 
@@ -91,6 +90,7 @@ func (o *order) chunk(c *chunk) bool {
 	for i := range c.batches {
 		b := &c.batches[i]
 		for j := range entries[:b.entries] {
+			o.listed.entry(&entries[j])
 			o.entry(&entries[j])
 			o.tree.append(entries[j].hash)
 			o.compareRoots()
@@ -121,11 +121,18 @@ func (o *order) header(c *chunk) bool {
 			base64.StdEncoding.EncodeToString(c.header.root[:]), base64.StdEncoding.EncodeToString(got[:]))
 		return false
 	}
-	same := o.tree.same(c.header.rows)
-	if !same {
+	if !o.tree.same(c.header.rows) {
 		o.find(name, "the tiles in its header are not those of the entries before")
+		return false
 	}
-	return same
+	var index *indexFile
+	if name, ok := o.files.indexes[o.tree.size]; ok {
+		var err error
+		index, err = readIndex(o.dir, name)
+		o.indexRead(o.tree.size, err)
+	}
+	o.listed.begin(index)
+	return true
 }
 
 func (o *order) entry(e *entry) {
@@ -156,7 +163,9 @@ func (o *order) entry(e *entry) {
 		o.life(e)
 		s := o.inSession(e)
 		o.references(e, s)
-		o.indexes.entry(e)
+	}
+	if e.unlisted != nil {
+		o.leavesOut(e)
 	}
 	at := e.index % recentEntries
 	for int64(len(o.recent)) <= at {

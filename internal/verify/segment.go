@@ -238,15 +238,20 @@ func (r *reader) sealed(ctx context.Context, i int) (more bool, err error) {
 			return false, values.bad("it has %d frames, want %d", len(values.frames), len(leaves.frames)+1)
 		}
 	}
+	var index *indexFile
+	var badIndex error
+	if name, ok := r.indexes[r.index]; ok {
+		index, badIndex = readIndex(r.data, name)
+	}
 	for from := 0; from < len(leaves.frames); {
 		c, err := r.take(ctx)
 		if err != nil {
 			return false, err
 		}
 		c.reset()
-		c.file, c.first = i, r.index
+		c.file, c.first, c.index = i, r.index, index
 		if from == 0 {
-			c.sealed = h
+			c.sealed, c.badIndex = h, badIndex
 		}
 		n, size := 0, 0
 		for ; n < bundlesAhead && from+n < len(leaves.frames); n++ {
@@ -357,6 +362,10 @@ func (w *worker) decode(b []byte, real uint32, dst []byte) ([]byte, error) {
 
 // sealed takes the bundles of a chunk apart and hashes them.
 func (w *worker) sealed(c *chunk) {
+	if w.index != c.index || c.sealed != nil {
+		w.index = c.index
+		w.listed.begin(c.index)
+	}
 	pos, each := 0, 1
 	if c.values {
 		each = 2
@@ -393,6 +402,7 @@ func (w *worker) sealed(c *chunk) {
 				entries[j].form = valueExpired
 			}
 			w.entry(&entries[j])
+			w.listed.entry(&entries[j])
 			row[j] = entries[j].hash
 		}
 		c.roots = append(c.roots, rootOf(row[:]))
