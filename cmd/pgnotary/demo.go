@@ -162,6 +162,7 @@ func (d *demo) show(ctx context.Context, p *proxy, once bool) error {
 	}
 	data := d.settings.Data
 	d.say("psql -h %s -p %s -U alice postgres", host, port)
+	d.say("pgbench -h %s -p %s -U alice -i postgres", host, port)
 	d.say("%s tail --data %s", program, data)
 	d.say("%s search --data %s --text accounts --json", program, data)
 	d.say("%s verify --data %s", program, data)

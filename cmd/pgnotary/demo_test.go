@@ -24,6 +24,7 @@ func TestDemo(t *testing.T) {
 	recorded := between(t, out, "== What was recorded", "== Verifying")
 	for _, want := range []string{
 		"CREATE ROLE alice LOGIN; CREATE TABLE accounts",
+		"CREATE SCHEMA AUTHORIZATION alice", // where pgbench -i can make its tables
 		`copy "accounts"`,
 		"SELECT owner, balance::float8 FROM accounts WHERE id = $1  [$1=1]",
 		"SELECT owner, balance::float8 FROM accounts WHERE id = $1  [$1=2]",
