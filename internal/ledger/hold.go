@@ -14,25 +14,39 @@ import (
 
 // learn brings the holds up to date with the log: they are nowhere else. A log
 // that may not be pruned before the entry of a hold in force still has all of these.
+// So it does with the sessions that go on: nothing of theirs is pruned before it was called.
 func (k *clerk) learn() error {
 	r, err := segment.OpenReaderFS(k.l.cfg.FS, k.l.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	mark := []byte(`,"k":"hold"`)
+	kind := []byte(`,"k":"`)
 	for e, err := range r.Leaves(max(k.scanned, r.First()), k.l.Durable()) {
 		if err != nil {
 			return fmt.Errorf("look for holds: %w", err)
 		}
 		k.scanned = e.Index + 1
-		if !bytes.Contains(e.Leaf, mark) {
+		_, rest, _ := bytes.Cut(e.Leaf, kind)
+		word, _, _ := bytes.Cut(rest[:min(len(rest), 16)], []byte(`"`))
+		switch event.Kind(word) {
+		case event.KindHold, event.KindStart, event.KindConnect, event.KindDisconnect:
+		default:
 			continue
 		}
 		leaf, err := event.Parse(e.Leaf)
-		if err != nil || leaf.Kind != event.KindHold {
+		if err != nil {
 			continue
 		}
-		k.note(e.Index, &leaf)
+		switch leaf.Kind {
+		case event.KindHold:
+			k.note(e.Index, &leaf)
+		case event.KindStart:
+			clear(k.sessions) // none outlives its process
+		case event.KindConnect:
+			k.sessions[leaf.Session] = struct{}{}
+		case event.KindDisconnect:
+			delete(k.sessions, leaf.Session)
+		}
 	}
 	return nil
 }

@@ -174,6 +174,9 @@ func TestKeepOnlyWhatMayBeUsed(t *testing.T) {
 	s := faultfs.New()
 	l := mustOpen(t, steady(quiet(s, "/d")))
 	open, ended := talk{t: t, l: l, session: 1}, talk{t: t, l: l, session: 2}
+	for _, c := range []*talk{&open, &ended} {
+		c.says(event.KindConnect, -1, -1, nil)
+	}
 	var want []int64
 	run := frames("P\x00SELECT 1\x00\x00\x00", "B\x00\x00", "E\x00\x00\x00\x00\x00", "S")
 	for i := range 2 * maxKept {
@@ -201,7 +204,11 @@ func TestKeepOnlyWhatMayBeUsed(t *testing.T) {
 		if a := mustDo(t, l, Order{Kind: "prune", What: "leaves", Until: first}); a.Pruned != first {
 			t.Fatalf("%+v, want all before %d pruned", a, first)
 		}
-		got, _, err := segment.Copies(s, "/d", first)
+		entries, _, err := segment.Copies(s, "/d", first)
+		var got []int64
+		for i := range entries {
+			got = append(got, entries[i].Index)
+		}
 		if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%d: copies of %v, %v, want %v (%d is of no use)", i, got, err, want, gone)
 		}
@@ -212,4 +219,66 @@ func TestKeepOnlyWhatMayBeUsed(t *testing.T) {
 	}
 	mustClose(t, l)
 	mustVerify(t, s, "/d")
+}
+
+// TestPruneReadsWhatGoes: pruning reads what goes, the newest segment and the journal, not what lies between, however much that is.
+func TestPruneReadsWhatGoes(t *testing.T) {
+	for _, what := range []string{"leaves", "values"} {
+		s := faultfs.New()
+		l := mustOpen(t, steady(quiet(s, "/d")))
+		c := talk{t: t, l: l, session: 1}
+		c.says(event.KindConnect, -1, -1, nil)
+		text := frames("Ps1\x00SELECT 1\x00\x00\x00")
+		made := c.says(event.KindParse, -1, -1, text)
+		for range 9 {
+			c.says(event.KindExecute, made, -1, []byte("run"))
+			mustSeal(t, l)
+		}
+		for until := int64(512); until <= 1024; until += 512 {
+			mustDo(t, l, Order{Kind: "hold", Case: fmt.Sprint(until), Hold: &Hold{From: 1 << 40}}) // it has read all leaves once then
+			mustDo(t, l, Order{Kind: "release", Case: fmt.Sprint(until)})
+			var opened []string
+			s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+				if op == faultfs.Open && strings.HasPrefix(name, "/d/segment/") {
+					opened = append(opened, name)
+				}
+				return faultfs.Fault{}
+			})
+			if a := mustDo(t, l, Order{Kind: "prune", What: what, Until: until}); a.Pruned != until {
+				t.Fatalf("%+v, want all before %d pruned", a, until)
+			}
+			s.Inject(nil)
+			segs, err := segment.List(s, "/d")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, first := range segs {
+				between := first > until && first < segs[len(segs)-1]
+				if between && slices.ContainsFunc(opened, func(name string) bool { return name == segment.LeafFile("/d", first) || name == segment.ValueFile("/d", first) }) {
+					t.Errorf("%s before %d: it read the segment of %d", what, until, first)
+				}
+			}
+			r, err := segment.OpenReaderFS(s, "/d")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e, err := r.Copy(made); err != nil || !bytes.Equal(e.Value, text) {
+				t.Errorf("%s before %d: the text is %q, %v", what, until, e.Value, err)
+			}
+		}
+		// When it was last used in what goes, the newest segment takes it.
+		for range 3 {
+			mustSeal(t, l)
+		}
+		mustDo(t, l, Order{Kind: "prune", What: what, Until: 1 << 40})
+		r, err := segment.OpenReaderFS(s, "/d")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, err := r.Copy(made); err != nil || !bytes.Equal(e.Value, text) {
+			t.Errorf("%s: at last the text is %q, %v", what, e.Value, err)
+		}
+		mustClose(t, l)
+		mustVerify(t, s, "/d")
+	}
 }

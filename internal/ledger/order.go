@@ -80,9 +80,10 @@ type clerk struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	mu      sync.Mutex // held while an order is carried out
-	holds   map[string]hold
-	scanned int64 // holds are known of entries before this
+	mu       sync.Mutex // held while an order is carried out
+	holds    map[string]hold
+	sessions map[uint64]struct{} // that go on
+	scanned  int64               // both are known of entries before this
 }
 
 type hold struct {
@@ -94,7 +95,7 @@ func (k *clerk) init(l *Ledger) {
 	k.l = l
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	k.done = make(chan struct{})
-	k.holds = map[string]hold{}
+	k.holds, k.sessions = map[string]hold{}, map[uint64]struct{}{}
 }
 
 func (k *clerk) stop() {

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/tree"
-	"github.com/pgnotary/pgnotary/internal/verb"
 )
 
 // segments returns the first entries of the segments that are complete: those
@@ -51,7 +49,6 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	}
 	var list []int64
 	var end *segment.Header
-	some := o.What == "leaves" // something is there to go
 	r, err := segment.OpenReaderFS(fsys, dir)
 	if err != nil {
 		return nil, err
@@ -65,6 +62,13 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 		// The newest segment stays: it takes the copies.
 		if h.End() > o.Until || i == len(segs)-1 {
 			break
+		}
+		_, values, err := segment.Size(fsys, dir, first)
+		if err != nil {
+			return nil, err
+		}
+		if o.What == "values" && values == 0 {
+			continue // they went before; what was needed of them is in copies since
 		}
 		for name, x := range k.holds {
 			if o.What == "leaves" && x.entry < h.End() {
@@ -100,19 +104,12 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 			break
 		}
 		list, end = append(list, first), h
-		if !some {
-			_, values, err := segment.Size(fsys, dir, first)
-			if err != nil {
-				return nil, err
-			}
-			some = values > 0
-		}
 	}
 	under := ""
 	if stopped != "" {
 		under = fmt.Sprintf("; the hold %q stopped it there", stopped)
 	}
-	if end == nil || !some {
+	if end == nil {
 		return &Answer{OK: stopped == "", Text: "nothing was pruned" + under, Pruned: r.First()}, nil
 	}
 	if err := k.keep(ctx, r, open, end.End(), segs[len(segs)-1]); err != nil {
@@ -133,8 +130,9 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 	}
 	// If we die from here on: the entry explains what is gone already, and the
 	// order or the next look at what is too old lets the rest go.
+	var needed map[[16]byte]bool
 	for _, first := range list {
-		if err := k.drop(first, o.What == "leaves"); err != nil {
+		if err := k.drop(first, end.End(), &needed, o.What == "leaves"); err != nil {
 			return nil, err
 		}
 	}
@@ -148,55 +146,48 @@ func (k *clerk) prune(ctx context.Context, o *Order) (*Answer, error) {
 // It returns the name of a hold that one of these is under, "" if none is. What
 // the segment's own entries say of the sessions comes behind that.
 func (k *clerk) copies(r *segment.Reader, first int64, h *holder, open openSessions) (name string, err error) {
-	indexes, _, err := segment.Copies(k.l.cfg.FS, k.l.cfg.Dir, first)
+	entries, _, err := segment.Copies(k.l.cfg.FS, k.l.cfg.Dir, first)
 	if err != nil {
 		return "", err
 	}
-	for _, index := range indexes {
-		e, err := r.Copy(index)
-		if err != nil {
-			return "", err
-		}
+	for i := range entries {
+		e := &entries[i]
 		leaf, err := event.Parse(e.Leaf)
 		if err != nil {
-			return "", fmt.Errorf("copy of entry %d: %w", index, err)
+			return "", fmt.Errorf("copy of entry %d: %w", e.Index, err)
 		}
-		if held := h.held(index, &leaf); held != "" {
+		if held := h.held(e.Index, &leaf); held != "" {
 			name = held
 		}
-		open.see(index, &leaf, namesOf(r, &e, &leaf))
+		open.see(e.Index, &leaf, namesOf(r, e, &leaf))
 	}
 	return name, nil
 }
 
 // keep copies from the segments that end before until to the newest one what sessions that go on may still go
-// back to, and what entries do that are not sealed yet: these take their copies from segments then.
+// back to, and what entries do that are not sealed yet: these take their copies from segments then. Segments
+// between have copies of all that their entries go back to, so they are not read.
 func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, until, newest int64) error {
 	h, err := segment.ReadHeader(k.l.cfg.FS, k.l.cfg.Dir, newest)
 	if err != nil {
 		return err
 	}
 	var copies []int64
-	for e, err := range r.Leaves(until, k.l.Durable()) {
+	for e, err := range r.Leaves(h.End(), k.l.Durable()) {
 		if err != nil {
 			return err
 		}
 		parse, bind := event.References(e.Leaf)
-		if parse == 0 && bind == 0 && !bytes.Contains(e.Leaf, []byte(`"k":"disconnect"`)) && !bytes.Contains(e.Leaf, []byte(`"k":"start"`)) {
-			continue
-		}
-		var leaf event.Leaf
-		if err := event.Skim(e.Leaf, &leaf); err != nil {
-			return fmt.Errorf("entry %d: %w", e.Index, err)
-		}
-		open.see(e.Index, &leaf, verb.Names{})
-		for _, ref := range []int64{leaf.Parse, leaf.Bind} {
-			if to, ok := event.Index(ref); ok && to < until && e.Index >= h.End() {
+		for _, ref := range []int64{parse, bind} {
+			if to, ok := event.Index(ref); ok && to < until {
 				copies = append(copies, to)
 			}
 		}
 	}
-	for _, s := range open {
+	for id, s := range open {
+		if _, goesOn := k.sessions[id]; !goesOn {
+			continue
+		}
 		for index := range s.uses {
 			if index < until {
 				copies = append(copies, index)
@@ -204,7 +195,7 @@ func (k *clerk) keep(ctx context.Context, r *segment.Reader, open openSessions, 
 		}
 	}
 	slices.Sort(copies)
-	return k.l.sealer.seg.Keep(ctx, newest, slices.Compact(copies))
+	return k.l.sealer.seg.Keep(ctx, newest, until, slices.Compact(copies))
 }
 
 // keepTiles writes the tiles of level 0 that witnesses which are behind need: the proof that the log continues the
@@ -247,8 +238,9 @@ func (k *clerk) keepTile(n int64, tile []byte) error {
 	return nil
 }
 
-// drop removes a segment or its values, its index, and the blobs that nothing else names.
-func (k *clerk) drop(first int64, all bool) error {
+// drop removes a segment or its values, its index, and the blobs that no segment from until on has a copy of; needed
+// are these, once they were looked up.
+func (k *clerk) drop(first, until int64, needed *map[[16]byte]bool, all bool) error {
 	fsys, dir := k.l.cfg.FS, k.l.cfg.Dir
 	blobs, err := segment.Blobs(fsys, dir, first)
 	if err != nil {
@@ -259,34 +251,38 @@ func (k *clerk) drop(first int64, all bool) error {
 		return err
 	}
 	if blobs = append(blobs, copied...); len(blobs) > 0 {
-		needed, err := k.copiedBlobs(first)
-		if err != nil {
-			return err
+		if *needed == nil {
+			if *needed, err = k.copiedBlobs(until); err != nil {
+				return err
+			}
 		}
-		blobs = slices.DeleteFunc(blobs, func(b journal.BlobRef) bool { return needed[b.ID] })
+		blobs = slices.DeleteFunc(blobs, func(b journal.BlobRef) bool { return (*needed)[b.ID] })
 		if err := segment.RemoveBlobs(fsys, dir, blobs); err != nil {
 			return err
 		}
 	}
-	// The leaf file last: by it the next try finds the rest.
+	// The value file, and the leaf file, last: by them the next try finds the rest.
+	if err := k.forgetIndex(first); err != nil {
+		return err
+	}
 	if err := segment.RemoveValues(fsys, dir, first); err != nil {
 		return err
 	}
-	if err := k.forgetIndex(first); err != nil || !all {
+	if err := k.forgetIndex(first); err != nil || !all { // one that was made meanwhile
 		return err
 	}
 	return segment.Remove(fsys, dir, first)
 }
 
-// copiedBlobs returns the blobs that segments behind first have copies of.
-func (k *clerk) copiedBlobs(first int64) (map[[16]byte]bool, error) {
+// copiedBlobs returns the blobs that segments from until on have copies of.
+func (k *clerk) copiedBlobs(until int64) (map[[16]byte]bool, error) {
 	segs, err := segment.List(k.l.cfg.FS, k.l.cfg.Dir)
 	if err != nil {
 		return nil, err
 	}
 	needed := map[[16]byte]bool{}
 	for _, s := range segs {
-		if s <= first {
+		if s < until {
 			continue
 		}
 		_, blobs, err := segment.Copies(k.l.cfg.FS, k.l.cfg.Dir, s)

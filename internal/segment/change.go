@@ -57,23 +57,28 @@ func (s *Sealer) Erase(ctx context.Context, first int64, gone func(index int64) 
 }
 
 // Keep adds copies of entries to the segment that begins with entry first, so
-// that they stay readable when their own segments go. Entries that it copies
-// already, or that are not there, are left out.
-func (s *Sealer) Keep(ctx context.Context, first int64, indexes []int64) error {
+// that they stay readable when the segments before until go: these are where it looks for
+// them, and for copies of them. indexes is ascending. Entries that it copies already, or that are not there, are left out.
+func (s *Sealer) Keep(ctx context.Context, first, until int64, indexes []int64) error {
 	r := &Reader{fs: s.FS, dir: s.Dir}
 	if err := r.refresh(); err != nil {
 		return err
 	}
 	_, err := s.rewrite(ctx, first, nil, func(list []copied) (_ []copied, touched bool) {
+		there := make(map[int64]bool, len(list))
+		for i := range list {
+			there[list[i].index] = true
+		}
+		older := r.copiesBefore(until)
 		for _, index := range indexes {
-			if index >= first || slices.ContainsFunc(list, func(c copied) bool { return c.index == index }) {
+			if index >= until || there[index] {
 				continue
 			}
 			c, err := r.original(index)
 			if err != nil {
-				c, err = r.copyOf(index, first)
+				c = older[index]
 			}
-			if err == nil && c.kind != kindNone && c.kind != kindErased {
+			if c.kind != kindNone && c.kind != kindErased {
 				list, touched = append(list, c), true
 			}
 		}
@@ -84,6 +89,23 @@ func (s *Sealer) Keep(ctx context.Context, first int64, indexes []int64) error {
 		err = fmt.Errorf("keep copies in the segment of entry %d: %w", first, err)
 	}
 	return err
+}
+
+// copiesBefore returns the copies that segments before until have, by index; what cannot be read is left out.
+func (r *Reader) copiesBefore(until int64) map[int64]copied {
+	older := map[int64]copied{}
+	for _, first := range r.segments() {
+		if first >= until {
+			break
+		}
+		list, err := r.copiesOf(first)
+		for i := range list {
+			if err == nil {
+				older[list[i].index] = list[i]
+			}
+		}
+	}
+	return older
 }
 
 // rewrite writes a value file anew with its blocks, if block is not nil, and
@@ -229,21 +251,21 @@ func (s *Sealer) checkAnew(first int64) error {
 	return err
 }
 
-// Copies returns the indexes of the older entries that the segment beginning
-// with entry first has copies of, and the blobs these name.
-func Copies(fsys durable.FS, dir string, first int64) (indexes []int64, blobs []journal.BlobRef, err error) {
+// Copies returns the older entries that the segment beginning with entry first
+// has copies of, ascending, and the blobs these name.
+func Copies(fsys durable.FS, dir string, first int64) (entries []journal.Entry, blobs []journal.BlobRef, err error) {
 	r := &Reader{fs: fsys, dir: dir}
 	list, err := r.copiesOf(first)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
 	for i := range list {
-		indexes = append(indexes, list[i].index)
+		entries = append(entries, list[i].entry())
 		if list[i].kind == kindBlob {
 			blobs = append(blobs, list[i].blob)
 		}
 	}
-	return indexes, blobs, err
+	return entries, blobs, err
 }
 
 // Blobs returns the blobs that the entries of a segment name, none if its
