@@ -64,6 +64,19 @@ type session struct {
 	// is the order they mostly come in.
 	open  []int64
 	first [4]int64 // room for the first of them
+	// prepared is what entries went back to lately, which later ones do again, however far
+	// back it is by then; oldest is where the next takes its place.
+	prepared []prepared
+	oldest   int
+}
+
+// maxPrepared bounds what is remembered of each session.
+const maxPrepared = 8
+
+// prepared is an entry of the session that others may go back to.
+type prepared struct {
+	ref  int64 // the index plus one
+	kind event.Kind
 }
 
 func newOrder(c *check) *order {
@@ -251,8 +264,8 @@ func (o *order) inSession(e *entry) *session {
 // references checks what the entry of session s refers to, and keeps track of
 // which statements have an outcome.
 func (o *order) references(e *entry, s *session) {
-	o.refer(e, "parse", e.parse, holdsParse)
-	o.refer(e, "bind", e.bind, holdsBind)
+	o.goesBackTo(e, s, "parse", e.parse, holdsParse)
+	o.goesBackTo(e, s, "bind", e.bind, holdsBind)
 	o.refer(e, "since", e.since, isStatement)
 	if o.refs != nil {
 		o.goesBack(e.index, e.parse)
@@ -355,10 +368,37 @@ func (o *order) refer(e *entry, key string, ref int64, fits func(event.Kind) boo
 	return "", false
 }
 
+// goesBackTo is refer for what many entries of session s go back to.
+func (o *order) goesBackTo(e *entry, s *session, key string, ref int64, fits func(event.Kind) bool) {
+	if ref == 0 {
+		return
+	}
+	if s != nil {
+		for i := range s.prepared {
+			if p := &s.prepared[i]; p.ref == ref && fits(p.kind) {
+				return
+			}
+		}
+	}
+	kind, ok := o.refer(e, key, ref, fits)
+	switch {
+	case !ok || s == nil:
+	case len(s.prepared) < maxPrepared:
+		s.prepared = append(s.prepared, prepared{ref, kind})
+	default:
+		s.prepared[s.oldest] = prepared{ref, kind}
+		s.oldest = (s.oldest + 1) % maxPrepared
+	}
+}
+
 // place returns what is known of entry to, seen from the later entry at index.
 func (o *order) place(index, to int64) (place, error) {
 	if index-to < recentEntries {
-		return o.recent[to%recentEntries], nil
+		p := o.recent[to%recentEntries]
+		if index-to > recentEntries/2 { // what is gone back to from afar is again
+			o.keep(to, p)
+		}
+		return p, nil
 	}
 	if p, ok := o.old[to]; ok {
 		return p, nil
@@ -367,9 +407,13 @@ func (o *order) place(index, to int64) (place, error) {
 	if err != nil {
 		return p, fmt.Errorf("read entry %d again: %w", to, err)
 	}
+	o.keep(to, p)
+	return p, nil
+}
+
+func (o *order) keep(to int64, p place) {
 	if len(o.old) >= maxCached {
 		clear(o.old)
 	}
 	o.old[to] = p
-	return p, nil
 }
