@@ -278,6 +278,8 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string
 		b.WriteString(indent(describeValue(l.Kind, extra.Value)))
 	case l.HasValue:
 		row("value", "%d bytes, not in the proof: the entry has a commitment to it", l.Size)
+	case l.Kind == event.KindExecute:
+		row("value", "none: it executed the statement that it goes back to without parameters, with the results in text")
 	}
 	return b.String()
 }

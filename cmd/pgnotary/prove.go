@@ -155,7 +155,7 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, give give
 		return nil, err
 	}
 	extra := checkpoint.Extra{Leaf: e.Leaf, Succession: log.Succession()}
-	if give != giveNothing {
+	if give == giveValue || give == giveStatement && e.HasValue {
 		if extra.Value, err = valueOf(log, &e); err != nil {
 			return nil, err
 		}
@@ -164,6 +164,9 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, give give
 	if give == giveStatement {
 		if extra.Related, err = related(log, &e, c.Size); err != nil {
 			return nil, err
+		}
+		if !extra.HasValue && len(extra.Related) == 0 {
+			return nil, noValue(&e)
 		}
 	}
 	p := checkpoint.Proof{Index: index, Checkpoint: signed}
@@ -182,13 +185,21 @@ func prove(log *query.Log, newest func() ([]byte, error), index int64, give give
 // valueOf returns a value that is to be in a proof.
 func valueOf(log *query.Log, e *query.Entry) ([]byte, error) {
 	if !e.HasValue {
-		return nil, withHint(fmt.Errorf("entry %d has no value", e.Index), "leave out --value and --statement")
+		return nil, noValue(e)
 	}
 	if e.Blob != nil && e.Blob.Size > checkpoint.MaxProofValue {
 		return nil, withHint(fmt.Errorf("the value of entry %d is %d bytes, a proof carries at most %d", e.Index, e.Blob.Size, checkpoint.MaxProofValue),
 			"leave out --value; pgnotary show --json gives value and salt")
 	}
 	return log.Value(e)
+}
+
+func noValue(e *query.Entry) error {
+	hint := "leave out --value and --statement"
+	if l, err := event.Parse(e.Leaf); err == nil && l.Kind == event.KindExecute {
+		hint = "--statement gives the text that it goes back to"
+	}
+	return withHint(fmt.Errorf("entry %d has no value", e.Index), "%s", hint)
 }
 
 // related returns the entries whose values are text and parameters of a

@@ -93,6 +93,9 @@ func namesOf(r *segment.Reader, e *journal.Entry, leaf *event.Leaf) (n verb.Name
 	if !made && leaf.Kind != event.KindExecute && leaf.Kind != event.KindQuery {
 		return n
 	}
+	if leaf.Kind == event.KindExecute && !leaf.HasValue { // it bound the unnamed portal
+		return verb.Names{Portal: true}
+	}
 	value := e.Value
 	if e.Blob != nil {
 		value = make([]byte, min(e.Blob.Size, maxNamePart))

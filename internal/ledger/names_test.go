@@ -11,7 +11,9 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
+	"github.com/pgnotary/pgnotary/internal/verb"
 )
 
 // frames puts frontend messages together: "P", then what its body has in front.
@@ -120,6 +122,15 @@ func TestKeepWhatMayBeUsed(t *testing.T) {
 				mustClose(t, l)
 				mustVerify(t, s, "/d")
 			})
+		}
+	}
+}
+
+// TestNamesOfNoValue: an Execute without a value bound the unnamed portal.
+func TestNamesOfNoValue(t *testing.T) {
+	for kind, want := range map[event.Kind]verb.Names{event.KindExecute: {Portal: true}, event.KindConnect: {}, event.KindOutcome: {}} {
+		if got := namesOf(nil, new(journal.Entry), &event.Leaf{Kind: kind}); got != want {
+			t.Errorf("%s: %+v, want %+v", kind, got, want)
 		}
 	}
 }

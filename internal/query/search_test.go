@@ -84,6 +84,18 @@ func TestJoin(t *testing.T) {
 				`"prepared":"s1","outcome":{"index":3,` + doneJSON,
 		}},
 
+		{"prepared, executed with nothing of its own", func(l *fakeLog) {
+			p := l.admit(event.KindParse, join(parseFrame("s1", "COMMIT"), msg('S')))
+			l.end(p, event.Leaf{Tx: 'I'}, nil)
+			for _, value := range [][]byte{join(bindFrame("", "s1", nil), executeFrame("", 0), msg('S')), nil} { // as it may be recorded
+				l.end(l.add(event.Leaf{Session: 1, Kind: event.KindExecute, Who: alice, Parse: event.Ref(p)}, value), done, nil)
+			}
+		}, []string{
+			header(0, one, "parse") + `,"statement":"COMMIT","prepared":"s1","outcome":{"index":1,"duration_us":0,"tx":"I"}}`,
+			header(2, one, "execute") + `,"statement":"COMMIT","prepared":"s1","outcome":{"index":3,` + doneJSON,
+			header(4, one, "execute") + `,"statement":"COMMIT","prepared":"s1","outcome":{"index":5,` + doneJSON,
+		}},
+
 		{"types in the leaf", func(l *fakeLog) {
 			p := l.admit(event.KindParse, parseFrame("s1", "SELECT $1"))
 			l.end(p, event.Leaf{}, nil)

@@ -36,6 +36,7 @@ type run struct {
 	portal   string     // name of its Bind
 	parsed   *named     // what its Parse gave a name to mean, nil if it has none
 	bound    *named     // likewise Bind
+	named    bool       // it binds what a Parse in an entry before gave a name to
 	executed bool
 	parse    int64 // entry with the Parse, if not this one
 	bind     int64
@@ -348,6 +349,7 @@ func (s *Session) bind(e *expect, portal, stmt []byte) {
 		}
 		if r.parsed == nil {
 			p.parse, r.parse, r.types = st.parse, st.parse, st.types
+			r.named = st.parse >= 0 && !st.bySQL
 		}
 	}
 	r.bound = s.names.portals.give(e, portal, p)
@@ -397,9 +399,53 @@ func (s *Session) closeRun(in []byte, upto int) error {
 			r.tellRedacted()
 		}
 	}
+	if r.plain(frames) {
+		frames = nil
+	}
 	_, err := s.admission(frames, nil)
 	return err
 }
+
+// plain reports whether the leaf alone says what the frames of a run do: they
+// bind the statement that a Parse named to the unnamed portal, without
+// parameters, and execute it to the end, with all results in text.
+func (r *run) plain(frames []byte) bool {
+	if !r.named || r.portal != "" || !r.executed || len(r.facts) > 0 {
+		return false
+	}
+	for len(frames) > 0 {
+		typ, length, _ := wire.Header(frames)
+		body := frames[wire.HeaderLen : 1+length]
+		switch typ {
+		case 'B':
+			_, rest, _ := wire.CString(body)
+			_, rest, _ = wire.CString(rest)
+			if string(rest) != noFormats && string(rest) != textFormat {
+				return false
+			}
+		case 'D':
+			if string(body) != "P\x00" {
+				return false
+			}
+		case 'E':
+			if string(body) != "\x00\x00\x00\x00\x00" {
+				return false
+			}
+		case 'H', 'S':
+		default:
+			return false
+		}
+		frames = frames[1+length:]
+	}
+	return true
+}
+
+// What follows the names in a Bind without parameters: how many formats of
+// parameters, parameters, and formats of results; and the one of these.
+const (
+	noFormats  = "\x00\x00\x00\x00\x00\x00"
+	textFormat = "\x00\x00\x00\x00\x00\x01\x00\x00"
+)
 
 // admission emits the entry of the open run, with a value or a synced blob, and
 // tells everything that refers to it.

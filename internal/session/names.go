@@ -17,8 +17,9 @@ type named struct {
 	bind  int64 // portals: index of the entry with its Bind
 	types []uint32
 	does  verb.Verb // by its text
-	// unsure says that SQL may have given the name another meaning since.
-	unsure bool
+	// unsure says that SQL may have given the name another meaning since, and
+	// bySQL that a PREPARE made it.
+	unsure, bySQL bool
 }
 
 // A nameTable is what the names of statements, or of portals, stand for. The unnamed one is kept by
@@ -164,7 +165,7 @@ func (s *Session) named(e *expect, name []byte) {
 // prepared follows the tag PREPARE: its text is what the name stands for.
 func (s *Session) prepared(e *expect) {
 	if e.typ == 'Q' && e.does.Kind == verb.Prepare && e.name != "" && !s.pendingFor('P', e.name) {
-		s.names.stmts.set(e.name, &named{parse: e.index, bind: -1})
+		s.names.stmts.set(e.name, &named{parse: e.index, bind: -1, bySQL: true})
 	}
 }
 
