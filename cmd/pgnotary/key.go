@@ -63,6 +63,9 @@ func openKey(name string) (origin string, key crypto.Signer, err error) {
 // this start, empty if there is none.
 func (k *keys) nextVKey(dir, origin string) (string, error) {
 	next := k.next
+	if next == nil && k.now != nil {
+		return "", nil // a key that is kept elsewhere has its successor elsewhere
+	}
 	if next == nil {
 		b, err := readKey(filepath.Join(dir, "key.next"))
 		if errors.Is(err, fs.ErrNotExist) {

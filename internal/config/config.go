@@ -142,7 +142,7 @@ type Config struct {
 	// file key in the data directory, made if it is missing.
 	SigningKey string `toml:"signing-key"`
 	// NextSigningKey is the key that takes its place at the next start, in the
-	// same form. Empty: the file key.next in the data directory, if there is one.
+	// same form. Empty: the file key.next in the data directory, if there is one and SigningKey is empty too.
 	NextSigningKey string `toml:"next-signing-key"`
 	// Policy is a tlog-policy file: the witnesses that cosign the checkpoints,
 	// where they are, and how many are enough. Empty: none.
@@ -240,7 +240,7 @@ func (c *Config) Fields() []Field {
 		{Key: "segment-size", Usage: "start a new journal file after this many bytes", Value: &c.SegmentSize, quoted: true},
 		{Key: "segment-age", Usage: "start a new journal file after this time", Value: &c.SegmentAge, quoted: true},
 		{Key: "signing-key", Usage: "private key of the log: a file of keygen, or ssh-agent:SHA256:<fingerprint> (default <data>/key, made if missing)", Value: text(&c.SigningKey, "key"), quoted: true},
-		{Key: "next-signing-key", Usage: "key that takes its place at the next start, in the same form (default <data>/key.next, if there)", Value: text(&c.NextSigningKey, "key"), quoted: true},
+		{Key: "next-signing-key", Usage: "key that takes its place at the next start, in the same form (default <data>/key.next, if there and no signing-key is given)", Value: text(&c.NextSigningKey, "key"), quoted: true},
 		{Key: "policy", Usage: "file (c2sp.org/tlog-policy) with the witnesses that are to cosign the log, and their URLs", Value: text(&c.Policy, "file"), quoted: true},
 		{Key: "witness-mode", Usage: "async, or sync: what waits for the disk waits for a quorum of witnesses, too", Value: text(&c.WitnessMode, "mode"), quoted: true},
 		{Key: "witness-unreachable", Usage: "what a start does if too few witnesses answer: refuse or start", Value: text(&c.WitnessUnreachable, "answer"), quoted: true},

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
@@ -168,6 +170,76 @@ func TestForgedMark(t *testing.T) {
 			if want := fmt.Sprintf("{marks %d}", lies); lies > 0 && !strings.Contains(said, want) || lies == 0 && said != "" {
 				t.Errorf("the log says %q, want %s", said, want)
 			}
+		})
+	}
+}
+
+// TestJournalPutBack is row 33 of the tamper matrix: beside the newest segment lies the journal file that it was made of, again, or one like
+// it. As long as there is one it counts, but the segment goes only when there is another that says the same.
+func TestJournalPutBack(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	secret, err := l.Emit(&event.Leaf{Session: 1, Seq: 1, Kind: event.KindQuery}, []byte("a secret"))
+	if err := errors.Join(err, l.Rotate(), l.await(t.Context(), l.next-1), l.sign()); err != nil {
+		t.Fatal(err)
+	}
+	name := "/d/journal/" + journal.FileName(0)
+	was, err := durable.ReadFile(s, name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.SealNow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	erased := s.Crash(rnd(2))
+	l = mustOpen(t, steady(quiet(erased, "/d")))
+	mustDo(t, l, Order{Kind: "erase", Entries: []int64{secret}})
+	mustClose(t, l)
+
+	files := func(s *faultfs.FS) (b []byte) {
+		for _, name := range []string{segment.LeafFile("/d", 0), segment.ValueFile("/d", 0)} {
+			one, err := durable.ReadFile(s, name, 1<<20)
+			if err != nil {
+				t.Error(err)
+			}
+			b = append(b, one...)
+		}
+		return b
+	}
+	for _, tt := range []struct {
+		name string
+		fs   *faultfs.FS
+		edit func(b []byte)
+		want string // part of the error of sealing, "" for none
+	}{
+		{"the same", s, func([]byte) {}, ""},
+		{"damaged", s, func(b []byte) { b[bytes.Index(b, []byte("a secret"))] ^= 1 }, "seal the journal file"},
+		{"with what was erased", erased, func([]byte) {}, "has other values"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := tt.fs.Crash(rnd(3))
+			before := files(s)
+			forged := bytes.Clone(was)
+			tt.edit(forged)
+			if err := durable.WriteFile(s, name, forged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			l := mustOpen(t, steady(quiet(s, "/d")))
+			if err := l.SealNow(t.Context()); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("sealing = %v, want %q", err, tt.want)
+			}
+			mustClose(t, l)
+			if !bytes.Equal(files(s), before) {
+				t.Error("the segment is not what it was")
+			}
+			if tt.want != "" {
+				if err := s.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			mustClose(t, mustOpen(t, steady(quiet(s, "/d"))))
+			mustVerify(t, s, "/d")
 		})
 	}
 }

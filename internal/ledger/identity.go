@@ -90,6 +90,11 @@ func (l *Ledger) found() (info []byte, err error) {
 			return nil, errors.Join(fmt.Errorf("%s has a log without a log.json: put the file back", l.cfg.Dir), err)
 		}
 	}
+	for _, name := range []string{"witnessed", "succession"} {
+		if _, err := durable.ReadFile(l.cfg.FS, l.path(name), 1<<20); !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(fmt.Errorf("%s is of a log that is gone: put that back, or begin a new one elsewhere", l.path(name)), err)
+		}
+	}
 	origin, key, err := l.foundKey()
 	if err != nil {
 		return nil, err
@@ -101,6 +106,12 @@ func (l *Ledger) found() (info []byte, err error) {
 	i := logInfo{Format: logFormat, Origin: origin, VKey: vkey, Created: time.Unix(0, l.cfg.Now()).UTC().Format("2006-01-02T15:04:05.000000000Z")}
 	if info, err = i.encode(); err != nil {
 		return nil, err
+	}
+	// One over nothing is of a start that died here.
+	if b, err := durable.ReadFile(l.cfg.FS, l.path("checkpoint"), checkpoint.MaxBytes); !errors.Is(err, fs.ErrNotExist) {
+		if c, _, perr := checkpoint.Parse(b); err != nil || perr != nil || c.Size > 0 {
+			return nil, errors.Join(fmt.Errorf("%w: %s is of a log that is gone: put that back, or begin a new one elsewhere", ErrRolledBack, l.path("checkpoint")), err, perr)
+		}
 	}
 	// If we die before this: as below. From log.json on, a checkpoint exists.
 	if err := l.foundCheckpoint(key, i.Origin); err != nil {

@@ -34,7 +34,8 @@ func (l *Ledger) readKey(name string) (origin string, priv crypto.Signer, err er
 }
 
 // loadKeys finds the key in force, which is the last of the succession, and
-// the one that is to take its place, if there is one.
+// the one that is to take its place, if there is one. Whoever can write in the directory shall not
+// name the successor of a key that is kept elsewhere: so that one is elsewhere too.
 func (l *Ledger) loadKeys() error {
 	b, err := durable.ReadFile(l.cfg.FS, l.path("succession"), checkpoint.MaxSuccession)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -50,7 +51,7 @@ func (l *Ledger) loadKeys() error {
 			return err
 		}
 	}
-	if next == nil {
+	if next == nil && l.cfg.Key == nil {
 		if _, next, err = l.readKey("key.next"); err != nil {
 			return err
 		}

@@ -155,6 +155,15 @@ func TestKeyElsewhere(t *testing.T) {
 	if _, err := durable.ReadFile(fsys, "/d/key", 4<<10); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the key file: %v, want none", err)
 	}
+	nextKey(t, fsys, 10) // by somebody who can write there and has not the key
+	l := mustOpen(t, cfg)
+	if len(l.vkeys) != 1 {
+		t.Errorf("keys %q: it named a key that lay in the directory", l.vkeys)
+	}
+	mustClose(t, l)
+	if err := fsys.Remove("/d/key.next"); err != nil {
+		t.Fatal(err)
+	}
 	cfg.Key = nil
 	if _, err := Open(cfg); err == nil {
 		t.Error("opened without the key")

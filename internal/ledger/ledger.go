@@ -48,7 +48,7 @@ type Config struct {
 	Origin string // name of the log; default: that of log.json or key, or pgnotary/HOST/8 random hex digits
 
 	Key     crypto.Signer // signs the log (checkpoint.SignerOf says how); default: the key in Dir/key, made if it is missing
-	NextKey crypto.Signer // takes its place at this start, unless it has already; default: the key in Dir/key.next, if there is one
+	NextKey crypto.Signer // takes its place at this start, unless it has already; default: the key in Dir/key.next, if there is one and Key is nil
 
 	SegmentSize     int64         // a journal file ends after this many bytes; default 64 MiB
 	SegmentAge      time.Duration // or this time; default 24 h

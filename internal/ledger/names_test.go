@@ -265,7 +265,9 @@ func TestPruneReadsWhatGoes(t *testing.T) {
 			}
 			for _, first := range segs {
 				between := first > until && first < segs[len(segs)-1]
-				if between && slices.ContainsFunc(opened, func(name string) bool { return name == segment.LeafFile("/d", first) || name == segment.ValueFile("/d", first) }) {
+				if between && slices.ContainsFunc(opened, func(name string) bool {
+					return name == segment.LeafFile("/d", first) || name == segment.ValueFile("/d", first)
+				}) {
 					t.Errorf("%s before %d: it read the segment of %d", what, until, first)
 				}
 			}

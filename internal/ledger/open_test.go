@@ -123,6 +123,24 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "entries were changed: at 301 entries the root is"},
+		{"all gone but the checkpoint", func(t *testing.T, s *faultfs.FS) {
+			remove(t, s, "/d/log.json")
+			remove(t, s, last)
+			remove(t, s, "/d/journal/"+journal.FileName(0))
+		}, "checkpoint is of a log that is gone"},
+		{"all gone but what witnesses cosigned", func(t *testing.T, s *faultfs.FS) {
+			b, err := durable.ReadFile(s, "/d/checkpoint", 1<<20)
+			if err == nil {
+				err = durable.WriteFile(s, "/d/witnessed", b, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			remove(t, s, "/d/checkpoint")
+			remove(t, s, "/d/log.json")
+			remove(t, s, last)
+			remove(t, s, "/d/journal/"+journal.FileName(0))
+		}, "witnessed is of a log that is gone"},
 		{"log.json gone", func(t *testing.T, s *faultfs.FS) { remove(t, s, "/d/log.json") }, "put the file back"},
 		{"log.json of another form", func(t *testing.T, s *faultfs.FS) {
 			edit(t, s, "/d/log.json", func(b []byte) []byte { return append(b, ' ') })

@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -59,11 +60,15 @@ func (s *Sealer) Seal(ctx context.Context, first int64) (err error) {
 		return err
 	}
 	b := &builder{Sealer: s, head: head, blobs: sha256.New()}
-	if err := b.build(ctx, next); err != nil {
-		return errors.Join(err, s.clear(first)) // what is left means nothing
+	err = b.build(ctx, next)
+	if err == nil {
+		err = b.check(ctx)
 	}
-	if err := b.check(ctx); err != nil {
-		return errors.Join(err, s.clear(first))
+	if err == nil {
+		err = b.compare(ctx)
+	}
+	if err != nil {
+		return errors.Join(err, s.clear(first)) // what is left means nothing
 	}
 	return s.publish(first)
 }
@@ -117,14 +122,12 @@ func (s *Sealer) headers(first int64) (*Header, *journal.FileHeader, error) {
 	}, next, nil
 }
 
-// clear removes what an earlier try left of a segment whose journal file is
-// still there.
+// clear removes the temporary files that an earlier try left. One that got
+// further left the segment, which goes only when there is another: somebody may have put the journal file back.
 func (s *Sealer) clear(first int64) error {
 	for _, name := range []string{LeafFile(s.Dir, first), ValueFile(s.Dir, first)} {
-		for _, name := range []string{name, name + ".tmp"} {
-			if err := remove(s.FS, name); err != nil {
-				return err
-			}
+		if err := remove(s.FS, name+".tmp"); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -149,6 +152,11 @@ func remove(fsys durable.FS, name string) error {
 func (s *Sealer) publish(first int64) error {
 	// If we die between the two: the journal file is there, and counts.
 	for _, name := range []string{ValueFile(s.Dir, first), LeafFile(s.Dir, first)} {
+		if f, err := s.FS.Open(name); err == nil { // of an earlier try
+			if err := errors.Join(f.Close(), s.FS.Unprotect(name)); err != nil {
+				return fmt.Errorf("replace %s: %w", name, err)
+			}
+		}
 		if err := s.FS.Rename(name+".tmp", name); err != nil {
 			return fmt.Errorf("name %s: %w", name, err)
 		}
@@ -342,6 +350,37 @@ func (b *builder) check(ctx context.Context) error {
 	for i := range list {
 		if !sound(list[i].leaf, &list[i].slot) {
 			return fmt.Errorf("%w: the copy of entry %d", errReadBack, list[i].index)
+		}
+	}
+	return nil
+}
+
+// compare holds the values against those of a segment that is there already, of an earlier try. What blobs are
+// called is under no hash: whoever put another journal file into the place of a sealed one could have changed that.
+func (b *builder) compare(ctx context.Context) error {
+	was, err := openFile(b.FS, ValueFile(b.Dir, b.head.First), valueMagic)
+	if err != nil {
+		return nil // none, or none that could be read
+	}
+	defer was.close()
+	now, err := openFile(b.FS, ValueFile(b.Dir, b.head.First)+".tmp", valueMagic)
+	if err != nil {
+		return err
+	}
+	defer now.close()
+	var old, made []byte
+	for i := range min(len(was.frames), len(now.frames)) - 1 { // the last has copies
+		if old, err = was.content(i, old[:0]); err != nil {
+			return nil
+		}
+		if made, err = now.content(i, made[:0]); err != nil {
+			return err
+		}
+		if !bytes.Equal(old, made) {
+			return fmt.Errorf("the segment that is there has other values from entry %d on: keep both, and find out who put the journal file there", b.head.First+int64(i)*tree.Width)
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
 	return nil
