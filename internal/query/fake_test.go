@@ -17,6 +17,7 @@ import (
 type fakeLog struct {
 	entries []journal.Entry
 	blobs   map[[16]byte][]byte
+	copies  map[int64]journal.Entry
 	now     int64
 	seq     map[uint64]uint64
 	reads   int // entries yielded
@@ -75,6 +76,9 @@ func (l *fakeLog) Entry(i int64) (journal.Entry, error) {
 }
 
 func (l *fakeLog) Copy(index int64) (journal.Entry, error) {
+	if e, ok := l.copies[index]; ok {
+		return e, nil
+	}
 	return journal.Entry{}, fs.ErrNotExist
 }
 

@@ -63,6 +63,8 @@ type matcher struct {
 	client       func(string) bool
 	minMicros    int64
 	end          int64
+
+	without func(index int64) bool // see plan.without; nil without a plan
 }
 
 // leafText is how many bytes of a name a leaf keeps.
@@ -253,8 +255,15 @@ func (m *matcher) absent(e *journal.Entry, v *view) bool {
 	default:
 		return false
 	}
-	if of, ok := event.Index(v.parse); e.Value == nil || ok && of != e.Index {
-		return false // its text is elsewhere
+	if e.Value == nil {
+		return false
+	}
+	if of, ok := event.Index(v.parse); ok && of != e.Index { // its text is elsewhere
+		if m.without == nil || v.kind == event.KindQuery {
+			return false
+		}
+		_, own := findFrame(e.Value, 'P')
+		return !own && m.without(of)
 	}
 	if ascii(m.f.Text) && !bytes.Contains(e.Value, []byte(m.f.Text)) {
 		return true

@@ -34,6 +34,7 @@ type index struct {
 	stamp        stamp
 	terms, bytes int64 // number of terms, bytes of postings
 	params       int64 // pairs of a parameter and a bundle
+	grams        int64 // bytes of rows of trigrams
 	places       int64 // bytes of the places of batches, of a journal file
 	buf          []byte
 }
@@ -49,8 +50,8 @@ type stamp struct {
 }
 
 const (
-	indexMagic   = "pgnindx4"
-	indexHeader  = 8 + 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4 + 4
+	indexMagic   = "pgnindx5"
+	indexHeader  = 8 + 8 + 8 + 32 + 8 + 8 + 8 + 4 + 4 + 4 + 4
 	termLen      = 12
 	indexBlock   = 1024 // bytes, the last four of which are the CRC of the others
 	indexContent = indexBlock - 4
@@ -229,6 +230,7 @@ func newIndex(f io.ReaderAt, size int64) (*index, error) {
 		size: int64(le.Uint64(b[56:])), modified: int64(le.Uint64(b[64:])), engine: le.Uint64(b[72:]),
 	}
 	x.terms, x.bytes, x.params = int64(le.Uint32(b[80:])), int64(le.Uint32(b[84:])), int64(le.Uint32(b[88:]))
+	x.grams = int64(le.Uint32(b[92:]))
 	s := &x.stamp
 	if s.size < 0 {
 		x.places = (min(s.count, maxCount)/tree.Width + 1) * journal.PlaceLen
@@ -245,6 +247,11 @@ func fileSize(content int64) int64 { return content + (content+indexContent-1)/i
 
 // placesAt returns where in the content the places of batches begin.
 func (x *index) placesAt() int64 {
+	return x.gramsAt() + gramBuckets*4 + x.grams
+}
+
+// gramsAt returns where in the content the trigrams begin.
+func (x *index) gramsAt() int64 {
 	return indexHeader + x.terms*termLen + x.bytes + layoutParams(x.params, x.stamp.count/tree.Width).size(x.params)
 }
 

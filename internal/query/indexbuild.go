@@ -231,6 +231,11 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 	*s = Statement{Params: s.Params[:0]}
 	value, ok := b.dec.value(e)
 	s.Unavailable = !ok
+	if e.Gone != journal.NotGone {
+		b.of(openTerm, keptTerm).put(at)
+	} else if !ok {
+		b.openText(at)
+	}
 	cs := v.charset()
 	switch v.kind {
 	case event.KindQuery:
@@ -254,6 +259,13 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 			err = b.dec.referred(s, v.parse, &b.bind, typeList(v.types), cs)
 		} else {
 			err = b.dec.extended(s, value, v, cs)
+			// Whoever goes back to it has the text of its Parse, even if s has another.
+			body, _ := findFrame(value, 'P')
+			c := cursor{b: body}
+			c.str()
+			if raw := c.str(); !s.HasText || string(raw) != s.Text {
+				b.parts(at, []byte(cs.text(raw)))
+			}
 		}
 		if err != nil {
 			return err
@@ -265,6 +277,8 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 	if s.HasText {
 		b.buf = append(b.buf[:0], s.Text...)
 		b.text(at, b.buf)
+	} else if s.Unavailable && e.Gone == journal.NotGone {
+		b.openText(at)
 	}
 	return nil
 }
@@ -370,9 +384,11 @@ func (b *indexBuilder) encode(s stamp, places []byte) ([]byte, error) {
 		}
 	}
 	params := b.sortedParams()
+	grams := b.texts.grams.appendGrams(nil, s.count/tree.Width)
 	out = le.AppendUint32(le.AppendUint32(le.AppendUint32(out, uint32(len(all))), uint32(len(postings))), uint32(len(params)))
-	out = append(append(out, table...), postings...)
-	out = append(appendParams(out, params, s.count/tree.Width), places...)
+	out = append(append(le.AppendUint32(out, uint32(len(grams)-gramBuckets*4)), table...), postings...)
+	out = append(appendParams(out, params, s.count/tree.Width), grams...)
+	out = append(out, places...)
 	if size := fileSize(int64(len(out))); size > maxIndex || s.count > maxCount {
 		return nil, fmt.Errorf("index of %d entries from %d on: %d bytes are too many", s.count, s.first, size)
 	}

@@ -167,8 +167,8 @@ func TestIndexParamLayout(t *testing.T) {
 	}
 }
 
-// TestIndexParamErased holds that once a value is erased, no index tells of it:
-// not that of its segment, nor that of the journal file in use, which has a
+// TestIndexParamErased holds that once a value is erased, no index tells of its
+// parameter or its text: not that of its segment, nor that of the journal file in use, which has a
 // statement that runs what was bound in there; nor does one that grows bring it back.
 func TestIndexParamErased(t *testing.T) {
 	dir := t.TempDir()
@@ -189,7 +189,7 @@ func TestIndexParamErased(t *testing.T) {
 		}
 		return last
 	}
-	bind := w.emit(event.Leaf{Session: 1, Kind: event.KindBind, Who: alice}, join(parseFrame("", "SELECT $1"), bindFrame("p", "", nil, []byte("4711-0815"))))
+	bind := w.emit(event.Leaf{Session: 1, Kind: event.KindBind, Who: alice}, join(parseFrame("", "SELECT $1 AS secret"), bindFrame("p", "", nil, []byte("4711-0815"))))
 	end(bind)
 	run := func() {
 		end(w.emit(event.Leaf{Session: 1, Kind: event.KindExecute, Who: alice, Bind: event.Ref(bind)}, executeFrame("p", 0)))
@@ -231,7 +231,15 @@ func TestIndexParamErased(t *testing.T) {
 			if err := x.param(paramHash("4711-0815"), set); err != nil {
 				t.Fatal(err)
 			}
-			if slices.ContainsFunc(set.bits, func(b uint64) bool { return b != 0 }) {
+			row, err := x.rowOf("AS secret")
+			if err != nil {
+				t.Fatal(err)
+			}
+			value := slices.ContainsFunc(set.bits, func(b uint64) bool { return b != 0 })
+			if text := slices.ContainsFunc(row, func(b byte) bool { return b != 0 }); text != value {
+				t.Errorf("index of %d has the value: %v, the text: %v", first, value, text)
+			}
+			if value {
 				with++
 			}
 			if indexes++; f.Close() != nil {

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 
 	"github.com/pgnotary/pgnotary/internal/sqlinfo"
+	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
 // indexTexts remembers the terms of texts: by their shape, since most are those of
@@ -15,44 +16,57 @@ type indexTexts struct {
 	shapes map[string]*textTerms
 	bytes  int // of the shapes
 	shape  []byte
+	grams  trigrams
 }
 
 // textTerms are where the terms of a text are.
 type textTerms struct{ all []*postings }
 
 type recentText struct {
-	text  []byte
-	terms *textTerms
+	text   []byte
+	terms  *textTerms
+	bundle int64 // that has its trigrams
 }
 
 // recentTexts is how many texts are remembered as they are, and maxRecent how
 // many bytes such a one has at most.
 const (
 	recentTexts = 1024
-	maxRecent   = 1 << 10
+	maxRecent   = 4 << 10
 )
 
-// text adds the terms of a text, valid UTF-8, that is in the entry at.
+// text adds the terms and trigrams of a text, valid UTF-8, that is in the entry at.
 func (b *indexBuilder) text(at int64, text []byte) {
-	for _, p := range b.termsOf(text).all {
-		p.put(at)
-	}
-}
-
-func (b *indexBuilder) termsOf(text []byte) *textTerms {
-	x := &b.texts
-	if len(text) > maxRecent {
-		return b.shapeTerms(text)
-	}
+	x, bundle := &b.texts, at/tree.Width
 	if x.recent == nil {
 		x.recent, x.seed = make([]recentText, recentTexts), maphash.MakeSeed()
 	}
-	r := &x.recent[maphash.Bytes(x.seed, text)%recentTexts]
-	if r.terms == nil || !bytes.Equal(r.text, text) {
-		r.text, r.terms = append(r.text[:0], text...), b.shapeTerms(text)
+	r := new(recentText) // of a long text, which is not kept
+	if len(text) > maxRecent {
+		r.terms, r.bundle = b.shapeTerms(text), -1
+	} else if r = &x.recent[maphash.Bytes(x.seed, text)%recentTexts]; r.terms == nil || !bytes.Equal(r.text, text) {
+		r.text, r.terms, r.bundle = append(r.text[:0], text...), b.shapeTerms(text), -1
 	}
-	return r.terms
+	for _, p := range r.terms.all {
+		p.put(at)
+	}
+	if r.bundle != bundle {
+		r.bundle = bundle
+		b.parts(at, text)
+	}
 }
+
+// parts adds the trigrams of a text in the entry at.
+func (b *indexBuilder) parts(at int64, text []byte) {
+	if len(text) > maxGramText {
+		b.openText(at)
+	} else {
+		b.texts.grams.add(at/tree.Width, text)
+	}
+}
+
+// openText says that the entry at may have any text as far as the index knows.
+func (b *indexBuilder) openText(at int64) { b.of(openTerm, textTerm).put(at) }
 
 // shapeTerms returns the terms of a text by its shape.
 func (b *indexBuilder) shapeTerms(text []byte) *textTerms {

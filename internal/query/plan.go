@@ -18,6 +18,7 @@ type plan struct {
 	open   func(first int64) (*index, io.Closer, error)
 	terms  [][]uint64 // of each of these, one must be there
 	param  *string    // and this parameter
+	parts  []string   // and these in a text
 	stop   int64      // index from which on nothing is searched for
 	firsts []int64    // of what has an index, ascending
 
@@ -27,6 +28,15 @@ type plan struct {
 	index    *index
 	file     io.Closer          // of it, nil if none is open
 	sessions map[uint64]*places // bundles of sessions that were waited for, and of starts as session 0
+
+	texts map[int64]textPlaces // of all indexes so far, by their first entry
+}
+
+// textPlaces are the bundles of an index whose texts may have the parts that are
+// searched for: those that are in there, and those that are kept elsewhere.
+type textPlaces struct {
+	bundles  int64
+	in, kept *places
 }
 
 // maxAwaited bounds the sessions that indexes are asked about: if the ends of
@@ -36,8 +46,8 @@ const maxAwaited = 16
 // plan returns the plan for what is searched for, nil if indexes do not help. It
 // is to be closed.
 func (l *Log) plan(m *matcher) *plan {
-	p := &plan{open: l.openIndex, at: -1, terms: m.terms(), param: m.param(), stop: m.end}
-	if len(p.terms) == 0 && p.param == nil && m.f.End == 0 {
+	p := &plan{open: l.openIndex, at: -1, terms: m.terms(), param: m.param(), parts: m.parts(), stop: m.end, texts: make(map[int64]textPlaces)}
+	if len(p.terms) == 0 && p.param == nil && len(p.parts) == 0 && m.f.End == 0 {
 		return nil
 	}
 	names, err := os.ReadDir(l.indexDir())
@@ -254,7 +264,39 @@ func (p *plan) load(first int64) {
 		}
 		all.and(set)
 	}
+	if len(p.parts) > 0 {
+		texts := textPlaces{bundles, newPlaces(bundles), newPlaces(bundles)}
+		for n := range bundles {
+			texts.in.add(n, 0, tree.Width-1)
+		}
+		for _, part := range p.parts {
+			set := newPlaces(bundles)
+			if x.part(part, set) != nil {
+				return
+			}
+			texts.in.and(set)
+		}
+		if x.bundles(term(openTerm, keptTerm), texts.kept) != nil {
+			return
+		}
+		all.and(texts.in)
+		p.texts[first] = texts
+	}
 	p.found = all
+}
+
+// without reports whether no text that goes back to the entry at index can have the
+// parts that are searched for; false if that is not known.
+func (p *plan) without(index int64) bool {
+	i, found := slices.BinarySearch(p.firsts, index)
+	if !found {
+		i--
+	}
+	if i < 0 {
+		return false
+	}
+	t, n := p.texts[p.firsts[i]], (index-p.firsts[i])/tree.Width
+	return n < t.bundles && !t.in.has(n) && !t.kept.has(n)
 }
 
 // close closes what the plan has open; nil has nothing.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -47,8 +48,8 @@ func (l *randomLog) pad(t *rapid.T) *randomLog {
 // returns a plan that goes by them.
 func (l *randomLog) indexed(t *rapid.T, m *matcher) *plan {
 	files := make(map[int64][]byte)
-	p := &plan{at: -1, terms: m.terms(), param: m.param(), stop: m.end}
-	if len(p.terms) == 0 && p.param == nil && m.f.End == 0 {
+	p := &plan{at: -1, terms: m.terms(), param: m.param(), parts: m.parts(), stop: m.end, texts: make(map[int64]textPlaces)}
+	if len(p.terms) == 0 && p.param == nil && len(p.parts) == 0 && m.f.End == 0 {
 		return nil
 	}
 	full := int64(len(l.entries)) / tree.Width
@@ -93,7 +94,7 @@ func TestSearchWithAnyIndex(t *testing.T) {
 		l := drawLog(t).pad(t)
 		var f Filter
 		for range rapid.SampledFrom([]int{1, 1, 2}).Draw(t, "conditions") { // with more hardly anything is found
-			switch rapid.IntRange(0, 10).Draw(t, "condition") {
+			switch rapid.IntRange(0, 12).Draw(t, "condition") {
 			case 0:
 				f.User = rapid.SampledFrom([]string{"alice", `a"b`, "bob"}).Draw(t, "user")
 			case 1:
@@ -115,6 +116,12 @@ func TestSearchWithAnyIndex(t *testing.T) {
 			case 10:
 				param := rapid.SampledFrom([]string{"1", "2", `\x00000001`, "none"}).Draw(t, "param")
 				f.Param = &param
+			case 11:
+				f.Text = rapid.SampledFrom([]string{"SELECT", "TABLE t", "elect '", "t '", "1", "TABLE tt", "none"}).Draw(t, "text")
+			case 12:
+				f.Regexp = regexp.MustCompile(rapid.SampledFrom([]string{
+					"^DROP", "SELECT [0-9]+", "(?i)select", "sel(ec)+t", "'x'|TABLE", "(DROP)* TABLE", "(ABL){1,2}E", "none",
+				}).Draw(t, "regex"))
 			case 9:
 				f.End = rapid.Int64Range(1, int64(len(l.entries)+1)).Draw(t, "end")
 			}

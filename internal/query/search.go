@@ -27,6 +27,9 @@ const enoughLate = 4096
 // may be nil, says need not be read.
 func (j *joiner) search(ctx context.Context, src source, from, size int64, p *plan, fn func(*Statement) error) error {
 	defer p.close()
+	if p != nil && len(p.parts) > 0 {
+		j.match.without = p.without
+	}
 	for pos := from; pos < size; {
 		if p != nil {
 			if pos = p.next(pos, j); pos >= size {

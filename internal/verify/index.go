@@ -277,10 +277,10 @@ func readIndex(dir, name string) (*indexFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	const header = 92
+	const header = 96
 	le := binary.LittleEndian
 	b, ok := unblock(b)
-	if !ok || len(b) < header || string(b[:8]) != "pgnindx4" {
+	if !ok || len(b) < header || string(b[:8]) != "pgnindx5" {
 		return nil, errors.New("it is damaged")
 	}
 	x := &indexFile{name: "index/" + name, first: int64(le.Uint64(b[8:])), count: int64(le.Uint64(b[16:]))}
@@ -293,7 +293,8 @@ func readIndex(dir, name string) (*indexFile, error) {
 	if int64(le.Uint64(b[56:])) < 0 { // of a journal file
 		places = (uint64(x.count)/tileWidth + 1) * 24
 	}
-	if rest := uint64(len(b) - header); terms*12+postings+params+places != rest || fmt.Sprintf("%020d.idx", x.first) != name {
+	grams := 256*4 + uint64(le.Uint32(b[92:]))
+	if rest := uint64(len(b) - header); terms*12+postings+params+grams+places != rest || fmt.Sprintf("%020d.idx", x.first) != name {
 		return nil, errors.New("it is not what its name or its lengths say")
 	}
 	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:][:postings]
