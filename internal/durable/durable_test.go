@@ -169,6 +169,30 @@ func TestLock(t *testing.T) {
 	})
 }
 
+// TestLockFileReplaced: whoever removes the file, or puts another in its place, makes no room for a second process.
+func TestLockFileReplaced(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "LOCK")
+	l, err := durable.OS.Lock(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.OS.Lock(name); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("Lock of another file of that name = %v, want ErrLocked", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err = durable.OS.Lock(name); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A reader that asks for the lock must not make a writer give up.
 func TestLockIsPatientWithReaders(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "LOCK")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sort"
 	"syscall"
 	"time"
@@ -69,24 +70,44 @@ func (osFS) SyncDir(dir string) error {
 // held (Locked) holds a shared one for some microseconds.
 const lockPatience = 500 * time.Millisecond
 
+// Lock locks the directory of the file as well, where that is possible: somebody may remove the file, or put another in its place.
 func (osFS) Lock(name string) (io.Closer, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+	end := time.Now().Add(lockPatience)
+	if err := lock(f, end); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+	}
+	d, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
+	}
+	if err := lock(d, end); errors.Is(err, ErrLocked) { // network file systems know no lock on a directory
+		return nil, errors.Join(fmt.Errorf("lock %s: another process holds the one that was there before: %w", name, err), f.Close(), d.Close())
+	}
+	return closers{f, d}, nil
+}
+
+// lock takes the exclusive lock, and waits for it until end.
+func lock(f *os.File, end time.Time) error {
+	for ; ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), f.Close())
-		}
-		if time.Now().After(end) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", name, ErrLocked), f.Close())
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
+			return err
+		case time.Now().After(end):
+			return ErrLocked
 		}
 	}
 }
+
+type closers [2]io.Closer
+
+func (c closers) Close() error { return errors.Join(c[0].Close(), c[1].Close()) }
 
 func (osFS) Locked(name string) (bool, error) {
 	f, err := os.Open(name)

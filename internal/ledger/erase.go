@@ -185,6 +185,14 @@ func (k *clerk) eraseFiles(ctx context.Context, entries []int64) (frames int, er
 func (k *clerk) forgetIndexes() error {
 	fsys, dir := k.l.cfg.FS, k.l.path("index")
 	for tries := 0; ; tries++ {
+		// First without looking into it: a link in its place leads to files that are none of ours to remove.
+		err := fsys.Remove(dir)
+		switch {
+		case err == nil || errors.Is(err, fs.ErrNotExist):
+			return fsys.SyncDir(k.l.cfg.Dir)
+		case !errors.Is(err, syscall.ENOTEMPTY) || tries == 100:
+			return fmt.Errorf("remove indexes: %w", err)
+		}
 		names, err := fsys.List(dir)
 		for _, name := range names {
 			if err == nil {
@@ -193,14 +201,7 @@ func (k *clerk) forgetIndexes() error {
 				}
 			}
 		}
-		if err == nil {
-			err = fsys.Remove(dir)
-		}
-		switch {
-		case err == nil || errors.Is(err, fs.ErrNotExist):
-			return fsys.SyncDir(k.l.cfg.Dir)
-		case errors.Is(err, syscall.ENOTEMPTY) && tries < 100: // another one came
-		default:
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove indexes: %w", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -241,5 +242,33 @@ func TestJournalPutBack(t *testing.T) {
 			mustClose(t, mustOpen(t, steady(quiet(s, "/d"))))
 			mustVerify(t, s, "/d")
 		})
+	}
+}
+
+// TestIndexIsALink: an erasure removes the indexes, which tell of values, and nothing that a link in their place leads to.
+func TestIndexIsALink(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	l := mustOpen(t, steady(quiet(durable.OS, dir)))
+	_, secret, _, err := rich(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadDir(filepath.Join(dir, "segment"))
+	if err == nil {
+		err = os.Symlink("segment", filepath.Join(dir, "index"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustDo(t, l, Order{Kind: "erase", Entries: []int64{secret}})
+	mustClose(t, l)
+	if after, err := os.ReadDir(filepath.Join(dir, "segment")); err != nil || len(after) != len(before) || len(after) == 0 {
+		t.Errorf("segments %v, %v, want %v", after, err, before)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "index")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the link: %v, want it gone", err)
+	}
+	if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || !r.OK {
+		t.Errorf("%+v, %v", r, err)
 	}
 }

@@ -166,6 +166,10 @@ func New(c Config) (*Sink, error) {
 		if at.Origin != c.Log.Origin() {
 			return nil, fmt.Errorf("%s is of the log %s, not of %s", c.Cursor, at.Origin, c.Log.Origin())
 		}
+		if at.Next > size { // it would wait there, and send nothing meanwhile
+			return nil, fmt.Errorf("%s says that everything before entry %d was sent, and the log has %d: somebody changed it, or the log was put back; without it the sink begins anew",
+				c.Cursor, at.Next, size)
+		}
 	}
 	s.saved = at.Next
 	s.confirmed.Store(at.Next)

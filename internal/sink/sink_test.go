@@ -277,6 +277,7 @@ func TestCursor(t *testing.T) {
 		{`{"origin":"example.com/log","next":2}`, ""},
 		{`{"origin":"example.com/other","next":2}`, "is of the log example.com/other"},
 		{`{"origin":"example.com/log","next":-1}`, "is damaged"},
+		{`{"origin":"example.com/log","next":1000000}`, "and the log has"},
 		{``, "is damaged"},
 	} {
 		if err := os.WriteFile(c.Cursor, []byte(tt.content), 0o600); err != nil {
