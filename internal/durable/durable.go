@@ -64,6 +64,8 @@ type FS interface {
 	Unprotect(name string) error
 	// List returns the names in a directory, sorted.
 	List(dir string) ([]string, error)
+	// IsLink reports whether a name is a symbolic link, which the other methods follow. What does not exist is none.
+	IsLink(name string) (bool, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
 	// Lock takes the exclusive lock on a file, making the file if need be,

@@ -57,6 +57,16 @@ func (osFS) List(dir string) ([]string, error) {
 	return names, err
 }
 
+func (osFS) IsLink(name string) (bool, error) {
+	fi, err := os.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	return fi.Mode()&fs.ModeSymlink != 0, nil
+}
+
 func (osFS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

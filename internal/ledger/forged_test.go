@@ -272,3 +272,30 @@ func TestIndexIsALink(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
+
+// TestLinks: no start follows a link in the place of one of the log's directories, nor are orders taken from behind one:
+// log.json, say, would be one that is malformed, and go.
+func TestLinks(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	cfg := steady(quiet(durable.OS, dir))
+	l := mustOpen(t, cfg)
+	if err := os.Symlink(".", filepath.Join(dir, "request")); err != nil {
+		t.Fatal(err)
+	}
+	l.clerk.orders()
+	if _, err := os.Stat(filepath.Join(dir, "log.json")); err != nil {
+		t.Error(err)
+	}
+	mustClose(t, l)
+	for _, name := range []string{"request", "segment"} {
+		if l, err := Open(cfg); err == nil || !strings.Contains(err.Error(), name+" is a link") {
+			if err == nil {
+				mustClose(t, l)
+			}
+			t.Errorf("%s: Open = %v, want it refused", name, err)
+		}
+		if err := errors.Join(os.Remove(filepath.Join(dir, name)), os.Rename(filepath.Join(dir, "segment"), filepath.Join(dir, "elsewhere")), os.Symlink("elsewhere", filepath.Join(dir, "segment"))); err != nil && name == "request" {
+			t.Fatal(err)
+		}
+	}
+}

@@ -88,6 +88,12 @@ func setDefault[T int64 | time.Duration](p *T, v T) {
 
 // open does what Open promises, under the lock.
 func (l *Ledger) open() error {
+	for _, name := range []string{"journal", "segment", "blob", pending, "tile", "index", "request", "sink", "evidence"} {
+		// What is removed, or replaced, in one of them is to be what we put there.
+		if link, err := l.cfg.FS.IsLink(l.path(name)); link || err != nil {
+			return errors.Join(fmt.Errorf("%s is a link to another place: a log lies in one directory; remove the link", l.path(name)), err)
+		}
+	}
 	for _, name := range []string{"journal", "segment", "blob", pending, "tile"} {
 		if err := durable.MkdirAll(l.cfg.FS, l.path(name), 0o700); err != nil {
 			return err

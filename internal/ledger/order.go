@@ -154,6 +154,9 @@ func (k *clerk) tidy() {
 // crash ended is still there at the next start.
 func (k *clerk) orders() {
 	dir := k.l.path("request")
+	if link, err := k.l.cfg.FS.IsLink(dir); link || err != nil {
+		return // an order is removed when it was carried out; what a link leads to is none, and the next start says so
+	}
 	names, err := k.l.cfg.FS.List(dir)
 	if err != nil {
 		return // there is no directory as long as nobody asked for anything

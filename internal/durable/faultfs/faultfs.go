@@ -446,6 +446,9 @@ func (s *FS) protect(name string, on bool) error {
 	return fault.Err
 }
 
+// IsLink implements durable.FS: there are no links.
+func (s *FS) IsLink(string) (bool, error) { return false, nil }
+
 // List implements durable.FS.
 func (s *FS) List(name string) ([]string, error) {
 	s.mu.Lock()
