@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
+	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/pgvalue"
 	"github.com/pgnotary/pgnotary/internal/segment"
@@ -113,6 +114,12 @@ const (
 
 // durationTerm is the term of statements that took 2^n microseconds or more.
 func durationTerm(n int) string { return strconv.Itoa(n) }
+
+// failedTerm is the term of what has any SQLSTATE of one session: errors of one are
+// rare, though it may be busy, and so may errors be.
+func failedTerm(session uint64) uint64 {
+	return term("failed", string(event.AppendSession(nil, session)))
+}
 
 // openTerm is of admissions whose end, or what became of it, an index does not know.
 const openTerm = "open"

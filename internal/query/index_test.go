@@ -132,6 +132,8 @@ func TestIndex(t *testing.T) {
 		{Classes: []string{"WRITE", "DDL"}},
 		{Classes: []string{"UNKNOWN"}},
 		{Client: "10.9.9.9"},
+		{Client: "10.9.9.9:1"},
+		{Client: "10.9.9.9:2"},
 		{Kinds: []string{"violation", "start"}},
 		{User: "user4", MinDuration: 4 * time.Millisecond},
 		{User: "user5", Limit: 7},

@@ -158,7 +158,7 @@ func (b *indexBuilder) entry(e *journal.Entry) error {
 	}
 	kind.put(at)
 	if v.sqlstate != nil {
-		b.state(at, string(v.sqlstate))
+		b.state(at, v.session, string(v.sqlstate))
 	}
 	switch {
 	case v.kind == event.KindStart:
@@ -198,28 +198,37 @@ func (b *indexBuilder) end(s *indexSession, e *journal.Entry, v *view) {
 	if !ok {
 		return
 	}
-	if of >= b.first && of < e.Index {
-		at := of - b.first
-		if v.sqlstate != nil {
-			b.state(at, string(v.sqlstate))
-			value, _ := b.dec.value(e)
-			b.state(at, serverError(value, v).SQLState)
-		}
-		bundle := at / tree.Width
+	if of >= b.first && of < e.Index && v.sqlstate != nil {
+		b.state(of-b.first, v.session, string(v.sqlstate))
+		value, _ := b.dec.value(e)
+		b.state(of-b.first, v.session, serverError(value, v).SQLState)
+	}
+	b.ended(s, v)
+}
+
+// ended takes from an outcome or a settlement how long a statement took, and
+// which of its session nothing more is to be learned about.
+func (b *indexBuilder) ended(s *indexSession, v *view) {
+	of, ok := event.Index(v.of)
+	if !ok {
+		return
+	}
+	if bundle := (of - b.first) / tree.Width; of >= b.first && bundle < int64(len(b.longest)) {
 		b.longest[bundle] = max(b.longest[bundle], int8(bits.Len64(uint64(max(0, v.micros)))-1))
 	}
 	if i := slices.Index(s.running, of); i >= 0 && v.kind == event.KindOutcome {
 		s.running = slices.Delete(s.running, i, i+1)
 	}
 	if v.tx == 'I' && len(s.running) == 0 && of >= s.last {
-		s.since.list = s.since.list[:0] // nothing more is to be learned about any
+		s.since.list = s.since.list[:0]
 	}
 }
 
-func (b *indexBuilder) state(at int64, state string) {
+func (b *indexBuilder) state(at int64, session uint64, state string) {
 	if state == "" {
 		return
 	}
+	listed(b.ends, failedTerm(session)).put(at)
 	for _, s := range []string{state[:min(stateLen, len(state))], state[:min(stateClass, len(state))], anyState} {
 		listed(b.ends, term("sqlstate", s)).put(at)
 	}
@@ -279,6 +288,58 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 		b.text(at, b.buf)
 	} else if s.Unavailable && e.Gone == journal.NotGone {
 		b.openText(at)
+	}
+	return nil
+}
+
+// lookBehind is how many entries behind a segment are read for what becomes of its
+// statements: those that run while it ends have ended by then, but for slow ones.
+const lookBehind = 8 * tree.Width
+
+// conclude looks behind the last entry for what became of the statements that
+// are open there. If all went well that is in leaves, which stay; a session with
+// an error stays open. No more can be taken afterwards.
+func (b *indexBuilder) conclude(src source) error {
+	open := make(map[uint64]*indexSession)
+	for id, s := range b.sessions {
+		if len(s.since.list) > 0 {
+			open[id] = s
+		}
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	for e, err := range src.Entries(b.next, b.next+lookBehind) {
+		if err != nil {
+			return err
+		}
+		var v view
+		if err := v.scan(e.Leaf); err != nil {
+			return fmt.Errorf("read entry %d: %w", e.Index, err)
+		}
+		if v.kind == event.KindStart {
+			for _, s := range open {
+				s.since.list = nil // no end will come
+			}
+			return nil
+		}
+		s := open[v.session]
+		switch {
+		case s == nil:
+			continue
+		case v.kind == event.KindDisconnect:
+			s.since.list = nil
+		case v.sqlstate != nil:
+			delete(open, v.session)
+		case joined(v.kind):
+			b.ended(s, &v)
+		}
+		if len(s.since.list) == 0 {
+			delete(open, v.session)
+		}
+		if len(open) == 0 {
+			break
+		}
 	}
 	return nil
 }
@@ -468,6 +529,9 @@ func (l *Log) indexSegment(ctx context.Context, first int64) error {
 		return err // what it tells of erased values must not stay
 	}
 	if err := b.read(ctx, l, first+s.count); err != nil {
+		return err
+	}
+	if err := b.conclude(l); err != nil {
 		return err
 	}
 	return l.writeIndex(b, s, nil)

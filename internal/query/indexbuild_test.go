@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -144,6 +145,70 @@ func TestIndexAllocates(t *testing.T) {
 		}
 		if n := float64(after.Mallocs-before.Mallocs) / ((bundles - 8) * tree.Width / 2); n > limit {
 			t.Errorf("prepared %v: %.2f allocations a statement, want at most %.1f", prepared, n, limit)
+		}
+	}
+}
+
+// TestIndexConcludes holds that what is open at the end of a segment is looked for
+// behind it, and stays open if it failed, or is not to be found near.
+func TestIndexConcludes(t *testing.T) {
+	good := event.Leaf{Tags: []string{"SELECT 1"}, Tx: 'I', Committed: 1, Micros: 5000}
+	for _, tt := range []struct {
+		name string
+		add  func(l *fakeLog, of int64)
+		open bool
+	}{
+		{"nothing", func(*fakeLog, int64) {}, true},
+		{"good end", func(l *fakeLog, of int64) { l.end(of, good, nil) }, false},
+		{"end in a transaction", func(l *fakeLog, of int64) { l.end(of, event.Leaf{Tx: 'T'}, nil) }, true},
+		{"failure", func(l *fakeLog, of int64) { l.end(of, event.Leaf{Tx: 'I', SQLState: "23505"}, nil) }, true},
+		{"failure behind it", func(l *fakeLog, of int64) {
+			l.end(of, event.Leaf{Tx: 'T'}, nil)
+			l.end(l.admit(event.KindQuery, queryMsg("COMMIT")), event.Leaf{Tx: 'I', SQLState: "23503", Committed: -1, Since: event.Ref(of)}, nil)
+		}, true},
+		{"disconnect", func(l *fakeLog, _ int64) { l.add(event.Leaf{Session: 1, Kind: event.KindDisconnect}, nil) }, false},
+		{"start", func(l *fakeLog, _ int64) { l.add(event.Leaf{Kind: event.KindStart}, nil) }, false},
+		{"end of another", func(l *fakeLog, _ int64) { l.add(event.Leaf{Session: 2, Kind: event.KindDisconnect}, nil) }, true},
+		{"late end", func(l *fakeLog, of int64) {
+			for range lookBehind {
+				l.add(event.Leaf{Session: 2, Kind: event.KindNotice}, nil)
+			}
+			l.end(of, good, nil)
+		}, true},
+	} {
+		l := new(fakeLog)
+		for len(l.entries) < tree.Width-1 {
+			l.add(event.Leaf{Session: 2, Kind: event.KindNotice}, nil)
+		}
+		of := l.admit(event.KindQuery, queryMsg("SELECT 1"))
+		tt.add(l, of)
+		b := newIndexBuilder(l, 0)
+		for i := range l.entries[:tree.Width] {
+			if err := b.entry(&l.entries[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.conclude(l); err != nil {
+			t.Fatal(err)
+		}
+		file, err := b.encode(stamp{count: tree.Width}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := newIndex(bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for kind, text := range map[string]string{openTerm: "", "duration": durationTerm(12)} {
+			set := newPlaces(1)
+			if err := x.bundles(term(kind, text), set); err != nil {
+				t.Fatal(err)
+			}
+			if want := tt.open == (kind == openTerm); tt.name != "good end" && kind != openTerm {
+				continue
+			} else if set.has(0) != want {
+				t.Errorf("%s: the bundle has the term %s: %v, want %v", tt.name, kind, !want, want)
+			}
 		}
 	}
 }

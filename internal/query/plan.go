@@ -84,6 +84,8 @@ func (m *matcher) terms() (all [][]uint64) {
 	}
 	if a, err := netip.ParseAddr(strings.Trim(f.Client, "[]")); err == nil {
 		need("client", a.Unmap().String())
+	} else if host := clientHost(f.Client); host != "" { // and a port
+		need("client", host)
 	}
 	if m.sessionMask == ^uint64(0) {
 		need("session", string(event.AppendSession(nil, m.session)))
@@ -111,6 +113,9 @@ func (m *matcher) terms() (all [][]uint64) {
 			state = anyState
 		}
 		all = append(all, []uint64{term("sqlstate", state), unknown})
+		if m.sessionMask == ^uint64(0) {
+			all = append(all, []uint64{failedTerm(m.session), unknown})
+		}
 	}
 	if m.minMicros > 0 {
 		all = append(all, []uint64{term("duration", durationTerm(bits.Len64(uint64(m.minMicros))-1)), unknown})

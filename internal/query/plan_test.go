@@ -66,6 +66,11 @@ func (l *randomLog) indexed(t *rapid.T, m *matcher) *plan {
 				t.Fatal(err)
 			}
 		}
+		if rapid.Bool().Draw(t, "concluded") { // as of a segment
+			if err := b.conclude(l); err != nil {
+				t.Fatal(err)
+			}
+		}
 		file, err := b.encode(stamp{first: first, count: to - first}, nil)
 		if err != nil {
 			t.Fatal(err)
