@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/sqllex"
 )
 
 // TestAnalyze has our own statements of every shape that decides whether a
@@ -240,6 +242,58 @@ func TestShape(t *testing.T) {
 			t.Errorf("%.40q and %.40q have the same shape: %v, want %v", tt.a, tt.b, same, tt.same)
 		}
 	}
+}
+
+// lexedShape is AppendShape by the lexer alone.
+func lexedShape(text []byte) (dst []byte) {
+	l := sqllex.Lexer{B: text, Standard: true}
+	for {
+		t := l.Next()
+		switch in := text[t.In:t.Out]; t.Kind {
+		case sqllex.End:
+			if l.Wavering {
+				dst = append(dst, shapeWavering)
+			}
+			return dst
+		case sqllex.Bad:
+			return append(dst, shapeBroken)
+		case sqllex.Word:
+			dst = append(dst, shapeWord)
+			for _, c := range text[t.From:t.To] {
+				if 'A' <= c && c <= 'Z' {
+					c += 'a' - 'A'
+				}
+				dst = append(dst, c)
+			}
+		case sqllex.Name:
+			kind := byte(shapeName)
+			if t.Form == sqllex.FormUnicode {
+				kind = shapeUnicodeName
+			}
+			dst = append(dst, kind, byte(len(in)), byte(len(in)>>8), byte(len(in)>>16))
+			dst = append(dst, in...)
+		case sqllex.Mark:
+			dst = append(append(dst, shapeMark), text[t.From:t.To]...)
+		default:
+			dst = append(dst, shapeLiteral)
+		}
+	}
+}
+
+// FuzzShapeOfTokens holds that tokens found without the lexer are the lexer's.
+func FuzzShapeOfTokens(f *testing.F) {
+	for _, sql := range []string{
+		"SELECT a1, $1, $x$y$x$, 12, 1.5, 1e7, 0x1f, 1_000, 1a FROM \"T\" WHERE a = 'x' -- b\n/* c */ AND b<>'it''s'",
+		"e'a\\'b' 'a\\'b' 'a'\n'b' 'a' \n 'b' 'a' -- c\n'b' 'a'--c\n'b' n'x' U&'x' u&\"x\" b'1' x'f'", "'", "a$1 $ $a 1.. 1..2 é -1 a-b a/b",
+		"'a' 'b'", "'a'  'b'", "'a'\t'b'", "e 'a' ne'b'",
+	} {
+		f.Add([]byte(sql))
+	}
+	f.Fuzz(func(t *testing.T, sql []byte) {
+		if got, want := AppendShape(nil, sql), lexedShape(sql); string(got) != string(want) {
+			t.Errorf("shape of %q is %q, want %q", sql, got, want)
+		}
+	})
 }
 
 // FuzzShape holds that texts of one shape have one Info. Words are put where
