@@ -224,7 +224,7 @@ func (l *Leaf) decodeHead(d *decoder, known *remembered) {
 // decodeNewHead reports whether it ends in message letters, the last key of all.
 func (l *Leaf) decodeNewHead(d *decoder) (last bool) {
 	d.expect(`,"k":"`)
-	l.Kind = kindOf(d.word())
+	l.Kind = KindOf(d.word())
 	if l.Kind == "" {
 		d.fail("unknown kind")
 	}
@@ -242,9 +242,9 @@ func (l *Leaf) decodeNewHead(d *decoder) (last bool) {
 	return last
 }
 
-// kindOf returns the constant for a kind, "" for what is none. A switch takes
+// KindOf returns the constant for a kind, "" for what is none. A switch takes
 // a third of the time of a map, and constants as results take no memory.
-func kindOf(b []byte) Kind {
+func KindOf(b []byte) Kind {
 	switch Kind(b) {
 	case KindOutcome:
 		return KindOutcome

@@ -17,8 +17,8 @@ func TestKinds(t *testing.T) {
 		t.Errorf("found %d kinds", len(kinds))
 	}
 	for _, k := range kinds {
-		if got := kindOf(k[1]); string(got) != string(k[1]) {
-			t.Errorf("kindOf(%s) = %q", k[1], got)
+		if got := KindOf(k[1]); string(got) != string(k[1]) {
+			t.Errorf("KindOf(%s) = %q", k[1], got)
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
@@ -34,6 +36,12 @@ type decoder struct {
 	refs, old map[int64]*ref
 	analyses  analyses
 	refBytes  int
+
+	second [len("2006-01-02T15:04:05.")]byte // of the time seen last
+	nano   int64                             // that means
+	bind   bindMsg                           // decoded last
+	lend   bool                              // the statements are not kept for long
+	room   strings.Builder                   // of texts, see text
 }
 
 // maxRefs bounds the bytes of one generation of a decoder's memory, and
@@ -61,8 +69,10 @@ type ref struct {
 	isQuery     bool // PREPARE or DECLARE in a Query: text is all of it
 	parsed      parseMsg
 	text        string
+	name        string // of the prepared statement
 	malformed   bool
 	typesSought bool
+	shared      *shared
 }
 
 // charset returns the encoding that a fact names; without one it is UTF-8.
@@ -89,6 +99,47 @@ func (d *decoder) name(b []byte) string {
 	s := unescape(b)
 	d.names[string(b)] = s
 	return s
+}
+
+// time returns a leaf's time; most are of the same second as the one before.
+func (d *decoder) time(v *view) (int64, error) {
+	const n = len(d.second)
+	if string(v.time[:n]) == string(d.second[:]) && v.time[timeLen-1] == 'Z' {
+		nano, ok := int64(0), true
+		for _, c := range v.time[n : timeLen-1] {
+			c -= '0'
+			nano, ok = nano*10+int64(c), ok && c <= 9
+		}
+		if ok {
+			return d.nano + nano, nil
+		}
+	}
+	at, err := v.unixNano()
+	if err == nil {
+		copy(d.second[:], v.time)
+		d.nano = at - number(v.time[n:timeLen-1])
+	}
+	return at, err
+}
+
+// roomLen is the size of what texts that are not kept for long share.
+const roomLen = 16 << 10
+
+// text is charset.text for the text of a statement.
+func (d *decoder) text(cs *charset, b []byte) string {
+	if cs != nil || !utf8.Valid(b) {
+		return cs.text(b)
+	}
+	if !d.lend || len(b) > roomLen/8 {
+		return string(b)
+	}
+	if d.room.Cap()-d.room.Len() < len(b) {
+		d.room.Reset()
+		d.room.Grow(roomLen)
+	}
+	from := d.room.Len()
+	d.room.Write(b)
+	return d.room.String()[from:]
 }
 
 // value returns an entry's value. ok is false if it is not there.
@@ -147,16 +198,23 @@ func newRef(value []byte, ok bool, v *view) *ref {
 		r.hasParse = true
 		r.parsed, r.ok = decodeParse(body)
 		r.malformed, r.ok = !r.ok, true
-		r.text = r.charset.text(r.parsed.text)
+		r.text, r.name = r.charset.text(r.parsed.text), r.charset.text(r.parsed.name)
 	} else if body, found := findFrame(value, 'Q'); found {
 		c := cursor{b: body}
 		r.isQuery, r.text = true, r.charset.text(c.str())
+	}
+	if r.hasParse || r.isQuery {
+		r.shared = &shared{text: r.text}
 	}
 	return r
 }
 
 func (d *decoder) keep(i int64, r *ref) {
-	if size := len(r.value) + len(r.text); size <= maxRefs {
+	size := len(r.value) + len(r.text)
+	if len(r.text) <= maxShared {
+		size += len(r.text)
+	}
+	if size <= maxRefs {
 		if d.refBytes += size; d.refBytes > maxRefs {
 			d.old, d.refs, d.refBytes = d.refs, make(map[int64]*ref), size
 		}
@@ -203,19 +261,27 @@ func mergeTypes(a, b []uint32) []uint32 {
 // admission fills s from an admission's entry, but for its outcome. Raw bytes
 // in s alias e.Value and what the decoder remembers; s.Params is reused.
 func (d *decoder) admission(s *Statement, e *journal.Entry, v *view) error {
-	*s = Statement{Index: e.Index, Session: v.session, Kind: v.kind, Params: s.Params[:0], Of: v.of, analyses: &d.analyses}
+	value, ok := d.value(e)
+	return d.fill(s, e.Index, value, ok, v)
+}
+
+// fill is admission with the entry's value, if ok says that it is there.
+func (d *decoder) fill(s *Statement, index int64, value []byte, ok bool, v *view) error {
+	*s = Statement{Index: index, Session: v.session, Kind: v.kind, Params: s.Params[:0], Of: v.of, Unavailable: !ok, analyses: &d.analyses}
 	var err error
-	if s.Time, err = v.unixNano(); err != nil {
+	if s.Time, err = d.time(v); err != nil {
 		return err
 	}
-	s.User, s.Database, s.Application, s.Client = d.name(v.user), d.name(v.db), d.name(v.app), d.name(v.client)
+	if w := v.who; w != nil {
+		s.who, s.User, s.Database, s.Application, s.Client = w, w.names[0], w.names[1], w.names[2], w.names[3]
+	} else {
+		s.User, s.Database, s.Application, s.Client = d.name(v.user), d.name(v.db), d.name(v.app), d.name(v.client)
+	}
 	s.Facts = factList(v.facts)
-	value, ok := d.value(e)
-	s.Unavailable = !ok
 	cs := v.charset()
 	switch v.kind {
 	case event.KindQuery:
-		s.query(value, cs)
+		d.query(s, value, cs)
 		return d.executes(s, v)
 	case event.KindParse, event.KindBind, event.KindExecute:
 		return d.extended(s, value, v, cs)
@@ -266,13 +332,13 @@ func serverError(value []byte, v *view) *ServerMessage {
 	return &m
 }
 
-func (s *Statement) query(value []byte, cs *charset) {
+func (d *decoder) query(s *Statement, value []byte, cs *charset) {
 	body, ok := findFrame(value, 'Q')
 	if !ok {
 		return
 	}
 	c := cursor{b: body}
-	s.setText(cs.text(c.str()), c.bad || len(c.b) > 0)
+	s.setText(d.text(cs, c.str()), c.bad || len(c.b) > 0)
 }
 
 // executes sets the text that a Query runs or fetches from by a name.
@@ -361,23 +427,24 @@ func (d *decoder) extended(s *Statement, value []byte, v *view, cs *charset) err
 			}
 		}
 	}
-	var bind bindMsg
+	bind := &d.bind
+	*bind = bindMsg{formats: bind.formats[:0], params: bind.params[:0]}
 	if hasBind {
 		var ok bool
-		bind, ok = decodeBind(bound)
+		ok = bind.decode(bound)
 		s.Malformed = s.Malformed || !ok
-		s.Portal, s.Prepared = bindIn.text(bind.portal), bindIn.text(bind.statement)
+		s.Portal = bindIn.text(bind.portal)
 	}
 	if own.parse != nil {
 		m, ok := decodeParse(own.parse)
 		if !hasBind || string(m.name) == string(bind.statement) {
 			s.Prepared = cs.text(m.name)
-			s.setText(cs.text(m.text), !ok)
-			s.setParams(&bind, mergeTypes(types, m.types), bindIn)
+			s.setText(d.text(cs, m.text), !ok)
+			s.setParams(bind, mergeTypes(types, m.types), bindIn)
 			return nil
 		}
 	}
-	return d.referred(s, parse, &bind, types, bindIn)
+	return d.referred(s, parse, bind, types, bindIn)
 }
 
 // referred sets text and parameters of a statement whose Parse is in another entry.
@@ -386,17 +453,21 @@ func (d *decoder) referred(s *Statement, parse int64, bind *bindMsg, types []uin
 	if err != nil {
 		return err
 	}
+	if r == nil || !r.hasParse {
+		s.Prepared = bindIn.text(bind.statement)
+	}
 	if r == nil {
 		s.setParams(bind, types, bindIn)
 		return nil
 	}
 	s.Unavailable = s.Unavailable || !r.ok
+	s.shared = r.shared
 	if r.isQuery {
 		s.setText(r.text, false)
 	}
 	if r.hasParse {
 		s.setText(r.text, r.malformed)
-		s.Prepared = r.charset.text(r.parsed.name)
+		s.Prepared = r.name
 		types = mergeTypes(types, r.parsed.types)
 	}
 	types = mergeTypes(types, r.types)

@@ -128,7 +128,7 @@ func (f *Filter) compile() (*matcher, error) {
 		m.fingerprint = f.Fingerprint
 	}
 	for _, k := range f.Kinds {
-		kind := kindOf([]byte(k))
+		kind := event.KindOf([]byte(k))
 		if kind == "" || joined(kind) {
 			return nil, fmt.Errorf("unknown kind %q", k)
 		}

@@ -125,6 +125,9 @@ func FuzzView(f *testing.F) {
 
 func FuzzAppendString(f *testing.F) {
 	f.Add("a\"b\\c\n\x00\x7f\xffé\u2028")
+	for _, c := range []string{"\"", "\\", "\x1f", "\x7f", "\x80", "~", " ", "é", "\xff", "\u2028"} { // in a row of plain ones
+		f.Add("01234567" + c + "89abcdef" + c + "x")
+	}
 	f.Fuzz(func(t *testing.T, s string) {
 		var back string
 		if err := json.Unmarshal(appendString(nil, s), &back); err != nil {
@@ -132,6 +135,30 @@ func FuzzAppendString(f *testing.F) {
 		}
 		if want := string([]rune(s)); back != want {
 			t.Errorf("appendString(%q) reads back as %q, want %q", s, back, want)
+		}
+		var each []byte
+		for _, r := range s { // eight plain ones in a row go a quicker way
+			one := appendString(nil, string(r))
+			each = append(each, one[1:len(one)-1]...)
+		}
+		if got := appendString(nil, []byte(s)); string(got) != `"`+string(each)+`"` {
+			t.Errorf("appendString(%q) = %s, want %s", s, got, each)
+		}
+	})
+}
+
+// FuzzAppendTime holds that a remembered second changes no time.
+func FuzzAppendTime(f *testing.F) {
+	f.Add(int64(fakeStart), int64(fakeStart+999_999_999))
+	f.Add(int64(fakeStart-1), int64(fakeStart+1e9))
+	f.Add(int64(-5), int64(3))
+	f.Add(int64(-5), int64(-999_999_999))
+	f.Fuzz(func(t *testing.T, one, two int64) {
+		var a analyses
+		for _, at := range []int64{one, two, one, two, two} {
+			if got, want := string(a.appendTime(nil, at)), string(event.AppendTime(nil, at)); got != want {
+				t.Errorf("%d is %s, want %s", at, got, want)
+			}
 		}
 	})
 }
@@ -352,6 +379,35 @@ func TestScanDoesNotAllocate(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("scan allocates %v times, want 0", n)
 	}
+}
+
+// FuzzScanner holds that a scanner tells of a leaf what scan does, whether it
+// knows the session or not, and whatever else it knows of it.
+func FuzzScanner(f *testing.F) {
+	one := event.Leaf{Time: fakeStart, Session: 1, Seq: 2, Kind: event.KindQuery, Who: alice, Msgs: []byte("Q"), Size: 7, HasValue: true}
+	two := one
+	two.Who, two.Kind, two.Msgs = &event.Who{User: `a"b`, Client: "unix"}, event.KindAuth, nil
+	end := event.Leaf{Time: fakeStart, Session: 1, Seq: 3, Kind: event.KindOutcome, Of: 3, Tags: []string{"A"}, Msgs: []byte("CZ"), Tx: 'I', Committed: 1}
+	f.Add(one.Append(nil), two.Append(nil))
+	f.Add(two.Append(nil), one.Append(nil))
+	f.Add(end.Append(nil), one.Append(nil))
+	f.Add([]byte(strings.ReplaceAll(string(one.Append(nil)), `"db":"app"`, `"user":"bob"`)), one.Append(nil))
+	f.Fuzz(func(t *testing.T, one, two []byte) {
+		var sc scanner
+		for _, leaf := range [][]byte{one, two, one, two} {
+			var got, want view
+			gotErr, wantErr := sc.scan(&got, leaf), want.scan(leaf)
+			if who := got.who; who != nil {
+				if names := [4]string{unescape(want.user), unescape(want.db), unescape(want.app), unescape(want.client)}; who.names != names {
+					t.Errorf("names in %s are %q, want %q", leaf, who.names, names)
+				}
+			}
+			got.who = nil
+			if (gotErr == nil) != (wantErr == nil) || wantErr == nil && !reflect.DeepEqual(got, want) {
+				t.Errorf("scan of %s is %+v, %v, want %+v, %v", leaf, got, gotErr, want, wantErr)
+			}
+		}
+	})
 }
 
 // FuzzViewMoved holds that a view of a copy of a leaf is the one that scanning it gives.

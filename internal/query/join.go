@@ -15,14 +15,30 @@ import (
 // A record is an admission on its way through a joiner, with what has been
 // learned of its end so far.
 type record struct {
-	leaf, value []byte // copies
-	entry       journal.Entry
-	view        view
-	seen        time.Time // tail only: when it was read
+	progress
 
+	value     []byte // a copy, unless nothing in the statement refers to it
 	statement Statement
+	outcome   Outcome // once hasEnd
+
+	// Of what is not decoded yet: a copy of the leaf, a view of that, and the entry.
+	leaf  []byte
+	view  view
+	entry journal.Entry
+}
+
+// progress is what a record begins anew with.
+type progress struct {
+	index   int64
+	kind    event.Kind
+	session uint64
+	of      int64     // as in the leaf
+	charset *charset  // function_call: of its result
+	size    int       // what it counts for in memory, in bytes
+	seen    time.Time // tail only: when it was read
+
 	decoded   bool
-	outcome   Outcome
+	err       error    // of decoding it: it ends the search when its turn comes
 	types     []uint32 // parameter types told by the outcome
 	hasEnd    bool     // the outcome was read, whatever it says
 	unknown   bool     // it says that the end was never seen
@@ -82,6 +98,7 @@ type joiner struct {
 	bytes    int // of the records in fifo
 	free     []*record
 	view     view
+	scanner  *scanner
 	limit    int       // records that may wait
 	now      time.Time // tail only
 
@@ -101,13 +118,13 @@ const (
 )
 
 func newJoiner(src source, m *matcher) *joiner {
-	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState), limit: maxWaiting}
+	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState), scanner: new(scanner), limit: maxWaiting}
 }
 
 // entry takes the next entry of the log. e may be reused afterwards.
 func (j *joiner) entry(e *journal.Entry) error {
 	v := &j.view
-	if err := v.scan(e.Leaf); err != nil {
+	if err := j.scanner.scan(v, e.Leaf); err != nil {
 		return fmt.Errorf("read entry %d: %w", e.Index, err)
 	}
 	switch v.kind {
@@ -133,19 +150,26 @@ func (j *joiner) admit(e *journal.Entry) error {
 	if j.match.byText() && j.match.absent(e, &j.view) || j.match.absentParam(e, &j.view) {
 		return nil
 	}
-	r := j.newRecord()
-	r.leaf = append(r.leaf[:0], e.Leaf...)
-	r.entry = *e
-	r.entry.Leaf = r.leaf
-	r.seen = j.now
-	if e.Value != nil {
-		r.value = append(r.value[:0], e.Value...)
-		r.entry.Value = r.value
+	v, r := &j.view, j.newRecord()
+	r.index, r.kind, r.session, r.of, r.seen = e.Index, v.kind, v.session, v.of, j.now
+	r.size = recordSize + len(e.Leaf) + len(e.Value)
+	if v.kind == event.KindFunctionCall {
+		r.charset = v.charset()
 	}
-	r.view = j.view.moved(e.Leaf, r.leaf)
-	if j.match.byText() || j.match.f.Param != nil {
-		if err := j.decode(r); err != nil {
-			return err
+	bySelf := j.match.byText() || j.match.f.Param != nil
+	if !bySelf && (j.match.byOutcome() || v.kind == event.KindBind || e.Blob != nil || len(e.Value) > maxEager) {
+		// Most of these will not be wanted, or it is large: that can wait.
+		r.leaf = append(r.leaf[:0], e.Leaf...)
+		r.entry, r.view = *e, v.moved(e.Leaf, r.leaf)
+		r.entry.Leaf, r.entry.Value = r.leaf, r.keep(e.Value)
+	} else if v.kind == event.KindQuery { // of its value only the text is shown, a copy
+		j.decode(r, e, v, e.Value)
+	} else {
+		j.decode(r, e, v, r.keep(e.Value))
+	}
+	if bySelf {
+		if r.err != nil {
+			return r.err
 		}
 		if j.match.byText() && !j.match.text(&r.statement) || !j.match.mayHaveParam(&r.statement) {
 			j.free = append(j.free, r)
@@ -153,22 +177,22 @@ func (j *joiner) admit(e *journal.Entry) error {
 		}
 	}
 	j.fifo = append(j.fifo, r)
-	j.bytes += r.size()
-	if !concludes(r.view.kind) && !mayBeDropped(&r.view) {
+	j.bytes += r.size
+	if !concludes(r.kind) && !mayBeDropped(v) {
 		r.final = true
 		return nil
 	}
-	s := j.sessions[r.view.session]
+	s := j.sessions[r.session]
 	if s == nil {
 		s = new(sessionState)
-		j.sessions[r.view.session] = s
+		j.sessions[r.session] = s
 	}
 	for i := range s.ahead {
 		s.ahead[i].apply(r)
 	}
-	r.settled = r.settled || !settles(r.view.kind) || s.never > 0 && e.Index >= s.never
+	r.settled = r.settled || !settles(r.kind) || s.never > 0 && e.Index >= s.never
 	s.open = append(s.open, r)
-	if r.view.kind == event.KindCopy {
+	if r.kind == event.KindCopy {
 		s.copies++
 	}
 	return nil
@@ -181,31 +205,42 @@ func (j *joiner) newRecord() *record {
 	}
 	r := j.free[n-1]
 	j.free = j.free[:n-1]
-	value := r.value[:0]
-	if cap(value) > 64<<10 { // one large statement is no reason to keep as much for each
-		value = nil
-	}
-	*r = record{
-		leaf: r.leaf, value: value,
-		statement: Statement{Params: r.statement.Params}, outcome: Outcome{Tags: r.outcome.Tags},
+	r.progress = progress{}
+	if cap(r.value) > 64<<10 { // one large statement is no reason to keep as much for each
+		r.value = nil
 	}
 	return r
 }
 
-// size is what a record counts for in the joiner's memory, in bytes.
-func (r *record) size() int {
-	return 512 + len(r.leaf) + len(r.value) + len(r.statement.Text)
-}
-
-func (j *joiner) decode(r *record) error {
-	if r.decoded {
+// keep returns a copy of an entry's value, nil if there is none.
+func (r *record) keep(value []byte) []byte {
+	if value == nil {
 		return nil
 	}
-	r.decoded = true
-	if err := j.dec.admission(&r.statement, &r.entry, &r.view); err != nil {
-		return fmt.Errorf("read entry %d: %w", r.entry.Index, err)
+	if r.value == nil {
+		r.value = make([]byte, 0, len(value)+128) // so that it is not nil if it is empty
 	}
-	return nil
+	r.value = append(r.value[:0], value...)
+	return r.value
+}
+
+// maxEager bounds the bytes of a value whose statement is made before its turn
+// comes: it takes more memory than that.
+const maxEager = 4 << 10
+
+// recordSize is what a record counts for in the joiner's memory besides leaf and value.
+const recordSize = 512
+
+// decode makes the statement of a record.
+func (j *joiner) decode(r *record, e *journal.Entry, v *view, value []byte) {
+	ok := e.Value != nil || !e.HasValue
+	if e.Blob != nil {
+		value, ok = j.dec.value(e)
+	}
+	r.decoded = true
+	if err := j.dec.fill(&r.statement, e.Index, value, ok, v); err != nil {
+		r.err = fmt.Errorf("read entry %d: %w", e.Index, err)
+	}
 }
 
 // conclude applies an outcome or settlement to the open records of its
@@ -250,7 +285,7 @@ func (j *joiner) conclude(s *sessionState, e *journal.Entry, v *view) {
 // search returns the place of an open record, or where it would be.
 func (s *sessionState) search(index int64) (place int, found bool) {
 	return slices.BinarySearchFunc(s.open, index, func(r *record, index int64) int {
-		return cmp.Compare(r.entry.Index, index)
+		return cmp.Compare(r.index, index)
 	})
 }
 
@@ -280,7 +315,7 @@ func (s *sessionState) arrived(of int64, succeeded bool) {
 		return
 	}
 	for _, r := range s.open {
-		if r.view.kind == event.KindCopy && (of > r.entry.Index || succeeded && r.view.of == event.Ref(of)) {
+		if r.kind == event.KindCopy && (of > r.index || succeeded && r.of == event.Ref(of)) {
 			r.final = true
 		}
 	}
@@ -293,16 +328,18 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 	}
 	r.hasEnd = true
 	r.unknown = string(v.end) == string(event.EndUnknown)
-	r.dropped = !j.match.outcome(r.view.kind, v)
+	r.dropped = !j.match.outcome(r.kind, v)
 	if r.dropped {
 		r.final = true
 		return
 	}
-	r.undecided = j.match.hangs(r.view.kind, v)
+	r.undecided = j.match.hangs(r.kind, v)
 	r.types = typeList(v.types)
 	if !r.unknown || v.sqlstate != nil {
 		j.dec.outcome(&r.outcome, e, v)
 		r.unknown = false
+	} else {
+		r.outcome = Outcome{Tags: r.outcome.Tags[:0]}
 	}
 	// What did not run has nothing to commit.
 	if r.unknown || r.outcome.Skipped || r.outcome.Discarded {
@@ -312,14 +349,14 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 
 // apply tells a record what the settlement says about it.
 func (s *settlement) apply(r *record) {
-	if r.entry.Index == s.of && r.failed == nil {
+	if r.index == s.of && r.failed == nil {
 		r.failed = s.failed
 	}
 	switch {
-	case !settles(r.view.kind):
-	case s.covers(r.entry.Index):
+	case !settles(r.kind):
+	case s.covers(r.index):
 		r.committed, r.settled = s.committed, true
-	case s.all && r.entry.Index <= s.of:
+	case s.all && r.index <= s.of:
 		r.settled = true
 	}
 }
@@ -334,7 +371,7 @@ func (s *sessionState) settle(t *settlement, from, to int) {
 		if r.final = r.final || r.hasEnd && r.settled; !r.final {
 			s.open[keep] = r
 			keep++
-		} else if r.view.kind == event.KindCopy {
+		} else if r.kind == event.KindCopy {
 			s.copies--
 		}
 	}
@@ -391,12 +428,12 @@ func (j *joiner) pop() (*Statement, error) {
 // release makes the statement of a record that left the line. Unless it is lent,
 // the record is used again after the next call of a method of j that reads an entry.
 func (j *joiner) release(r *record) (*Statement, error) {
-	j.bytes -= r.size()
+	j.bytes -= r.size
 	if !r.final {
 		j.forget(r)
 	}
-	if concludes(r.view.kind) && !r.hasEnd {
-		r.dropped = !j.match.outcome(r.view.kind, nil)
+	if concludes(r.kind) && !r.hasEnd {
+		r.dropped = !j.match.outcome(r.kind, nil)
 	}
 	if r.dropped {
 		j.free = append(j.free, r)
@@ -411,10 +448,10 @@ func (j *joiner) release(r *record) (*Statement, error) {
 
 // forget takes a record that is not final off its session.
 func (j *joiner) forget(r *record) {
-	s := j.sessions[r.view.session]
-	if i, found := s.search(r.entry.Index); found {
+	s := j.sessions[r.session]
+	if i, found := s.search(r.index); found {
 		s.open = slices.Delete(s.open, i, i+1)
-		if r.view.kind == event.KindCopy {
+		if r.kind == event.KindCopy {
 			s.copies--
 		}
 	}
@@ -426,8 +463,11 @@ func (j *joiner) finish(r *record) (*Statement, error) {
 	if r.undecided && (r.failed == nil || r.committed >= 0) {
 		return nil, nil // no error undid it
 	}
-	if err := j.decode(r); err != nil {
-		return nil, err
+	if !r.decoded {
+		j.decode(r, &r.entry, &r.view, r.entry.Value)
+	}
+	if r.err != nil {
+		return nil, r.err
 	}
 	s := &r.statement
 	if r.hasEnd && !r.unknown {
@@ -442,7 +482,7 @@ func (j *joiner) finish(r *record) (*Statement, error) {
 			return nil, nil
 		}
 		if s.Function != nil {
-			r.outcome.Result = decodeResult(r.outcome.value, s.Function.OID, s.Function.resultFormat, r.view.charset())
+			r.outcome.Result = decodeResult(r.outcome.value, s.Function.OID, s.Function.resultFormat, r.charset)
 		}
 	}
 	for i := range s.Params {
@@ -470,8 +510,8 @@ func (j *joiner) full() bool {
 // transaction, is kept, so each long transaction costs one look.
 func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) error {
 	head := j.fifo[j.head]
-	s := j.sessions[head.view.session]
-	settled, n := head.entry.Index, 0
+	s := j.sessions[head.session]
+	settled, n := head.index, 0
 	var ahead []settlement
 	for e, err := range src.Entries(from, to) {
 		if err != nil {
@@ -487,7 +527,7 @@ func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) erro
 		if v.kind == event.KindStart {
 			break
 		}
-		if v.session != head.view.session {
+		if v.session != head.session {
 			continue
 		}
 		if v.kind == event.KindDisconnect {

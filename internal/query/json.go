@@ -22,20 +22,16 @@ func (s *Statement) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `{"index":`...)
 	dst = strconv.AppendInt(dst, s.Index, 10)
 	dst = append(dst, `,"time":"`...)
-	dst = event.AppendTime(dst, s.Time)
+	dst = s.analyses.appendTime(dst, s.Time)
 	dst = append(dst, '"')
-	if s.Session != 0 {
-		dst = append(dst, `,"session":"`...)
-		dst = event.AppendSession(dst, s.Session)
-		dst = append(dst, '"')
+	if w := s.who; w != nil && w.session == s.Session && w.names == [4]string{s.User, s.Database, s.Application, s.Client} {
+		dst = append(dst, w.json...)
+	} else {
+		dst = appendWho(dst, s.Session, s.User, s.Database, s.Application, s.Client)
 	}
-	dst = appendOpt(dst, `,"user":`, s.User)
-	dst = appendOpt(dst, `,"database":`, s.Database)
-	dst = appendOpt(dst, `,"application":`, s.Application)
-	dst = appendOpt(dst, `,"client":`, s.Client)
 	dst = appendOpt(dst, `,"kind":`, string(s.Kind))
 	if s.HasText {
-		dst = appendString(append(dst, `,"statement":`...), s.Text)
+		dst = s.appendText(append(dst, `,"statement":`...))
 	}
 	if s.Function != nil {
 		dst = append(dst, `,"function":{"oid":`...)
@@ -203,8 +199,12 @@ func (p *Param) appendJSON(dst []byte) []byte {
 	if p.Null {
 		return append(dst, `,"value":null}`...)
 	}
-	text, _ := p.Text()
-	dst = appendString(append(dst, `,"value":`...), text)
+	if p.shown == nil && p.Format == pgvalue.FormatText && p.charset == nil && utf8.Valid(p.Raw) { // as Text does
+		dst = appendString(append(dst, `,"value":`...), p.Raw)
+	} else {
+		text, _ := p.Text()
+		dst = appendString(append(dst, `,"value":`...), text)
+	}
 	return append(appendBase64(append(dst, `,"raw":`...), p.Raw), '}')
 }
 
@@ -300,17 +300,24 @@ const hexDigits = "0123456789abcdef"
 // appendString appends s as a JSON string. Bytes that are not UTF-8 become
 // U+FFFD each. Characters that some programs take for the end of a line, that a
 // terminal acts on or that turn the direction of what follows are escaped.
-func appendString(dst []byte, s string) []byte {
+func appendString[T string | []byte](dst []byte, s T) []byte {
 	dst = append(dst, '"')
 	start := 0
 	for i := 0; i < len(s); {
+		for i+8 <= len(s) && plainWord(uint64(s[i])|uint64(s[i+1])<<8|uint64(s[i+2])<<16|uint64(s[i+3])<<24|
+			uint64(s[i+4])<<32|uint64(s[i+5])<<40|uint64(s[i+6])<<48|uint64(s[i+7])<<56) {
+			i += 8
+		}
+		if i == len(s) {
+			break
+		}
 		c := s[i]
 		if c >= 0x20 && c < utf8.RuneSelf && c != '"' && c != '\\' && c != 0x7f {
 			i++
 			continue
 		}
 		if c >= utf8.RuneSelf {
-			r, n := utf8.DecodeRuneInString(s[i:])
+			r, n := utf8.DecodeRuneInString(string(s[i:min(i+utf8.UTFMax, len(s))]))
 			if r == utf8.RuneError && n == 1 {
 				dst = append(append(dst, s[start:i]...), "\uFFFD"...)
 				start = i + 1
@@ -339,4 +346,14 @@ func appendString(dst []byte, s string) []byte {
 		start = i
 	}
 	return append(append(dst, s[start:]...), '"')
+}
+
+// plainWord reports whether each of the eight bytes of w is an ASCII character
+// that stands in a JSON string as it is.
+func plainWord(w uint64) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	quote, backslash := w^'"'*ones, w^'\\'*ones
+	// A byte below 0x80 borrows if it is below what is taken off, and reaches
+	// the highest bit if it is 0x7f.
+	return (w|(w-0x20*ones)|(w+ones)|(quote-ones)|(backslash-ones))&high == 0
 }

@@ -3,6 +3,7 @@ package query
 import (
 	"bytes"
 	"slices"
+	"sync/atomic"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/pgvalue"
@@ -56,6 +57,32 @@ type Statement struct {
 
 	sql      *analysis // see SQL
 	analyses *analyses
+	who      *identity // whose it is, nil if not known so
+	shared   *shared   // its text, if it may be that of others too
+}
+
+// shared is a text that many statements have, and what they show of it.
+type shared struct {
+	text string
+	sql  atomic.Pointer[analysis]
+	json atomic.Pointer[[]byte] // the text as a JSON string
+}
+
+// maxShared bounds the bytes of a text that is kept as JSON.
+const maxShared = 64 << 10
+
+// appendText appends the text as a JSON string.
+func (s *Statement) appendText(dst []byte) []byte {
+	c := s.shared
+	if c == nil || c.text != s.Text || len(c.text) > maxShared {
+		return appendString(dst, s.Text)
+	}
+	if b := c.json.Load(); b != nil {
+		return append(dst, *b...)
+	}
+	b := appendString(nil, c.text)
+	c.json.Store(&b)
+	return append(dst, b...)
 }
 
 // SQL returns what package sqlinfo knows of the statement's text, nil if it
@@ -68,8 +95,17 @@ func (s *Statement) SQL() *sqlinfo.Info {
 }
 
 func (s *Statement) analysis() *analysis {
-	if s.sql == nil && s.HasText {
+	if s.sql != nil || !s.HasText {
+		return s.sql
+	}
+	c := s.shared
+	if c == nil || c.text != s.Text {
 		s.sql = s.analyses.of(s.Text)
+		return s.sql
+	}
+	if s.sql = c.sql.Load(); s.sql == nil {
+		s.sql = s.analyses.of(s.Text)
+		c.sql.Store(s.sql)
 	}
 	return s.sql
 }
@@ -84,12 +120,37 @@ type analysis struct {
 func newAnalysis(info sqlinfo.Info) *analysis { return &analysis{info, appendSQL(nil, &info)} }
 
 // analyses remembers what was found of texts, by their shape: hardly a text
-// comes again, but most are those of a program with other literals. It is not
-// for concurrent use; a nil one remembers nothing.
+// comes again, but most are those of a program with other literals; and the
+// last time. It is not for concurrent use; a nil one remembers nothing.
 type analyses struct {
 	known       map[string]*analysis
 	bytes       int // of their shapes
 	text, shape []byte
+
+	second int64                             // a time without its fraction
+	prefix [len("2006-01-02T15:04:05.")]byte // how it is written, if it has been
+}
+
+// appendTime is event.AppendTime; most times are of the second of the one before.
+func (a *analyses) appendTime(dst []byte, t int64) []byte {
+	if a == nil {
+		return event.AppendTime(dst, t)
+	}
+	nano := t - a.second
+	if nano < 0 || nano >= 1e9 || a.prefix[0] == 0 {
+		if dst = event.AppendTime(dst, t); t >= 0 {
+			a.second = t - t%1e9
+			copy(a.prefix[:], dst[len(dst)-timeLen:])
+		}
+		return dst
+	}
+	dst = append(dst, a.prefix[:]...)
+	dst = append(dst, "000000000Z"...)
+	for i, n := len(dst)-2, uint32(nano); n > 0; i-- {
+		dst[i] = byte('0' + n%10)
+		n /= 10
+	}
+	return dst
 }
 
 // Bounds of what is remembered.
@@ -111,7 +172,7 @@ func (a *analyses) of(text string) *analysis {
 	if a.bytes += len(a.shape); a.known == nil || a.bytes > maxAnalyses || len(a.known) >= maxAnalysesNo {
 		a.known, a.bytes = make(map[string]*analysis), len(a.shape)
 	}
-	found := newAnalysis(sqlinfo.Analyze(text))
+	found := newAnalysis(sqlinfo.Analyze(string(a.text))) // of a copy: it may keep names
 	a.known[string(a.shape)] = found
 	return found
 }

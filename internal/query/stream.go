@@ -71,10 +71,10 @@ func (l *Log) Render(ctx context.Context, f Filter, render func(dst []byte, s *S
 		work <- c
 	}
 	err := l.search(ctx, f, func(j *joiner) func(*Statement) error {
-		j.lend = true
+		j.lend, j.dec.lend = true, true
 		return func(*Statement) error {
 			c.records = append(c.records, j.last)
-			if c.size += j.last.size(); len(c.records) < chunkStatements && c.size < chunkBytes {
+			if c.size += j.last.size + len(j.last.statement.Text); len(c.records) < chunkStatements && c.size < chunkBytes {
 				return nil
 			}
 			send()

@@ -119,7 +119,7 @@ func (t *tail) past(f *Filter) bool {
 // next returns the index before which every statement that is selected was shown.
 func (t *tail) next() int64 {
 	if j := t.joiner; j.waiting() {
-		return j.fifo[j.head].entry.Index
+		return j.fifo[j.head].index
 	}
 	return t.from
 }
@@ -229,7 +229,7 @@ func (t *tail) ready(r *record) bool {
 	late := t.joiner.now.Sub(r.seen) > t.hold
 	if r.hasEnd {
 		// In a transaction it may take any time until it is settled.
-		return late || !t.feed && (r.outcome.Tx == 'T' || r.outcome.Tx == 'E' || r.view.kind == event.KindParse)
+		return late || !t.feed && (r.outcome.Tx == 'T' || r.outcome.Tx == 'E' || r.kind == event.KindParse)
 	}
 	return late && !t.joiner.match.byOutcome()
 }

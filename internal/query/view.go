@@ -31,7 +31,21 @@ type view struct {
 	committed              int8
 	end, sqlstate          []byte
 	hasValue               bool
+	who                    *identity // nil unless a scanner knows it
 }
+
+// An identity is what a scanner remembers of a session: whose it is, as leaves spell it.
+type identity struct {
+	session               uint64
+	text                  []byte // the keys with their values
+	user, db, app, client []byte // in text
+	names                 [4]string
+	json                  []byte // as AppendJSON begins, from the session on
+}
+
+// A scanner scans leaves as view.scan does, faster where many are of the same
+// sessions: whose they are it remembers. It is not for concurrent use.
+type scanner struct{ known [1024]*identity }
 
 const (
 	leafStart = `{"v":1,"t":"`
@@ -39,7 +53,12 @@ const (
 )
 
 // scan sets v from leaf. It does not allocate.
-func (v *view) scan(leaf []byte) error {
+func (v *view) scan(leaf []byte) error { return v.scanBy(nil, leaf) }
+
+// scan sets v from leaf. It allocates for what it did not know yet.
+func (sc *scanner) scan(v *view, leaf []byte) error { return v.scanBy(sc, leaf) }
+
+func (v *view) scanBy(sc *scanner, leaf []byte) error {
 	*v = view{}
 	if len(leaf) < len(leafStart)+timeLen+1 || string(leaf[:len(leafStart)]) != leafStart {
 		return errLeaf
@@ -51,16 +70,19 @@ func (v *view) scan(leaf []byte) error {
 	}
 	b = b[1:]
 	for len(b) > 4 && b[0] == ',' && b[1] == '"' {
-		i := bytes.IndexByte(b[2:], '"')
-		if i < 0 || len(b) < i+5 || b[i+3] != ':' {
-			return errLeaf
+		if sc != nil && v.session != 0 && v.user == nil && hasPrefix(b, `,"user":"`) {
+			if rest, ok := sc.who(v, b); ok {
+				b = rest
+				continue
+			}
 		}
-		key := b[2 : 2+i]
-		val, rest, ok := scanValue(b[i+4:])
+		rest, ok := v.quick(b)
+		if !ok {
+			rest, ok = v.field(b)
+		}
 		if !ok {
 			return errLeaf
 		}
-		v.set(key, val)
 		b = rest
 	}
 	if len(b) != 1 || b[0] != '}' || v.kind == "" {
@@ -69,12 +91,222 @@ func (v *view) scan(leaf []byte) error {
 	return nil
 }
 
+// field sets v from any key with its value, which b begins with.
+func (v *view) field(b []byte) (rest []byte, ok bool) {
+	i := bytes.IndexByte(b[2:], '"')
+	if i < 0 || len(b) < i+5 || b[i+3] != ':' {
+		return nil, false
+	}
+	val, rest, ok := scanValue(b[i+4:])
+	if ok {
+		v.set(b[2:2+i], val)
+	}
+	return rest, ok
+}
+
+func hasPrefix(b []byte, s string) bool { return len(b) >= len(s) && string(b[:len(s)]) == s }
+
+// quick is field for what most leaves have, in the spelling it has there.
+func (v *view) quick(b []byte) (rest []byte, ok bool) {
+	switch b[2] {
+	case 's':
+		const n = len(`,"s":"`)
+		if hasPrefix(b, `,"s":"`) && len(b) > n+17 && b[n+16] == '"' {
+			id, ok := sessionID(b[n : n+16])
+			if ok {
+				v.session = id
+			}
+			return b[n+17:], ok
+		}
+		if hasPrefix(b, `,"size":`) {
+			_, rest, ok = quickNumber(b[len(`,"size":`):])
+			return rest, ok
+		}
+		if hasPrefix(b, `,"since":`) {
+			return quickRef(&v.since, b[len(`,"since":`):])
+		}
+	case 'n':
+		if hasPrefix(b, `,"n":`) {
+			_, rest, ok = quickNumber(b[len(`,"n":`):])
+			return rest, ok
+		}
+	case 'k':
+		if val, rest, ok := quickString(b, `,"k":"`); ok {
+			v.kind = event.KindOf(val)
+			return rest, true
+		}
+	case 'm':
+		_, rest, ok = quickString(b, `,"m":"`)
+		return rest, ok
+	case 'o':
+		if hasPrefix(b, `,"of":`) {
+			return quickRef(&v.of, b[len(`,"of":`):])
+		}
+	case 'p':
+		if hasPrefix(b, `,"parse":`) {
+			return quickRef(&v.parse, b[len(`,"parse":`):])
+		}
+	case 'b':
+		if hasPrefix(b, `,"bytes":`) {
+			return quickInto(&v.bytes, b[len(`,"bytes":`):])
+		}
+		if hasPrefix(b, `,"bind":`) {
+			return quickRef(&v.bind, b[len(`,"bind":`):])
+		}
+	case 'r':
+		if hasPrefix(b, `,"rows":`) {
+			return quickInto(&v.rows, b[len(`,"rows":`):])
+		}
+	case 'u':
+		if hasPrefix(b, `,"us":`) {
+			return quickInto(&v.micros, b[len(`,"us":`):])
+		}
+	case 't':
+		const n = len(`,"tx":"`)
+		if hasPrefix(b, `,"tx":"`) && len(b) > n+1 && b[n+1] == '"' && b[n] != '\\' && b[n] != '"' {
+			v.tx = b[n]
+			return b[n+2:], true
+		}
+		if val, rest, ok := quickString(b, `,"tags":["`); ok && len(rest) > 0 && rest[0] == ']' { // a single one
+			at := len(`,"tags":["`)
+			v.tags = b[at-1 : at+len(val)+1]
+			return rest[1:], true
+		}
+	case 'c':
+		const n = len(`,"c":"`)
+		if hasPrefix(b, `,"c":"`) && len(b) == n+event.CommitmentLen+len(`"}`) && b[len(b)-2] == '"' {
+			v.hasValue = true
+			return b[len(b)-1:], true
+		}
+		if hasPrefix(b, `,"committed":true`) && len(b) > len(`,"committed":true`) && (b[len(`,"committed":true`)] == ',' || b[len(`,"committed":true`)] == '}') {
+			v.committed = 1
+			return b[len(`,"committed":true`):], true
+		}
+	}
+	return nil, false
+}
+
+// quickString splits key and a string without escapes off b.
+func quickString(b []byte, key string) (val, rest []byte, ok bool) {
+	if !hasPrefix(b, key) {
+		return nil, nil, false
+	}
+	for i := len(key); i < len(b); i++ {
+		switch b[i] {
+		case '"':
+			return b[len(key):i], b[i+1:], true
+		case '\\':
+			return nil, nil, false
+		}
+	}
+	return nil, nil, false
+}
+
+// quickNumber splits a decimal number of moderate size off b.
+func quickNumber(b []byte) (n int64, rest []byte, ok bool) {
+	for i, c := range b {
+		if c -= '0'; c > 9 {
+			c += '0'
+			return n, b[i:], i > 0 && i < 18 && (c == ',' || c == '}')
+		}
+		n = n*10 + int64(c)
+	}
+	return 0, nil, false
+}
+
+func quickInto(to *int64, b []byte) (rest []byte, ok bool) {
+	n, rest, ok := quickNumber(b)
+	if ok {
+		*to = n
+	}
+	return rest, ok
+}
+
+func quickRef(to *int64, b []byte) (rest []byte, ok bool) {
+	n, rest, ok := quickNumber(b)
+	if ok {
+		*to = n + 1
+	}
+	return rest, ok
+}
+
+// sessionID decodes 16 digits in small letters.
+func sessionID(b []byte) (id uint64, ok bool) {
+	for _, c := range b {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return 0, false
+		}
+		id = id<<4 | uint64(c)
+	}
+	return id, true
+}
+
+// who sets v from the keys that say whose a leaf is, and remembers them. Behind
+// them stand the message letters, or it leaves them alone.
+func (sc *scanner) who(v *view, b []byte) (rest []byte, ok bool) {
+	place := &sc.known[(v.session*0x9E3779B97F4A7C15)>>54]
+	w := *place
+	if w == nil || w.session != v.session || !bytes.HasPrefix(b, w.text) || !hasPrefix(b[len(w.text):], `,"m":`) {
+		if w, ok = newIdentity(v.session, b); !ok {
+			return nil, false
+		}
+		*place = w
+	}
+	v.who, v.user, v.db, v.app, v.client = w, w.user, w.db, w.app, w.client
+	return b[len(w.text):], true
+}
+
+func newIdentity(session uint64, b []byte) (w *identity, ok bool) {
+	var v view
+	rest := b
+	for !hasPrefix(rest, `,"m":`) {
+		if !hasPrefix(rest, `,"user":"`) && !hasPrefix(rest, `,"db":"`) && !hasPrefix(rest, `,"app":"`) && !hasPrefix(rest, `,"client":"`) {
+			return nil, false
+		}
+		if rest, ok = v.field(rest); !ok {
+			return nil, false
+		}
+	}
+	w = &identity{session: session, text: bytes.Clone(b[:len(b)-len(rest)])}
+	v = view{}
+	for rest = w.text; len(rest) > 0; {
+		rest, _ = v.field(rest)
+	}
+	w.user, w.db, w.app, w.client = v.user, v.db, v.app, v.client
+	w.names = [4]string{unescape(v.user), unescape(v.db), unescape(v.app), unescape(v.client)}
+	w.json = appendWho(nil, session, w.names[0], w.names[1], w.names[2], w.names[3])
+	return w, true
+}
+
+// appendWho appends what of a statement's object says whose it is.
+func appendWho(dst []byte, session uint64, user, db, app, client string) []byte {
+	if session != 0 {
+		dst = append(dst, `,"session":"`...)
+		dst = event.AppendSession(dst, session)
+		dst = append(dst, '"')
+	}
+	dst = appendOpt(dst, `,"user":`, user)
+	dst = appendOpt(dst, `,"database":`, db)
+	dst = appendOpt(dst, `,"application":`, app)
+	return appendOpt(dst, `,"client":`, client)
+}
+
 // moved returns a view of a copy of the leaf that v is of, which spares
 // scanning it once more.
 func (v *view) moved(leaf, to []byte) view {
 	m := *v
 	m.time = to[len(leafStart):][:timeLen:timeLen]
-	for _, f := range []*[]byte{&m.user, &m.db, &m.app, &m.client, &m.types, &m.tags, &m.facts, &m.end, &m.sqlstate} {
+	fields := [...]*[]byte{&m.types, &m.tags, &m.facts, &m.end, &m.sqlstate, &m.user, &m.db, &m.app, &m.client}
+	of := fields[:]
+	if m.who != nil { // the last four are in its text
+		of = fields[:len(fields)-4]
+	}
+	for _, f := range of {
 		if *f != nil { // each reaches to the end of the leaf, beyond its length
 			at := cap(leaf) - cap(*f)
 			*f = to[at : at+len(*f)]
@@ -141,7 +373,7 @@ func (v *view) set(key, val []byte) {
 			v.session = v.session<<8 | uint64(c)
 		}
 	case "k":
-		v.kind = kindOf(val)
+		v.kind = event.KindOf(val)
 	case "user":
 		v.user = val
 	case "db":
@@ -186,22 +418,6 @@ func (v *view) set(key, val []byte) {
 	case "c":
 		v.hasValue = true
 	}
-}
-
-// kindOf returns the constant for a kind, so that no view allocates.
-func kindOf(b []byte) event.Kind {
-	for _, k := range [...]event.Kind{
-		event.KindOutcome, event.KindExecute, event.KindQuery, event.KindParse, event.KindBind, event.KindSettle,
-		event.KindConnect, event.KindAuth, event.KindDisconnect, event.KindCopy, event.KindFunctionCall,
-		event.KindCancel, event.KindReplication, event.KindViolation, event.KindNotice, event.KindStart,
-		event.KindStop, event.KindHeartbeat, event.KindGap, event.KindPrune, event.KindHold, event.KindErase,
-		event.KindRecover, event.KindConfig, event.KindResult,
-	} {
-		if string(b) == string(k) {
-			return k
-		}
-	}
-	return ""
 }
 
 // number reads decimal digits; anything else counts as the digits before it.
