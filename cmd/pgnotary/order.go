@@ -71,8 +71,11 @@ func carriedOut(ctx context.Context, dir, name string) (*ledger.Answer, error) {
 			return nil, err
 		}
 		l, err := ledger.Open(ledger.Config{Dir: dir, Version: version()})
-		if errors.Is(err, durable.ErrLocked) {
-			continue // somebody else begins to
+		if errors.Is(err, durable.ErrLocked) { // somebody else begins to, or does though the file says otherwise
+			if a, err := answer(ctx, name, time.Second); a != nil || err != nil {
+				return a, err
+			}
+			continue
 		} else if err != nil {
 			return nil, err
 		}

@@ -397,7 +397,7 @@ func (s *settings) facts() []event.Fact {
 		{Key: "upstream", Val: s.Upstream},
 		{Key: "upstream_tls", Val: s.UpstreamTLS},
 		{Key: "tls", Val: onOff(s.TLSCert != "")},
-		{Key: "witness_mode", Val: s.witnessMode()},
+		{Key: ledger.WitnessMode, Val: s.witnessMode()},
 		{Key: "client_cert", Val: s.clientCert()},
 		{Key: "verifiers", Val: s.verifiers()},
 		{Key: "proxy_protocol_from", Val: cmp.Or(s.ProxyProtocolFrom, "off")},

@@ -42,6 +42,11 @@ func (k *clerk) learn() error {
 			k.note(e.Index, &leaf)
 		case event.KindStart:
 			clear(k.sessions) // none outlives its process
+			for _, f := range leaf.Facts {
+				if f.Key == WitnessMode {
+					k.watched = f.Val != "off"
+				}
+			}
 		case event.KindConnect:
 			k.sessions[leaf.Session] = struct{}{}
 		case event.KindDisconnect:

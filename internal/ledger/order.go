@@ -65,6 +65,10 @@ const (
 	retainEvery = 10 * time.Minute
 )
 
+// WitnessMode is the fact of a start entry that says whether the log has witnesses: with "off" it has none. What
+// went before stays true for a start that does not say, as of a command that opens the log.
+const WitnessMode = "witness_mode"
+
 // Retain says how long a log keeps things. Zero fields are without limit.
 type Retain struct {
 	Age        time.Duration // of leaves and all
@@ -83,7 +87,8 @@ type clerk struct {
 	mu       sync.Mutex // held while an order is carried out
 	holds    map[string]hold
 	sessions map[uint64]struct{} // that go on
-	scanned  int64               // both are known of entries before this
+	watched  bool                // the last start that said so had witnesses
+	scanned  int64               // all this is known of entries before this
 }
 
 type hold struct {
@@ -215,6 +220,14 @@ func (l *Ledger) Do(ctx context.Context, o *Order) (*Answer, error) { return l.c
 func (k *clerk) do(ctx context.Context, o *Order) (*Answer, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if o.Kind == "prune" || o.Kind == "erase" {
+		if err := k.learn(); err != nil {
+			return nil, err
+		}
+		if k.watched && k.l.cfg.Witness == nil {
+			return nil, errors.New("the log has witnesses, as its last start says: nothing goes before they were asked, so give the order to its writer, or start that without them")
+		}
+	}
 	switch o.Kind {
 	case "prune":
 		return k.prune(ctx, o)

@@ -15,6 +15,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
+	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
 
@@ -307,4 +308,36 @@ func TestPruneKeepsTiles(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %q", tt.name, r, err, tt.want)
 		}
 	}
+}
+
+// TestPruneAsksWitnesses: who opens the log without its witnesses lets nothing go, though DIR/witnessed is gone.
+func TestPruneAsksWitnesses(t *testing.T) {
+	s, w := faultfs.New(), newFakeWitness(t)
+	cfg := steady(quiet(s, "/d"))
+	cfg.Witness, cfg.StartFacts = w, []event.Fact{{Key: WitnessMode, Val: "async"}}
+	l := mustOpen(t, cfg)
+	_, secret, _, err := rich(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, l)
+	remove(t, s, "/d/witnessed")
+	orders := []Order{{Kind: "prune", What: "values", Until: 256}, {Kind: "prune", What: "leaves", Until: 256}, {Kind: "erase", Entries: []int64{secret}}}
+
+	l = mustOpen(t, steady(quiet(s, "/d")))
+	for _, o := range orders {
+		if _, err := l.Do(t.Context(), &o); err == nil || !strings.Contains(err.Error(), "has witnesses") {
+			t.Errorf("%+v without the witnesses: %v", o, err)
+		}
+	}
+	mustDo(t, l, Order{Kind: "hold", Case: "1", Hold: &Hold{From: 1 << 40}}) // takes nothing away
+	mustClose(t, l)
+	mustVerify(t, s, "/d")
+
+	cfg.Witness, cfg.StartFacts = nil, []event.Fact{{Key: WitnessMode, Val: "off"}}
+	l = mustOpen(t, cfg) // which is on record
+	mustDo(t, l, Order{Kind: "release", Case: "1"})
+	mustDo(t, l, orders[0])
+	mustClose(t, l)
+	mustVerify(t, s, "/d")
 }
