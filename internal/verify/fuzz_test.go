@@ -186,3 +186,36 @@ func FuzzBundle(f *testing.F) {
 		}
 	})
 }
+
+// FuzzTermList wants the bundles of a term to be in their order and within the
+// index, and a cursor that skips some to find in the others what is listed.
+func FuzzTermList(f *testing.F) {
+	dense := []byte{100}
+	for i := range byte(100) {
+		dense = append(dense, 1+i%3)
+	}
+	f.Add(dense, uint16(500), uint8(4))
+	f.Add([]byte("\x03\x00\x05\x09\x02\x00\xff\x90\x01\x07\x07"), uint16(500), uint8(1))
+	f.Fuzz(func(t *testing.T, p []byte, limit uint16, stride uint8) {
+		l := decodeTerm(p, uint64(limit))
+		listed := map[uint32]span{}
+		for i, n := range l.bundles {
+			if n >= uint32(limit) || i > 0 && n <= l.bundles[i-1] {
+				t.Fatalf("bundles %d of %d", l.bundles, limit)
+			}
+			listed[n] = span{0, tileWidth}
+			if l.parts != nil {
+				listed[n] = span{int64(l.parts[2*i]), int64(l.parts[2*i+1]) + 1}
+			}
+		}
+		c := cursor{termList: l, pos: -1}
+		for n := uint32(0); n < uint32(limit)+10; n += uint32(stride) + 1 {
+			for _, slot := range []int64{0, int64(n) % tileWidth, tileWidth - 1} {
+				s := listed[n]
+				if got, want := c.has(int64(n)*tileWidth+slot), s.has(slot); got != want {
+					t.Fatalf("entry %d of bundle %d: %t, want %t", slot, n, got, want)
+				}
+			}
+		}
+	})
+}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"sync/atomic"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 )
@@ -240,11 +241,15 @@ type indexFile struct {
 	first, count int64
 	terms        []byte
 	postings     []byte
-	complained   bool // by the order
+	lists        []atomic.Pointer[termList] // of terms that were looked for
+	complained   bool                       // by the order
 }
 
-// maxIndexFile bounds an index, in bytes.
-const maxIndexFile = 1 << 30
+// Bounds of an index, in bytes and in entries.
+const (
+	maxIndexFile = 1 << 30
+	maxIndexed   = 1 << 32
+)
 
 // indexRead is called where the entries of a file begin that has an index, or for which it could not be read.
 func (c *check) indexRead(first int64, err error) {
@@ -294,10 +299,11 @@ func readIndex(dir, name string) (*indexFile, error) {
 		places = (uint64(x.count)/tileWidth + 1) * 24
 	}
 	grams := 256*4 + uint64(le.Uint32(b[92:]))
-	if rest := uint64(len(b) - header); terms*12+postings+params+grams+places != rest || fmt.Sprintf("%020d.idx", x.first) != name {
+	if rest := uint64(len(b) - header); x.count < 0 || x.count > maxIndexed || terms*12+postings+params+grams+places != rest || fmt.Sprintf("%020d.idx", x.first) != name {
 		return nil, errors.New("it is not what its name or its lengths say")
 	}
 	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:][:postings]
+	x.lists = make([]atomic.Pointer[termList], terms)
 	for i := 12; i < len(x.terms); i += 12 { // a search relies on it
 		if le.Uint64(x.terms[i-12:]) >= le.Uint64(x.terms[i:]) {
 			return nil, errors.New("its terms are not in order")
@@ -321,60 +327,93 @@ func unblock(b []byte) (content []byte, ok bool) {
 	return content, true
 }
 
-// A cursor goes through the bundles of a term. What cannot be decoded is not there.
+// A termList is the bundles of a term. What cannot be decoded is not there.
+type termList struct {
+	bundles []uint32 // ascending
+	parts   []byte   // from where to where in each, if it says so
+}
+
+// list returns the list of a term of the table. Workers share it.
+func (x *indexFile) list(i int) *termList {
+	if l := x.lists[i].Load(); l != nil {
+		return l
+	}
+	from := min(len(x.postings), int(binary.LittleEndian.Uint32(x.terms[i*12+8:])))
+	l := decodeTerm(x.postings[from:], uint64(x.count)/tileWidth)
+	x.lists[i].Store(l) // another worker may have done the same just now
+	return l
+}
+
+// decodeTerm takes the list apart that is in front of p, of an index of so many bundles.
+func decodeTerm(p []byte, limit uint64) *termList {
+	l := &termList{}
+	left, size := binary.Uvarint(p)
+	sparse := left <= 16
+	next := uint64(0)
+	for ; size > 0 && left > 0; left-- {
+		p = p[size:]
+		var d uint64
+		if d, size = binary.Uvarint(p); size <= 0 || d >= limit || next+d >= limit || d == 0 && len(l.bundles) > 0 {
+			break
+		}
+		if sparse {
+			if len(p) < size+2 {
+				break
+			}
+			l.parts = append(l.parts, p[size:size+2]...)
+			size += 2
+		}
+		next += d
+		l.bundles = append(l.bundles, uint32(next))
+	}
+	return l
+}
+
+// A cursor goes through the bundles of a term.
 type cursor struct {
-	rest    []byte // behind the bundle at hand
-	left    uint64 // bundles there
-	sparse  bool   // it says where in them
-	number  uint64 // of the bundle at hand
-	span           // of the entries of that which have the term
-	decoded bool   // there is a bundle at hand
+	*termList
+	pos  int // of the bundle at hand
+	span     // of its entries that have the term
 }
 
 // find returns a cursor in front of the bundles of a term.
-func (x *indexFile) find(t indexTerm) (c cursor) {
-	le := binary.LittleEndian
+func (x *indexFile) find(t indexTerm) cursor {
 	sum := sha256.Sum256([]byte(t.kind + "\x00" + t.text))
-	h := binary.BigEndian.Uint64(sum[:])
+	h, at := binary.BigEndian.Uint64(sum[:]), func(i int) uint64 { return binary.LittleEndian.Uint64(x.terms[i*12:]) }
 	n := len(x.terms) / 12
-	i := sort.Search(n, func(i int) bool { return le.Uint64(x.terms[i*12:]) >= h })
-	if i == n || le.Uint64(x.terms[i*12:]) != h {
-		return c
+	i := sort.Search(n, func(i int) bool { return at(i) >= h })
+	if i == n || at(i) != h {
+		return cursor{termList: &termList{}}
 	}
-	at := int(le.Uint32(x.terms[i*12+8:]))
-	if at > len(x.postings) {
-		return c
-	}
-	left, size := binary.Uvarint(x.postings[at:])
-	if size <= 0 {
-		return c
-	}
-	return cursor{rest: x.postings[at+size:], left: left, sparse: left <= 16}
+	return cursor{termList: x.list(i), pos: -1}
 }
 
 // has reports whether the entry at, counted from the first of the file, is
 // listed. Entries are asked for in ascending order, but for those of one bundle.
 func (c *cursor) has(at int64) bool {
-	for bundle := uint64(at / tileWidth); c.left > 0 && (!c.decoded || c.number < bundle); {
-		c.next()
+	bundle := uint32(at / tileWidth)
+	if c.pos < len(c.bundles) && (c.pos < 0 || c.bundles[c.pos] < bundle) {
+		c.seek(bundle)
 	}
 	return c.span.has(at)
 }
 
-// next goes to the next bundle.
-func (c *cursor) next() {
-	d, size := binary.Uvarint(c.rest)
-	if c.left--; size <= 0 || d > maxIndex || c.number+d > maxIndex/tileWidth || c.sparse && len(c.rest) < size+2 {
-		c.left, c.span = 0, span{}
+// seek goes to the first bundle from that one on. It is mostly near; other
+// workers have those between.
+func (c *cursor) seek(bundle uint32) {
+	from, step := c.pos+1, 1
+	for from+step <= len(c.bundles) && c.bundles[from+step-1] < bundle {
+		from += step
+		step *= 2
+	}
+	rest := c.bundles[from:min(len(c.bundles), from+step)]
+	c.pos = from + sort.Search(len(rest), func(i int) bool { return rest[i] >= bundle })
+	if c.span = (span{}); c.pos == len(c.bundles) {
 		return
 	}
-	c.rest = c.rest[size:]
-	c.number += d
-	c.decoded = true
-	from := int64(c.number) * tileWidth
-	c.span = span{from, from + tileWidth}
-	if c.sparse {
-		c.span = span{from + int64(c.rest[0]), from + int64(c.rest[1]) + 1}
-		c.rest = c.rest[2:]
+	first := int64(c.bundles[c.pos]) * tileWidth
+	c.span = span{first, first + tileWidth}
+	if c.parts != nil {
+		c.span = span{first + int64(c.parts[2*c.pos]), first + int64(c.parts[2*c.pos+1]) + 1}
 	}
 }

@@ -126,7 +126,7 @@ func chunksOf(t testing.TB, dir string) (out []*chunk) {
 		t.Fatal(err)
 	}
 	const depth = 1 << 16
-	r := &reader{data: dir, segs: files.segments[:1], logID: sha256.Sum256([]byte(l.origin)), free: make(chan *chunk, depth), jobs: make(chan *chunk, depth), order: make(chan *chunk, depth)}
+	r := &reader{data: dir, segs: files.segments[:1], indexes: files.indexes, logID: sha256.Sum256([]byte(l.origin)), free: make(chan *chunk, depth), jobs: make(chan *chunk, depth), order: make(chan *chunk, depth)}
 	go func() {
 		for range depth {
 			r.free <- &chunk{}
