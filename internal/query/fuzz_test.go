@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -436,4 +437,32 @@ func FuzzViewMoved(f *testing.F) {
 			t.Errorf("moved: %+v, want %+v, %v", got, want, err)
 		}
 	})
+}
+
+// TestRenderAllocates holds that what is printed needs no memory of its own for each statement.
+func TestRenderAllocates(t *testing.T) {
+	const n = 2000
+	l := benchmarkLog(0)
+	for i := range n {
+		q := l.add(event.Leaf{Session: 1, Kind: event.KindQuery, Who: alice, Msgs: []byte("Q")}, queryMsg(fmt.Sprint("SELECT a FROM t WHERE id = ", i)))
+		l.end(q, event.Leaf{Msgs: []byte("CZ"), Tags: []string{"SELECT 1"}, Rows: 1, Bytes: 57, Micros: 180, Tx: 'I', Committed: 1}, nil)
+	}
+	var buf []byte
+	got := testing.AllocsPerRun(2, func() {
+		m, err := new(Filter).compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := newJoiner(l, m)
+		j.dec.lend = true
+		if err := j.search(t.Context(), l, 0, int64(len(l.entries)), nil, func(s *Statement) error {
+			buf = s.AppendJSON(buf[:0])
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got > n/10 {
+		t.Errorf("%d statements took %.0f allocations, want a tenth of that at most", n, got)
+	}
 }
