@@ -162,7 +162,7 @@ func TestScale(t *testing.T) {
 }
 
 // processor returns the CPU time this process has taken.
-func processor(t *testing.T) time.Duration {
+func processor(t testing.TB) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
