@@ -430,8 +430,7 @@ func (d *decoder) extended(s *Statement, value []byte, v *view, cs *charset) err
 	bind := &d.bind
 	*bind = bindMsg{formats: bind.formats[:0], params: bind.params[:0]}
 	if hasBind {
-		var ok bool
-		ok = bind.decode(bound)
+		ok := bind.decode(bound)
 		s.Malformed = s.Malformed || !ok
 		s.Portal = bindIn.text(bind.portal)
 	}
