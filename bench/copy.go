@@ -26,7 +26,7 @@ func copyOut(t *target, n int64) (copySample, error) {
 		if err := c.Send(pgraw.Query(sql)); err != nil {
 			return err
 		}
-		got, err := c.Skip('Z')
+		got, err := c.SkipTo('Z')
 		if err == nil && got < n/rowSize*rowSize {
 			err = fmt.Errorf("%d bytes came, want %d", got, n)
 		}
@@ -56,7 +56,7 @@ func copyIn(t *target, n int64) (copySample, error) {
 		if err := c.Send(pgraw.CopyDone()); err != nil {
 			return err
 		}
-		_, err := c.Skip('Z')
+		_, err := c.SkipTo('Z')
 		return err
 	})
 }

@@ -187,7 +187,7 @@ func (k *killer) write(ctx context.Context, writer int) (acked []int64) {
 			return acked
 		}
 		for i := range replies {
-			if _, err := c.Skip('Z'); err != nil {
+			if _, err := c.SkipTo('Z'); err != nil {
 				return acked
 			}
 			k.committing.Add(1)

@@ -72,7 +72,7 @@ func largeCopyIn(c *pgraw.Conn) error {
 	if err := c.Send(pgraw.CopyDone()); err != nil {
 		return err
 	}
-	_, err := c.Skip('Z')
+	_, err := c.SkipTo('Z')
 	return err
 }
 
@@ -88,7 +88,7 @@ func receive(c *pgraw.Conn, sql string) error {
 	if err := c.Send(query(sql)); err != nil {
 		return err
 	}
-	got, err := c.Skip('Z')
+	got, err := c.SkipTo('Z')
 	if err == nil && got < largeSize {
 		err = fmt.Errorf("%d bytes came, want %d", got, largeSize)
 	}
@@ -118,7 +118,7 @@ func largeQuery(c *pgraw.Conn) error {
 	if _, err := io.Copy(c.Conn, largeStatement()); err != nil {
 		return err
 	}
-	_, err := c.Skip('Z')
+	_, err := c.SkipTo('Z')
 	return err
 }
 

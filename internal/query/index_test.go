@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -705,4 +706,29 @@ func TestIndexJournal(t *testing.T) {
 	if found := texts(t, l, Filter{User: "rare"}); len(found) != 3 {
 		t.Errorf("a search finds %q after the log was sealed, want 3", found)
 	}
+}
+
+// searchBy searches the first entries, those before end, by an index of them, and returns
+// where it found something; l.reads says then what it read.
+func (l *fakeLog) searchBy(t *testing.T, f Filter, file []byte, end int64) (found []int64) {
+	t.Helper()
+	m, err := f.compile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &plan{
+		at: -1, terms: m.terms(), param: m.param(), parts: m.parts(), texts: make(map[int64]textPlaces), firsts: []int64{0}, stop: m.end,
+		open: func(int64) (*index, io.Closer, error) {
+			x, err := newIndex(bytes.NewReader(file), int64(len(file)))
+			return x, io.NopCloser(nil), err
+		},
+	}
+	l.reads = 0
+	if err := newJoiner(l, m).search(t.Context(), l, 0, end, p, func(s *Statement) error {
+		found = append(found, s.Index)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return found
 }

@@ -2,9 +2,7 @@ package query
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"regexp"
 	"slices"
@@ -100,22 +98,7 @@ func TestIndexText(t *testing.T) {
 		if tt.regexp != "" {
 			f.Regexp = regexp.MustCompile(tt.regexp)
 		}
-		m, err := f.compile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := &plan{at: -1, parts: m.parts(), texts: make(map[int64]textPlaces), firsts: []int64{0}, stop: m.end, open: func(int64) (*index, io.Closer, error) {
-			x, err := newIndex(bytes.NewReader(file), int64(len(file)))
-			return x, io.NopCloser(nil), err
-		}}
-		var found []int64
-		l.reads = 0
-		if err := newJoiner(l, m).search(context.Background(), l, 0, full, p, func(s *Statement) error {
-			found = append(found, s.Index)
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
+		found := l.searchBy(t, f, file, full)
 		if !slices.Equal(found, tt.at) {
 			t.Errorf("%q, %q is found in %d, want %d", tt.text, tt.regexp, found, tt.at)
 		}

@@ -2,9 +2,7 @@ package query
 
 import (
 	"bytes"
-	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -88,22 +86,7 @@ func TestIndexParam(t *testing.T) {
 		{"nothing", -1, true},
 	} {
 		f := Filter{Param: &tt.param}
-		m, err := f.compile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := &plan{at: -1, param: m.param(), firsts: []int64{0}, stop: m.end, open: func(int64) (*index, io.Closer, error) {
-			x, err := newIndex(bytes.NewReader(file), int64(len(file)))
-			return x, io.NopCloser(nil), err
-		}}
-		var found []int64
-		l.reads = 0
-		if err := newJoiner(l, m).search(context.Background(), l, 0, full, p, func(s *Statement) error {
-			found = append(found, s.Index)
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
+		found := l.searchBy(t, f, file, full)
 		var want []int64
 		if tt.at >= 0 {
 			want = []int64{tt.at}

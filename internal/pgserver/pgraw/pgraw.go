@@ -147,9 +147,9 @@ func (c *Conn) Until(typ byte) ([]Message, error) {
 	}
 }
 
-// Skip reads messages up to and including the first of that type, and returns the bytes of
+// SkipTo reads messages up to and including the first of that type, and returns the bytes of
 // all bodies, which it does not keep. An ErrorResponse ends it with an error.
-func (c *Conn) Skip(until byte) (int64, error) {
+func (c *Conn) SkipTo(until byte) (int64, error) {
 	var total int64
 	for {
 		typ, n, err := c.header()
