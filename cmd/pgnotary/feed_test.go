@@ -183,13 +183,13 @@ func TestForkAlarm(t *testing.T) {
 	}
 	// The thief: a copy of the directory, run as a log of its own with witness A only.
 	thief := t.TempDir()
+	p.pause() // so that the copy is of one moment, and the first to go on
 	copyLog(t, w.data, thief)
 	own := filepath.Join(t.TempDir(), "policy")
 	text := fmt.Sprintf("log %s\nwitness A %s %s\nquorum A\n", w.vkey, w.a.vkey, w.a.url)
 	if err := os.WriteFile(own, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.signal(syscall.SIGSTOP) // so that the copy is the first to go on
 	q := startServe(t, nil, "--upstream", w.pg.Addr(), "--data", thief, "--policy", own)
 	q.signal(syscall.SIGTERM)
 	q.code()

@@ -146,6 +146,15 @@ func (p *process) signal(s syscall.Signal) {
 	}
 }
 
+// pause stops the process until it gets SIGCONT: when it returns, nothing in it runs.
+func (p *process) pause() {
+	p.t.Helper()
+	p.signal(syscall.SIGSTOP)
+	if err := unix.Waitid(unix.P_PID, p.cmd.Process.Pid, nil, unix.WSTOPPED, nil); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 // code waits for the end of the process and returns its exit code.
 func (p *process) code() int {
 	p.t.Helper()

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -93,22 +94,37 @@ func checkAuth(t *testing.T, all []record) {
 // noSecrets reads every file below dir.
 func noSecrets(t *testing.T, dir string, secrets ...string) {
 	t.Helper()
-	files := 0
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		files++
-		data, err := os.ReadFile(path)
+	files := filesBelow(t, dir)
+	for path, data := range files {
 		for _, secret := range secrets {
 			if bytes.Contains(data, []byte(secret)) {
 				t.Errorf("%s contains %q", path, secret)
 			}
 		}
-		return err
-	})
-	if err != nil || files == 0 {
-		t.Errorf("read %d files: %v", files, err)
+	}
+	if len(files) == 0 {
+		t.Errorf("%s has no files", dir)
+	}
+}
+
+// filesBelow returns the content of each file below dir, where a log may be
+// running: it begins again when a file was renamed or removed meanwhile.
+func filesBelow(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	for tries := 1; ; tries++ {
+		files := map[string][]byte{}
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				files[path], err = os.ReadFile(path)
+			}
+			return err
+		})
+		if err == nil {
+			return files
+		}
+		if !errors.Is(err, fs.ErrNotExist) || tries == 100 {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,22 +162,17 @@ func TestLettingGo(t *testing.T) {
 func everyFile(t *testing.T, dir string) []byte {
 	t.Helper()
 	var all []byte
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if err == nil && strings.Contains(path, "/segment/") {
-			var plain []byte
-			if plain, err = exec.CommandContext(t.Context(), "zstd", "-dc", path).Output(); err == nil {
-				all = append(all, plain...)
-			}
-		}
+	for path, b := range filesBelow(t, dir) {
 		all = append(all, b...)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
+		if strings.Contains(path, "/segment/") {
+			cmd := exec.CommandContext(t.Context(), "zstd", "-dc")
+			cmd.Stdin = bytes.NewReader(b)
+			plain, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("zstd -dc < %s: %v", path, err)
+			}
+			all = append(all, plain...)
+		}
 	}
 	return all
 }
