@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -159,7 +160,10 @@ func TestKeyInAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = agent.Process.Kill(); _ = agent.Wait() }()
-	waitFor(t, "ssh-agent", func() bool { _, err := os.Stat(socket); return err == nil })
+	waitFor(t, "ssh-agent", func() bool {
+		c, err := net.Dial("unix", socket) // the file is there before somebody listens
+		return err == nil && c.Close() == nil
+	})
 	t.Setenv("SSH_AUTH_SOCK", socket)
 	var names []string
 	for _, name := range []string{"one", "two"} {

@@ -60,7 +60,7 @@ func authFile(t *testing.T, s *pgserver.Server, path string) {
 // logIn runs psql and returns the user it became, or its error.
 func logIn(t *testing.T, s *pgserver.Server, addr, user, password, options string) string {
 	t.Helper()
-	dsn := "host=localhost hostaddr=127.0.0.1 dbname=postgres connect_timeout=20 user=" + user + " port=" + port(addr) + " " + options
+	dsn := "host=localhost hostaddr=127.0.0.1 dbname=postgres connect_timeout=120 user=" + user + " port=" + port(addr) + " " + options
 	out, _ := tryTool(t, s, []string{"PGPASSWORD=" + password, "PGPASSFILE=/none"}, "", "psql", "-XAtqw", "-d", dsn, "-c", "SELECT current_user")
 	return strings.TrimSpace(out)
 }
@@ -260,7 +260,7 @@ func TestServerIsTheJudge(t *testing.T) {
 			}
 		})
 	}
-	auths := ofKind(n.search(t, "--kind", "auth"), "auth")
+	auths := ofKind(n.await(t, len(cases), "--kind", "auth"), "auth")
 	if len(auths) != len(cases) {
 		t.Fatalf("%d auth entries, want %d", len(auths), len(cases))
 	}

@@ -275,6 +275,16 @@ func (n *notary) search(t *testing.T, filters ...string) []record {
 	return all
 }
 
+// await is search of a log in use, until so many are found: what nobody waits for is written a little later.
+func (n *notary) await(t *testing.T, want int, filters ...string) []record {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		if all := n.search(t, filters...); len(all) >= want || time.Now().After(deadline) {
+			return all
+		}
+	}
+}
+
 // finish stops pgnotary, verifies its log and returns all of it.
 func (n *notary) finish(t *testing.T) []record {
 	t.Helper()

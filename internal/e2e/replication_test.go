@@ -36,6 +36,11 @@ func oracleReplication(t *testing.T, o *oracle) {
 	run("pg_recvlogical", "-d", "postgres", "--slot", "e2e", "--create-slot", "-P", "test_decoding")
 	end = sql("INSERT INTO streamed VALUES (4711); SELECT pg_current_wal_lsn()")
 	run("pg_recvlogical", "-d", "postgres", "--slot", "e2e", "--start", "-f", changes, "--endpos", end)
+	for deadline := time.Now().Add(patience); sql("SELECT active FROM pg_replication_slots WHERE slot_name = 'e2e'") != "f"; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) { // before 17 pg_recvlogical does not wait for the server to let go of it
+			t.Fatal("the replication slot is still in use")
+		}
+	}
 	run("pg_recvlogical", "-d", "postgres", "--slot", "e2e", "--drop-slot")
 	if text, err := os.ReadFile(changes); err != nil || !strings.Contains(string(text), "4711") {
 		t.Errorf("pg_recvlogical wrote %q, %v", text, err)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -40,18 +39,8 @@ func TestFootprint(t *testing.T) {
 	n.seal(t)
 	sizes := map[string]int64{}
 	for _, dir := range []string{"segment", "tile"} {
-		err := filepath.WalkDir(filepath.Join(n.data, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			info, err := d.Info()
-			if err == nil {
-				sizes[filepath.Ext(path)] += info.Size()
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
+		for path, data := range filesBelow(t, filepath.Join(n.data, dir)) {
+			sizes[filepath.Ext(path)] += int64(len(data))
 		}
 	}
 	const statements = transactions * 7
@@ -63,7 +52,7 @@ func TestFootprint(t *testing.T) {
 	}
 	// What is sealed is searched, proved and continued like the rest.
 	pgbench()
-	all := n.search(t, "--text", "INSERT INTO pgbench_history", "--kind", "execute")
+	all := n.await(t, 2*transactions, "--text", "INSERT INTO pgbench_history", "--kind", "execute")
 	if len(all) != 2*transactions {
 		t.Errorf("%d inserts are found, want %d", len(all), 2*transactions)
 	}

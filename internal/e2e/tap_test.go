@@ -36,7 +36,7 @@ const tapPort = 5432
 // startTap listens in front of a server.
 func startTap(t *testing.T, upstream string) *tap {
 	t.Helper()
-	l, err := net.Listen("tcp", freeAddr(t))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/pgserver"
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgraw"
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
@@ -181,9 +182,20 @@ func TestServerFull(t *testing.T) {
 		Settings: map[string]string{"max_connections": "8", "superuser_reserved_connections": "2"},
 		HBA:      "host all u all scram-sha-256\nhost all all all trust\nlocal all all trust",
 	})
-	if _, err := pg.Psql(t.Context(), "postgres", "CREATE ROLE v LOGIN"); err != nil {
+	owner, err := pgraw.Login(pg.Addr(), "postgres", "postgres", "")
+	if err == nil {
+		_, err = owner.Query("CREATE ROLE v LOGIN")
+	}
+	if err == nil {
+		err = owner.Send(pgraw.Msg('X'))
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
+	for err == nil { // until the server has closed it, and has the place again
+		_, err = owner.Receive()
+	}
+	owner.Conn.Close()
 	g := start(t, Config{Upstream: pg.Addr()}, newMemLog(0))
 	for range 8 {
 		c := dialFrom(t, g, "127.0.0.1")

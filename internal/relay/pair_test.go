@@ -367,9 +367,9 @@ func TestViolation(t *testing.T) {
 		c := dialRig(t, g)
 		s := <-conns
 		c.Write(append(query("select 1"), "\xff\x00\x00\x00\x04rest"...))
-		for range 100 {
-			c.Write(make([]byte, 1000))
-			time.Sleep(time.Millisecond / 2)
+		for range 10 { // well within drainTime, on a slow machine too
+			c.Write(make([]byte, 10_000))
+			time.Sleep(time.Millisecond)
 		}
 		if b, err := io.ReadAll(s); err != nil || !bytes.Equal(b, query("select 1")) {
 			t.Errorf("mode %d: server got %q, %v", mode, short(b), err)

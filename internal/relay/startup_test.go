@@ -198,6 +198,7 @@ func TestDirectTLS(t *testing.T) {
 		b, _ := io.ReadAll(c)
 		checkReply(t, string(b), "08P01")
 	}
+	waitFor(t, "failed handshakes", func() bool { return g.Metrics().TLSFailed.Load() >= 2 })
 	if n := g.Metrics().TLSFailed.Load(); n != 2 {
 		t.Errorf("counted %d failed handshakes, want 2", n)
 	}

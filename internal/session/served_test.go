@@ -187,7 +187,7 @@ func (p *pump) claims(mark string) (committed, undone, open int) {
 func TestPgx(t *testing.T) {
 	db := pgtest.Server(t)
 	p := startPump(t, db)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	c, err := pgx.Connect(ctx, p.url())
 	if err != nil {

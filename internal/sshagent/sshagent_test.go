@@ -30,7 +30,8 @@ func agent(t *testing.T) (socket, fingerprint string) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
-		if _, err := os.Stat(socket); err == nil {
+		if c, err := net.Dial("unix", socket); err == nil { // the file is there before somebody listens
+			_ = c.Close()
 			break
 		}
 		if time.Now().After(end) {

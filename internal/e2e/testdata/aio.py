@@ -34,7 +34,7 @@ async def main():
     heard = asyncio.get_running_loop().create_future()
     await c.add_listener("aio", lambda *args: heard.done() or heard.set_result(args[3]))
     await c.execute("NOTIFY aio, 'from asyncpg'")
-    assert await asyncio.wait_for(heard, 10) == "from asyncpg"
+    assert await asyncio.wait_for(heard, 120) == "from asyncpg"
     try:
         await c.fetchval("SELECT pg_sleep(30)", timeout=0.3)  # it cancels
         raise SystemExit("no timeout")

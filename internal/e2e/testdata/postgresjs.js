@@ -24,9 +24,12 @@ async function main() {
   assert.strictEqual(await heard, 'from postgres.js')
   const copy = await sql`COPY pjs FROM STDIN`.writable()
   await new Promise((resolve, reject) => { copy.on('finish', resolve); copy.on('error', reject); copy.end('100\tcopied\n101\tcopied\n') })
-  const slow = sql`SELECT pg_sleep(30)`
-  setTimeout(() => slow.cancel(), 300)
-  await assert.rejects(slow, { code: '57014' })
+  const slow = sql`SELECT pg_sleep(600)`
+  const refused = assert.rejects(slow, { code: '57014' })
+  const asleep = () => sql`SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND application_name = 'postgres.js'` // before that nothing is cancelled
+  while ((await asleep()).length === 0);
+  slow.cancel()
+  await refused
   await sql.end()
   console.log('ok')
 }
