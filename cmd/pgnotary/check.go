@@ -255,7 +255,11 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string
 		}
 	}
 	if l.Session != 0 {
-		row("session", "%s, number %d in it", event.AppendSession(nil, l.Session), l.Seq)
+		number := ""
+		if l.Seq != 0 {
+			number = fmt.Sprintf(", number %d in it", l.Seq)
+		}
+		row("session", "%s%s", event.AppendSession(nil, l.Session), number)
 	}
 	row("log", "%s", v.Origin)
 	row("index", "%d", p.Index)

@@ -77,6 +77,9 @@ func (l *Leaf) decode(d *decoder) {
 		l.Seq = uint64(d.int())
 	}
 	l.decodeHead(d, known)
+	if l.Seq != 0 && l.Kind == KindOutcome {
+		d.fail("an outcome with a number in the session")
+	}
 	if d.key(`,"of":`) {
 		l.Of = d.ref()
 	}

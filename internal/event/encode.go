@@ -43,7 +43,9 @@ func (l *Leaf) Append(dst []byte) []byte {
 		dst = AppendSession(dst, l.Session)
 		dst = append(dst, '"')
 	}
-	dst = appendInt(dst, `,"n":`, int64(l.Seq))
+	if l.Kind != KindOutcome {
+		dst = appendInt(dst, `,"n":`, int64(l.Seq))
+	}
 	dst = append(dst, `,"k":"`...)
 	dst = append(dst, l.Kind...)
 	dst = append(dst, '"')

@@ -85,7 +85,7 @@ type Fact struct{ Key, Val string }
 type Leaf struct {
 	Time    int64  // "t": Unix nanoseconds
 	Session uint64 // "s": random session id, 16 hex digits; 0 for the proxy's own entries
-	Seq     uint64 // "n": 1, 2, 3 ... within the session, no gaps
+	Seq     uint64 // "n": 1, 2, 3 ... within the session, no gaps; an outcome is counted but has none in its leaf
 	Kind    Kind   // "k"
 	Who     *Who   // "user", "db", "app", "client": on every admission of a session
 

@@ -45,8 +45,15 @@ func (m *memLog) Emit(l *event.Leaf, value []byte) (int64, error) {
 	if err != nil {
 		m.tb.Fatalf("leaf %.300q: %v", b, err)
 	}
-	if want := uint64(len(m.entries) + 1); parsed.Seq != want {
-		m.tb.Fatalf("seq of %s = %d, want %d", b, parsed.Seq, want)
+	want := uint64(len(m.entries) + 1)
+	if l.Seq != want {
+		m.tb.Fatalf("seq of %s = %d, want %d", b, l.Seq, want)
+	}
+	if l.Kind == event.KindOutcome {
+		want = 0
+	}
+	if parsed.Seq != want {
+		m.tb.Fatalf("seq in %s = %d, want %d", b, parsed.Seq, want)
 	}
 	if l.HasValue != (value != nil) || l.HasValue && l.Size != int64(len(value)) {
 		m.tb.Fatalf("leaf says value %v of %d bytes, it has %d", l.HasValue, l.Size, len(value))

@@ -58,8 +58,11 @@ type mark struct {
 
 // session is an open session.
 type session struct {
-	seq  uint64
+	seq  uint64 // of its last entry; outcomes have none and are counted
 	time int64
+	// midway is that what was read began within the session, with an outcome: its
+	// numbers are not known before the next entry that has one.
+	midway bool
 	// open is the statements whose outcome did not come yet, oldest first, which
 	// is the order they mostly come in.
 	open  []int64
@@ -235,18 +238,22 @@ func (o *order) inSession(e *entry) *session {
 			o.findAt(e.index, "order", "an entry of a session that has ended")
 		}
 		s = &session{time: e.time}
-		if o.gap.start > 0 && e.seq > 1 { // it may have begun before what was read
-			s.seq = e.seq - 1
-		}
+		s.midway = o.gap.start > 0 // it may have begun before what was read
 		o.sessions[e.session] = s
 	}
-	if e.seq != s.seq+1 {
-		o.findAt(e.index, "order", "its number in the session is %d, want %d", e.seq, s.seq+1)
+	s.seq++
+	switch {
+	case e.kind == event.KindOutcome:
+	case s.midway:
+		s.seq, s.midway = e.seq, false
+	case e.seq != s.seq:
+		o.findAt(e.index, "order", "its number in the session is %d, want %d", e.seq, s.seq)
+		s.seq = e.seq
 	}
 	if e.time < s.time {
 		o.findAt(e.index, "order", "its time is before that of the entry before in the session")
 	}
-	s.seq, s.time = e.seq, e.time
+	s.time = e.time
 	if e.kind == event.KindDisconnect {
 		for _, index := range s.open {
 			o.note("entry %d: its session ended and it has no outcome", index)
