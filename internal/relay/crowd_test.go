@@ -30,9 +30,18 @@ func dialFrom(t *testing.T, g *rig, from string) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close() })
+	t.Cleanup(func() { hangUp(c) })
 	c.SetDeadline(time.Now().Add(testPatience))
 	return c
+}
+
+// hangUp closes a connection without a minute of TIME_WAIT, in which nobody else gets its port: crowds have as many as
+// the system gives out.
+func hangUp(c net.Conn) {
+	if tcp, ok := c.(*net.TCPConn); ok {
+		tcp.SetLinger(0)
+	}
+	c.Close()
 }
 
 // TestHangingLogins has 2,000 clients stop at each place of a login. A client from elsewhere, and one from where they come
@@ -153,12 +162,12 @@ func TestCrowdedOrigin(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				defer c.Close()
+				defer hangUp(c)
 				if i%2 == 0 {
 					c.Write(packet(3<<16, startup30))
 				}
 				if open = append(open, c); len(open) == 64 {
-					open[0].Close()
+					hangUp(open[0])
 					open = open[1:]
 				}
 			}
