@@ -168,7 +168,7 @@ func everyFile(t *testing.T, dir string) []byte {
 			cmd := exec.CommandContext(t.Context(), "zstd", "-dc")
 			cmd.Stdin = bytes.NewReader(b)
 			plain, err := cmd.Output()
-			if err != nil {
+			if err != nil && !strings.HasSuffix(path, ".tmp") { // of what is being written it gives the beginning
 				t.Fatalf("zstd -dc < %s: %v", path, err)
 			}
 			all = append(all, plain...)
