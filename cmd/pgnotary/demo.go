@@ -194,11 +194,14 @@ func (d *demo) recorded(ctx context.Context, p *proxy) error {
 
 // signed waits until a checkpoint covers all that is in the log now.
 func (p *proxy) signed(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	for want := p.ledger.Durable(); ; {
-		if size, _, _ := p.checkpoint(); size >= want && p.ledger.Backlog() == 0 {
-			return nil
+	for {
+		if p.ledger.Backlog() == 0 { // from here on Durable counts all there was
+			want := p.ledger.Durable()
+			if size, _, _ := p.checkpoint(); size >= want {
+				return nil
+			}
 		}
 		select {
 		case <-ctx.Done():
