@@ -58,7 +58,7 @@ PGNOTARY.TEST = {
 	}
 	t.Setenv("KRB5_CONFIG", file("krb5.conf"))
 	t.Setenv("KRB5_KDC_PROFILE", file("kdc.conf"))
-	t.Setenv("KRB5RCACHENAME", "none:") // else the server keeps one in TMPDIR, where its user may have no business
+	t.Setenv("KRB5RCACHENAME", "none:")              // else the server keeps one in TMPDIR, where its user may have no business
 	t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin") // Debian has the KDC there
 	run := func(stdin, name string, args ...string) {
 		cmd := exec.CommandContext(t.Context(), name, args...)

@@ -48,6 +48,10 @@ type Options struct {
 	// OnFull is called with each tile of level 1 and above that becomes full,
 	// also while recovering; see tree.Builder.OnFull.
 	OnFull func(level int, n int64, tile []byte)
+
+	// OnLeaf is called while recovering with each leaf from the tree size on that
+	// Recover was asked for, ascending within a file. The leaf is good during the call.
+	OnLeaf func(index int64, leaf []byte)
 }
 
 // ErrEmpty is returned by Recover if there is no journal file.

@@ -45,7 +45,7 @@ type State struct {
 // files with ErrEmpty. The caller holds the log's lock.
 //
 // It reads the last file, steps over the headers of the one before, and reads
-// the one that holds entry at, should that be an earlier one.
+// all from the one that holds entry at, should that be an earlier one.
 func Recover(opt Options, at int64) (*State, error) {
 	files, err := listFiles(opt.FS, opt.Dir)
 	if err != nil {
@@ -104,36 +104,52 @@ func (st *State) replay(s *scanner, at int64) error {
 		return s.damaged(err.Error())
 	}
 	t.OnFull = st.opt.OnFull
-	note := func() {
+	note := func(leaf []byte) {
 		if t.Size() == at {
 			st.RootAt, st.HasRootAt = t.Root(), true
 		}
+		if leaf != nil && at >= 0 && t.Size() > at && st.opt.OnLeaf != nil {
+			st.opt.OnLeaf(t.Size()-1, leaf)
+		}
 	}
-	note()
+	note(nil)
 	st.Tree = t
 	return s.replay(t, &st.Seed, note)
 }
 
-// rootBefore finds the root at a size that lies before the last file. This
-// happens if a crash comes between a rotation and the next checkpoint.
+// rootBefore finds the root at a size that lies before the last file, and reads
+// what is between. This happens if a crash comes between a rotation and the next checkpoint.
 func (st *State) rootBefore(files []int64, at int64) error {
-	i := len(files) - 1
+	last := len(files) - 1
+	i := last
 	for i > 0 && files[i] > at {
 		i--
 	}
-	s, err := openScanner(st.opt.FS, st.opt.Dir, files[i])
+	for ; i < last; i++ {
+		if err := st.replayEarlier(files[i], at); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replayEarlier is replay for a file before the last.
+func (st *State) replayEarlier(first, at int64) error {
+	s, err := openScanner(st.opt.FS, st.opt.Dir, first)
 	if err != nil {
 		return err
 	}
 	defer s.f.Close()
-	earlier := &State{opt: Options{}}
+	earlier := &State{opt: Options{OnLeaf: st.opt.OnLeaf}}
 	if err := earlier.replay(s, at); err != nil {
 		return err
 	}
-	if !earlier.HasRootAt {
+	if earlier.HasRootAt {
+		st.RootAt, st.HasRootAt = earlier.RootAt, true
+	}
+	if !st.HasRootAt {
 		return s.damaged("a batch is bad, but there are later files")
 	}
-	st.RootAt, st.HasRootAt = earlier.RootAt, true
 	return nil
 }
 

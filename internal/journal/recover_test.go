@@ -293,7 +293,7 @@ func TestRecoverEmpty(t *testing.T) {
 	}
 }
 
-// TestRootAt asks for the root at every size of a log of several files.
+// TestRootAt asks for the root, and for the leaves behind it, at every size of a log of several files.
 func TestRootAt(t *testing.T) {
 	s := faultfs.New()
 	opt := testOptions(s)
@@ -303,12 +303,24 @@ func TestRootAt(t *testing.T) {
 	naive := tree.New()
 	for at := int64(0); at <= 775; at++ {
 		if at%25 == 0 || at%256 < 2 || at > 770 {
+			behind := map[int64]int{}
+			opt.OnLeaf = func(index int64, leaf []byte) {
+				if index < at || !bytes.Equal(leaf, testLeaf(index)) {
+					t.Fatalf("OnLeaf for %d: entry %d, %q", at, index, leaf)
+				}
+				behind[index]++
+			}
 			st, err := Recover(opt, at)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !st.HasRootAt || st.RootAt != naive.Root() {
 				t.Fatalf("root at %d = %v, %x, want %x", at, st.HasRootAt, st.RootAt, naive.Root())
+			}
+			for i := at; i < 775; i++ {
+				if behind[i] != 1 {
+					t.Fatalf("OnLeaf for %d: entry %d was there %d times", at, i, behind[i])
+				}
 			}
 		}
 		naive.Append(tree.LeafHash(testLeaf(at)))

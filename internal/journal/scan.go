@@ -166,8 +166,8 @@ func (s *scanner) damaged(why string) error {
 // replay steps through all valid batches from the scanner's place and grows t
 // by their leaves, so that size and root of t are checked against each header.
 // It stops at the first batch that is not valid; the seed of the last bundle
-// is left in seed. each, unless nil, is called whenever t has grown by one.
-func (s *scanner) replay(t *tree.Builder, seed *[SeedLen]byte, each func()) error {
+// is left in seed. each, unless nil, is called whenever t has grown by a leaf.
+func (s *scanner) replay(t *tree.Builder, seed *[SeedLen]byte, each func(leaf []byte)) error {
 	c := Cursor{Seed: *seed}
 	for {
 		h, ok, err := s.header()
@@ -182,7 +182,7 @@ func (s *scanner) replay(t *tree.Builder, seed *[SeedLen]byte, each func()) erro
 		for c.Next() {
 			t.Append(tree.LeafHash(c.Leaf()))
 			if each != nil {
-				each()
+				each(c.Leaf())
 			}
 		}
 		// The CRCs are right, so this was never torn.

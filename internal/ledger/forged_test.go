@@ -2,15 +2,18 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
 	"github.com/pgnotary/pgnotary/internal/durable"
@@ -18,6 +21,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/segment"
+	"github.com/pgnotary/pgnotary/internal/tree"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
 
@@ -75,6 +79,77 @@ func TestCopyPutBack(t *testing.T) {
 	if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || r.OK || !strings.Contains(fmt.Sprint(r.Findings), "gone, but it is there") {
 		t.Errorf("an erased value in a copy: %+v, %v, want a finding", r, err)
 	}
+}
+
+// TestForgedBehindStop is row 28 of the tamper matrix: what somebody puts behind the last checkpoint of a log that
+// stopped in order is never signed. What is left by starts that died before they signed is no such thing.
+func TestForgedBehindStop(t *testing.T) {
+	start, query, stop := event.KindStart, event.KindQuery, event.KindStop
+	for _, tt := range []struct {
+		name  string
+		kinds []event.Kind // of what is put there
+		crash bool         // the log did not stop
+		want  string       // part of why the log is not opened
+	}{
+		{name: "nothing"},
+		{name: "starts that died", kinds: []event.Kind{start, event.KindRecover, start}},
+		{name: "a statement", kinds: []event.Kind{query}, want: "somebody added entry 3"},
+		{name: "a statement behind a start", kinds: []event.Kind{start, query}, want: "somebody added entry 4"},
+		{name: "another stop", kinds: []event.Kind{start, stop}, want: "somebody added entry 4"},
+		{name: "a statement behind a crash", kinds: []event.Kind{query}, crash: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := faultfs.New()
+			l := mustOpen(t, steady(quiet(s, "/d")))
+			if _, err := l.Emit(&event.Leaf{Kind: event.KindHeartbeat}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if err := l.commitNow(); err != nil {
+				t.Fatal(err)
+			}
+			if tt.crash {
+				s = s.Crash(rand.New(rand.NewPCG(1, 2)))
+			} else {
+				mustClose(t, l)
+			}
+			addUnsigned(t, s, tt.kinds)
+			l, err := Open(steady(quiet(s, "/d")))
+			if tt.want == "" && err == nil {
+				mustClose(t, l)
+				mustVerify(t, s, "/d")
+			} else if tt.want == "" || !errors.Is(err, ErrRolledBack) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Open: %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// addUnsigned writes entries behind those of the journal in /d, which takes no key.
+func addUnsigned(t *testing.T, s durable.FS, kinds []event.Kind) {
+	t.Helper()
+	st, err := journal.Recover(journal.Options{
+		FS: s, Dir: "/d/journal", LogID: sha256.Sum256([]byte("test.example/log")), SegmentSize: 64 << 20, SegmentAge: time.Hour, Room: 8 << 10,
+	}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := st.Resume()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range kinds {
+		l := event.Leaf{Kind: kind, Time: 1_780_000_000e9}
+		if kind == event.KindQuery {
+			l.Session, l.Seq = 1, 1
+		}
+		leaf := l.Append(nil)
+		st.Tree.Append(tree.LeafHash(leaf))
+		root := st.Tree.Root()
+		if err := w.Append(journal.AppendEntry(make([]byte, journal.BatchHeaderLen), w.Next(), leaf, nil), 1, &root, l.Time); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.Abandon()
 }
 
 // TestForgedMark is row 32 of the tamper matrix: marks in pending that say of values which are recorded that

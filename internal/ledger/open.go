@@ -151,6 +151,8 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		FS: l.cfg.FS, Dir: l.path("journal"), LogID: sha256.Sum256([]byte(l.info.Origin)),
 		SegmentSize: l.cfg.SegmentSize, SegmentAge: l.cfg.SegmentAge, OnFull: l.tileFull, Room: l.cfg.room, Rand: l.cfg.Rand,
 	}
+	var forged firstForged
+	opt.OnLeaf = forged.leaf
 	l.sealer.init(l)
 	l.clerk.init(l)
 	if err := segment.RemoveLeftovers(l.cfg.FS, l.cfg.Dir); err != nil {
@@ -192,6 +194,12 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		return nil, fmt.Errorf("%w: entries were changed: at %d entries the root is %x, and %x was signed; %s",
 			ErrRolledBack, signed.Size, st.RootAt, signed.Root, whatToDo)
 	}
+	if stopped, err := l.endsWithStop(signed.Size, &forged); err != nil {
+		return nil, err
+	} else if stopped {
+		return nil, fmt.Errorf("%w: the log had stopped in order, after %d entries; no start made what follows, somebody added entry %d; %s",
+			ErrRolledBack, signed.Size, forged.index, whatToDo)
+	}
 	if err := l.startWitness(); err != nil {
 		return nil, err
 	}
@@ -203,6 +211,44 @@ func (l *Ledger) openJournal(signed checkpoint.Checkpoint) (*journal.State, erro
 		l.sealer.add(first)
 	}
 	return st, nil
+}
+
+// firstForged finds the first entry behind those signed that no start made.
+//
+// A start signs what it records before anything else is recorded (begin), and a
+// stop is the last of all (close). So behind a checkpoint that ends with a stop, or is
+// over nothing, there can only be what starts left that died before they had
+// signed. Behind any other a crash may have left everything.
+type firstForged struct {
+	found bool
+	index int64
+}
+
+func (f *firstForged) leaf(index int64, leaf []byte) {
+	if f.found && f.index < index {
+		return
+	}
+	l, err := event.Parse(leaf)
+	if err != nil || l.Kind != event.KindStart && l.Kind != event.KindRecover && l.Kind != event.KindConfig {
+		f.found, f.index = true, index
+	}
+}
+
+// endsWithStop reports whether what f found is behind a stop that was signed.
+func (l *Ledger) endsWithStop(signed int64, f *firstForged) (bool, error) {
+	if !f.found || signed == 0 {
+		return f.found, nil
+	}
+	r, err := segment.OpenReaderFS(l.cfg.FS, l.cfg.Dir)
+	if err != nil {
+		return false, err
+	}
+	e, err := r.Entry(signed - 1)
+	if err != nil {
+		return false, fmt.Errorf("read the last entry that was signed: %w", err)
+	}
+	last, err := event.Parse(e.Leaf)
+	return err == nil && last.Kind == event.KindStop, err
 }
 
 // stopped reports whether the last writer stopped in order.
