@@ -28,36 +28,6 @@ func Skim(b []byte, l *Leaf) error {
 	return l.parse(&d)
 }
 
-// A Skimmer does what Skim does, faster for the leaves of a log in their
-// order: what repeats from leaf to leaf it remembers in the spelling that it
-// has checked. Those are the second, and the head of a session's statements and
-// of its outcomes. It is not for concurrent use.
-type Skimmer struct {
-	second   []byte // the leaf up to the fraction: {"v":1,"t":"2006-01-02T15:04:05.
-	nano     int64  // and the time that means
-	sessions [64]remembered
-}
-
-// remembered is what a Skimmer knows of one of the last sessions.
-type remembered struct {
-	id    uint64
-	text  []byte  // its spelling with the key
-	heads [2]head // of all but outcomes, and of those
-}
-
-// head is the part of a leaf from the kind to the message letters.
-type head struct {
-	text []byte
-	kind Kind
-}
-
-// Skim is the function Skim.
-func (s *Skimmer) Skim(b []byte, l *Leaf) error {
-	*l = Leaf{}
-	d := decoder{b: b, skim: true, known: s}
-	return l.parse(&d)
-}
-
 func (l *Leaf) parse(d *decoder) error {
 	if len(d.b) > MaxLeaf {
 		return fmt.Errorf("leaf of %d bytes is larger than %d", len(d.b), MaxLeaf)
@@ -72,11 +42,16 @@ func (l *Leaf) parse(d *decoder) error {
 func (l *Leaf) decode(d *decoder) {
 	l.Time = d.time()
 	d.expectByte('"')
-	known := l.decodeSession(d)
+	if d.skip(`,"s":"`) {
+		l.Session = d.session()
+		d.expectByte('"')
+	}
 	if d.key(`,"n":`) {
 		l.Seq = uint64(d.int())
 	}
-	l.decodeHead(d, known)
+	d.head.from = d.pos
+	l.decodeHead(d)
+	d.head.to = d.pos
 	if l.Seq != 0 && l.Kind == KindOutcome {
 		d.fail("an outcome with a number in the session")
 	}
@@ -173,59 +148,8 @@ func (l *Leaf) decodeEnd(d *decoder) {
 	}
 }
 
-// decodeSession decodes the session, if there is one. It returns what is known
-// of it if d is a Skimmer's.
-func (l *Leaf) decodeSession(d *decoder) *remembered {
-	const key, length = `,"s":"`, len(`,"s":"0123456789abcdef"`)
-	var r *remembered
-	from := d.pos
-	if d.known != nil {
-		r = &d.known.sessions[0]
-		if len(d.b)-from >= length {
-			last := d.b[from+length-3:]
-			r = &d.known.sessions[(uint(last[0])*31+uint(last[1]))%uint(len(d.known.sessions))]
-			if d.again(r.text) {
-				l.Session = r.id
-				return r
-			}
-		}
-	}
-	if !d.skip(key) {
-		return r
-	}
-	l.Session = d.session()
-	d.expectByte('"')
-	if r != nil && d.err == nil {
-		r.id, r.text = l.Session, append(r.text[:0], d.b[from:d.pos]...)
-	}
-	return r
-}
-
 // decodeHead decodes the kind, who it is of and the message letters.
-func (l *Leaf) decodeHead(d *decoder, known *remembered) {
-	if known == nil {
-		l.decodeNewHead(d)
-		return
-	}
-	const kind = len(`,"k":"`)
-	rest := d.b[min(d.pos, len(d.b)):]
-	h := &known.heads[0]
-	if len(rest) > kind && rest[kind] == 'o' {
-		h = &known.heads[1]
-	}
-	if d.again(h.text) {
-		l.Kind = h.kind
-		return
-	}
-	from := d.pos
-	// With the last of the keys nothing of a head can follow.
-	if last := l.decodeNewHead(d); last && d.err == nil {
-		h.text, h.kind = append(h.text[:0], rest[:d.pos-from]...), l.Kind
-	}
-}
-
-// decodeNewHead reports whether it ends in message letters, the last key of all.
-func (l *Leaf) decodeNewHead(d *decoder) (last bool) {
+func (l *Leaf) decodeHead(d *decoder) {
 	d.expect(`,"k":"`)
 	l.Kind = KindOf(d.word())
 	if l.Kind == "" {
@@ -239,10 +163,9 @@ func (l *Leaf) decodeNewHead(d *decoder) (last bool) {
 		l.Who = &Who{User: w.User, Database: w.Database, Application: w.Application, Client: w.Client}
 	}
 	var msgs string
-	if last = d.optString(`,"m":`, &msgs); last && !d.skim {
+	if d.optString(`,"m":`, &msgs) && !d.skim {
 		l.Msgs = []byte(msgs)
 	}
-	return last
 }
 
 // KindOf returns the constant for a kind, "" for what is none. A switch takes
@@ -322,7 +245,7 @@ type decoder struct {
 	err  error
 	skim bool // check strings and do not keep them
 
-	known *Skimmer // nil unless it skims
+	head struct{ from, to int } // where the head is, as a Skimmer remembers it
 }
 
 func (d *decoder) fail(what string) {
@@ -342,16 +265,6 @@ func (d *decoder) skip(s string) bool {
 		return false
 	}
 	d.pos += len(s)
-	return true
-}
-
-// again is skip for what was checked before, if there is anything.
-func (d *decoder) again(known []byte) bool {
-	n := len(known)
-	if n == 0 || len(d.b)-d.pos < n || string(d.b[d.pos:d.pos+n]) != string(known) {
-		return false
-	}
-	d.pos += n
 	return true
 }
 
@@ -441,36 +354,40 @@ var hexDigit = func() (t [256]byte) {
 	return t
 }()
 
-// sextet is the value of each letter of base64, and 64 for all else.
-var sextet = func() (t [256]byte) {
-	for c := range t {
-		t[c] = 64
-	}
-	for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
-		t[c] = byte(i)
+// sextets are the values of each letter of base64 in the four places of 24 bits,
+// and noSextet for all else.
+var sextets = func() (t [4][256]uint32) {
+	for place := range t {
+		for c := range t[place] {
+			t[place][c] = noSextet
+		}
+		for i, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") {
+			t[place][c] = uint32(i) << (18 - 6*place)
+		}
 	}
 	return t
 }()
 
+const noSextet = 1 << 24
+
 // commitment decodes 32 bytes of base64. The bits behind them must be zero.
 func (d *decoder) commitment(c *[32]byte) {
-	t := d.take(CommitmentLen)
-	if t == nil {
-		return
+	if t := d.take(CommitmentLen); t != nil && !decodeCommitment(c, (*[CommitmentLen]byte)(t)) {
+		d.fail("commitment")
 	}
-	var bad byte
-	for out := c[:]; ; out, t = out[3:], t[4:] {
-		v0, v1, v2, v3 := sextet[t[0]], sextet[t[1]], sextet[t[2]], sextet[t[3]]
-		if len(out) == 2 {
-			out[0], out[1] = v0<<2|v1>>4, v1<<4|v2>>2
-			if bad|v0|v1|v2 > 63 || v2&3 != 0 || t[3] != '=' {
-				d.fail("commitment")
-			}
-			return
-		}
-		bad |= v0 | v1 | v2 | v3
-		out[0], out[1], out[2] = v0<<2|v1>>4, v1<<4|v2>>2, v2<<6|v3
+}
+
+// decodeCommitment reports whether t is what 32 bytes are in base64.
+func decodeCommitment(c *[32]byte, t *[CommitmentLen]byte) bool {
+	var all uint32
+	for i, j := 0, 0; i < 30; i, j = i+3, j+4 {
+		v := sextets[0][t[j]] | sextets[1][t[j+1]] | sextets[2][t[j+2]] | sextets[3][t[j+3]]
+		c[i], c[i+1], c[i+2] = byte(v>>16), byte(v>>8), byte(v)
+		all |= v
 	}
+	v := sextets[0][t[40]] | sextets[1][t[41]] | sextets[2][t[42]]
+	c[30], c[31] = byte(v>>16), byte(v>>8)
+	return (all|v)&noSextet == 0 && v&0xff == 0 && t[43] == '='
 }
 
 // session decodes 16 hex digits in small letters.
@@ -491,17 +408,6 @@ func (d *decoder) session() (id uint64) {
 // 2006-01-02T15:04:05.000000000Z.
 func (d *decoder) time() int64 {
 	var f fields
-	if k := d.known; k != nil && d.again(k.second) {
-		s := d.take(len("000000000Z"))
-		if s == nil {
-			return 0
-		}
-		nano := f.number(s[:9])
-		if f.bad || s[9] != 'Z' {
-			d.fail("time")
-		}
-		return k.nano + nano
-	}
 	d.expect(`{"v":1,"t":"`)
 	s := d.take(len("2006-01-02T15:04:05.000000000Z"))
 	if s == nil {
@@ -532,8 +438,6 @@ func (d *decoder) time() int64 {
 			d.fail("time")
 			return 0
 		}
-	} else if d.known != nil {
-		d.known.second, d.known.nano = append(d.known.second[:0], d.b[:d.pos-len("000000000Z")]...), n-nano
 	}
 	return n
 }

@@ -28,11 +28,11 @@ func (o *order) dated(e *entry) {
 		b := &o.bounds[i]
 		switch {
 		case b.found:
-		case e.index < b.size && e.time > b.at.Add(maxSkew).UnixNano():
+		case e.index < b.size && e.Time > b.at.Add(maxSkew).UnixNano():
 			b.found = true
 			o.findAt(e.index, "leaf", "is dated later than witnesses cosigned %s, which covers it, at %s: the entry was dated ahead, or the log's clock was wrong",
 				b.name, b.at.UTC().Format(time.RFC3339))
-		case e.index >= b.size && e.time < b.at.Add(-maxSkew).UnixNano():
+		case e.index >= b.size && e.Time < b.at.Add(-maxSkew).UnixNano():
 			b.found = true
 			o.findAt(e.index, "leaf", "is dated earlier than witnesses cosigned %s, which does not cover it, at %s: the entry was dated back, or the log's clock was wrong",
 				b.name, b.at.UTC().Format(time.RFC3339))

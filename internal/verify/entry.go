@@ -29,39 +29,20 @@ const (
 type entry struct {
 	index int64
 	leaf  []byte
-	// In a segment: the leaf with the byte in front of it, the inline value with
-	// the 32 bytes in front. What is hashed together can lie together there.
-	leafIn, valueIn []byte
 
 	form   byte
-	value  []byte   // inline
-	salt   [32]byte // the blob's, or the seed of the bundle the entry is in
-	salted bool     // salt is that of the inline value itself
+	salted bool      // salt is that of the inline value itself
+	salt   *[32]byte // the blob's, or the seed of the bundle the entry is in
+	value  []byte    // inline
+	length int64     // of the value
 	blob   [16]byte
-	length int64 // of the blob
-
-	missing bool // there is no such blob; set by the worker
-
-	unlisted *unlisted // set if an index leaves it out
 
 	// Set by the worker.
-	hash hash
-	leafFacts
-	flaws []flaw
-}
-
-// leafFacts is what the order needs of a leaf. References are as in
-// event.Leaf: the index plus one.
-type leafFacts struct {
-	time                   int64
-	session, seq           uint64
-	kind                   event.Kind
-	of, parse, bind, since int64
-	discarded              bool // COPY data the server dropped
-}
-
-func factsOf(l *event.Leaf) leafFacts {
-	return leafFacts{l.Time, l.Session, l.Seq, l.Kind, l.Of, l.Parse, l.Bind, l.Since, l.End == event.EndDiscarded}
+	event.Skimmed           // kind "" if the leaf could not be read
+	hash          hash      // of the leaf
+	missing       bool      // there is no such blob
+	unlisted      *unlisted // set if an index leaves it out
+	flaws         []flaw
 }
 
 // flaw is a finding about one entry.
@@ -72,10 +53,9 @@ type flaw struct{ what, why string }
 type worker struct {
 	blobs string // directory
 	buf   []byte // for reading them
-	leaf  event.Leaf
 	skim  event.Skimmer
 	zstd  *zstd.Decoder
-	row   [tileWidth]hash
+	tree  bundleTree
 
 	index  *indexFile // of the segment whose chunk was last
 	listed listed
@@ -87,52 +67,49 @@ func (w *worker) chunk(c *chunk) {
 		return
 	}
 	for i := range c.entries {
-		w.entry(&c.entries[i])
+		e := &c.entries[i]
+		e.hash = leafHash(e.leaf)
+		w.entry(e, nil)
+		e.Head = 0 // of this worker; the order has entries of all
 	}
 }
 
-func (w *worker) entry(e *entry) {
-	if e.leafIn != nil {
-		front := e.leafIn[0]
-		e.leafIn[0] = 0
-		e.hash = sha256.Sum256(e.leafIn)
-		e.leafIn[0] = front
-	} else {
-		e.hash = leafHash(e.leaf)
-	}
-	l := &w.leaf
-	if err := w.skim.Skim(e.leaf, l); err != nil {
+// entry checks leaf and value. In a segment, valueIn is the inline value with the
+// 32 bytes in front of it, where the salt can be put for a moment; else nil.
+func (w *worker) entry(e *entry, valueIn []byte) {
+	var p event.Promise
+	if err := w.skim.Skim(e.leaf, &e.Skimmed, &p); err != nil {
+		e.Skimmed = event.Skimmed{}
 		e.flaws = append(e.flaws, flaw{"leaf", err.Error()})
 		return
 	}
-	e.leafFacts = factsOf(l)
-	if e.form == valueExpired && !l.HasValue {
+	if e.form == valueExpired && !p.HasValue {
 		e.form = valueNone
 	}
-	if l.HasValue != (e.form != valueNone) {
+	if p.HasValue != (e.form != valueNone) {
 		e.flaws = append(e.flaws, flaw{"value", "the leaf commits to a value and there is none, or the other way round"})
 		return
 	}
 	var got hash
 	switch e.form {
 	case valueNone:
-		if l.Size != 0 {
-			e.flaws = append(e.flaws, flaw{"value", fmt.Sprintf("the leaf says %d bytes and there is no value", l.Size)})
+		if p.Size != 0 {
+			e.flaws = append(e.flaws, flaw{"value", fmt.Sprintf("the leaf says %d bytes and there is no value", p.Size)})
 		}
 		return
 	case valueErased, valueExpired:
 		return
 	case valueInline:
 		e.length = int64(len(e.value))
-		salt := e.salt
+		salt := *e.salt
 		if !e.salted {
-			salt = saltOf(&e.salt, e.index)
+			salt = saltOf(e.salt, e.index)
 		}
-		if e.valueIn != nil {
-			front := [32]byte(e.valueIn)
-			copy(e.valueIn, salt[:])
-			got = sha256.Sum256(e.valueIn)
-			copy(e.valueIn, front[:])
+		if valueIn != nil {
+			front := [32]byte(valueIn)
+			copy(valueIn, salt[:])
+			got = sha256.Sum256(valueIn)
+			copy(valueIn, front[:])
 		} else {
 			got = commitment(&salt, e.value)
 		}
@@ -146,10 +123,10 @@ func (w *worker) entry(e *entry) {
 			return
 		}
 	}
-	if l.Size != e.length {
-		e.flaws = append(e.flaws, flaw{"value", fmt.Sprintf("it has %d bytes, the leaf says %d", e.length, l.Size)})
+	if p.Size != e.length {
+		e.flaws = append(e.flaws, flaw{"value", fmt.Sprintf("it has %d bytes, the leaf says %d", e.length, p.Size)})
 	}
-	if got != l.Commitment {
+	if got != p.Commitment {
 		e.flaws = append(e.flaws, flaw{"value", "it is not the one the leaf commits to"})
 	}
 }

@@ -450,7 +450,7 @@ func (c *check) explainCopies(gone func(int64) bool) {
 
 // goesBack notes that the entry by goes back to one before what is read now.
 func (o *order) goesBack(by, ref int64) {
-	if to, ok := event.Index(ref); ok && to < o.refsFrom {
+	if to, ok := event.Index(ref); ok && o.refs != nil && to < o.refsFrom {
 		o.refs[to] = by
 	}
 }
@@ -546,8 +546,10 @@ func (o *order) sealedChunk(c *chunk) bool {
 	}
 	w := worker{blobs: filepath.Join(o.dir, "blob")}
 	for i := range c.end.copies {
-		w.entry(&c.end.copies[i].entry)
-		o.copy(c.end.values, &c.end.copies[i])
+		e := &c.end.copies[i]
+		e.hash = leafHash(e.leaf)
+		w.entry(&e.entry, nil)
+		o.copy(c.end.values, e)
 	}
 	if c.end.values == "" {
 		clear(o.refs) // they went with the values

@@ -43,6 +43,11 @@ type indexSession struct {
 	id    uint64
 	term  cursor
 	owner *indexOwner // of the last statement
+
+	// Entries with this head that have all their terms, in the bundle at hand.
+	head   uint32 // 0 for none
+	bundle int64
+	all    span
 }
 
 // An indexOwner is who statements are of: user, database and application.
@@ -80,7 +85,7 @@ func (l *listed) begin(x *indexFile) {
 // entry looks for an entry in the index. It sets unlisted if it is not there.
 func (l *listed) entry(e *entry) {
 	x := l.x
-	if x == nil || e.kind == "" {
+	if x == nil || e.Kind == "" {
 		return
 	}
 	if e.index < x.first || e.index >= x.first+x.count {
@@ -89,21 +94,24 @@ func (l *listed) entry(e *entry) {
 	}
 	at := e.index - x.first
 	var s *indexSession
-	if e.session != 0 {
-		s = l.session(e.session)
+	if e.Session != 0 {
+		s = l.session(e.Session)
+		if e.Head != 0 && s.head == e.Head && s.bundle == at/tileWidth && s.all.has(at) {
+			return
+		}
 		if !s.term.has(at) {
-			e.unlisted = &unlisted{x, indexTerm{"session", sessionText(e.session)}}
+			e.unlisted = &unlisted{x, indexTerm{"session", sessionText(e.Session)}}
 			return
 		}
 	}
-	if e.kind == event.KindOutcome || e.kind == event.KindSettle {
+	if e.Kind == event.KindOutcome || e.Kind == event.KindSettle {
 		return
 	}
-	if e.kind != l.lastKind {
-		l.lastKind, l.last = e.kind, l.term(indexTerm{"kind", string(e.kind)})
+	if e.Kind != l.lastKind {
+		l.lastKind, l.last = e.Kind, l.term(indexTerm{"kind", string(e.Kind)})
 	}
 	if !l.last.has(at) {
-		e.unlisted = &unlisted{x, indexTerm{"kind", string(e.kind)}}
+		e.unlisted = &unlisted{x, indexTerm{"kind", string(e.Kind)}}
 		return
 	}
 	var o *indexOwner
@@ -117,6 +125,9 @@ func (l *listed) entry(e *entry) {
 	}
 	if t := o.lacks(at); t != nil {
 		e.unlisted = &unlisted{x, *t}
+	} else if s != nil {
+		s.head, s.bundle = e.Head, at/tileWidth
+		s.all = span{max(s.term.from, l.last.from, o.from), min(s.term.to, l.last.to, o.to)}
 	}
 }
 
@@ -170,16 +181,16 @@ func (l *listed) owner(e *entry, rest []byte) *indexOwner {
 // is one that was decoded, so it is in the only form there is.
 func headLen(e *entry) int {
 	n := len(`{"v":1,"t":"2006-01-02T15:04:05.000000000Z"`)
-	if e.session != 0 {
+	if e.Session != 0 {
 		n += len(`,"s":"0123456789abcdef"`)
 	}
-	if e.seq != 0 {
+	if e.Seq != 0 {
 		n += len(`,"n":`)
 		for e.leaf[n]-'0' <= 9 {
 			n++
 		}
 	}
-	return n + len(`,"k":""`) + len(e.kind)
+	return n + len(`,"k":""`) + len(e.Kind)
 }
 
 // ownerKeys are in their order.

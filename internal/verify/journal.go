@@ -101,9 +101,9 @@ type reader struct {
 	index int64
 	seq   uint64
 	mark  [8]byte
-	crc   uint32 // of the header before: a batch's, or the file's
-	last  uint32 // of the last batch header, for the next file
-	seed  [32]byte
+	crc   uint32    // of the header before: a batch's, or the file's
+	last  uint32    // of the last batch header, for the next file
+	seed  *[32]byte // of the bundle
 
 	read  int64
 	free  chan *chunk
@@ -464,7 +464,7 @@ func (r *reader) body(c *chunk, b []byte, count int) (why string) {
 			if len(b) < len(r.seed) {
 				return "a seed is cut short"
 			}
-			r.seed, b = [32]byte(b[:32]), b[32:]
+			r.seed, b = new([32]byte(b)), b[32:]
 		}
 		var ok bool
 		if e.leaf, b, ok = bytesOf(b, maxLeaf); !ok || len(b) == 0 {
@@ -482,7 +482,7 @@ func (r *reader) body(c *chunk, b []byte, count int) (why string) {
 			if len(b) < 32 {
 				return fmt.Sprintf("entry %d: its blob is cut short", e.index)
 			}
-			e.salt, b = [32]byte(b[:32]), b[32:]
+			e.salt, b = (*[32]byte)(b), b[32:]
 			length, n := uvarint(b)
 			if n == 0 || len(b)-n < 16 || length > maxIndex {
 				return fmt.Sprintf("entry %d: its blob has a malformed length", e.index)

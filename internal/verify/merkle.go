@@ -43,6 +43,24 @@ func rootOf(row []hash) hash {
 	return row[0]
 }
 
+// bundleTree is the hashes of a bundle's leaves in pairs, with room for the byte
+// that is hashed with each.
+type bundleTree [tileWidth / 2][1 + 2*sha256.Size]byte
+
+func (t *bundleTree) set(i int, h *hash) { copy(t[i/2][1+i%2*sha256.Size:], h[:]) }
+
+// root returns the root over all hashes, which it overwrites.
+func (t *bundleTree) root() hash {
+	for n := len(t); n > 1; n /= 2 {
+		for i := range n {
+			t[i][0] = 1
+			h := sha256.Sum256(t[i][:])
+			t.set(i, &h)
+		}
+	}
+	return sha256.Sum256(t[0][:])
+}
+
 // frontier is a growing tree: the complete subtrees at its right edge, and the
 // incomplete tile of each level from 1 on.
 type frontier struct {

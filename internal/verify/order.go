@@ -26,6 +26,7 @@ type order struct {
 	*check
 	listed   listed // of the journal; workers have those of segments
 	sessions map[uint64]*session
+	near     [256]*session       // of those, by hash of the id
 	ended    map[uint64]struct{} // sessions that ended lately
 	lastKind event.Kind          // of the last entry
 	lastTime int64               // of the last batch
@@ -36,7 +37,7 @@ type order struct {
 	recent []place         // by index, modulo recentEntries
 	old    map[int64]place // older entries that were referred to
 	marks  []mark          // where chunks are, ascending
-	// refs is what entries from refsFrom on go back to before that, by the last of them that does.
+	// refs is what entries from refsFrom on go back to before that, by one of them.
 	refsFrom int64
 	refs     map[int64]int64
 	again    func(index int64) (place, error) // reads an older one
@@ -58,6 +59,7 @@ type mark struct {
 
 // session is an open session.
 type session struct {
+	id   uint64
 	seq  uint64 // of its last entry; outcomes have none and are counted
 	time int64
 	// midway is that what was read began within the session, with an outcome: its
@@ -67,19 +69,12 @@ type session struct {
 	// is the order they mostly come in.
 	open  []int64
 	first [4]int64 // room for the first of them
-	// prepared is what entries went back to lately, which later ones do again, however far
-	// back it is by then; oldest is where the next takes its place.
-	prepared []prepared
-	oldest   int
-}
-
-// maxPrepared bounds what is remembered of each session.
-const maxPrepared = 8
-
-// prepared is an entry of the session that others may go back to.
-type prepared struct {
-	ref  int64 // the index plus one
-	kind event.Kind
+	// prepared is what entries went back to lately, as the index plus one, which later
+	// ones do again, however far back it is by then; next is where the next has its place.
+	prepared [8]int64
+	kinds    [8]event.Kind // of those
+	noted    [8]int64      // and the size of the tree that refsFrom was when it was put in refs
+	next     int
 }
 
 func newOrder(c *check) *order {
@@ -168,13 +163,13 @@ func (o *order) entry(e *entry) {
 	case valueErased:
 		o.gap.erased[e.index] = struct{}{}
 	}
-	if e.kind == event.KindPrune || e.kind == event.KindErase {
+	if e.Kind == event.KindPrune || e.Kind == event.KindErase {
 		o.explains(e)
 	}
-	if e.kind == event.KindConfig || e.kind == event.KindViolation {
+	if e.Kind == event.KindConfig || e.Kind == event.KindViolation {
 		o.isAbout(e)
 	}
-	if e.kind != "" { // else it could not be read, and says so
+	if e.Kind != "" { // else it could not be read, and says so
 		o.dated(e)
 		o.life(e)
 		s := o.inSession(e)
@@ -187,8 +182,8 @@ func (o *order) entry(e *entry) {
 	for int64(len(o.recent)) <= at {
 		o.recent = append(o.recent, make([]place, max(len(o.recent), tileWidth))...)
 	}
-	o.recent[at] = place{e.session, e.kind}
-	o.lastKind = e.kind
+	o.recent[at] = place{e.Session, e.Kind}
+	o.lastKind = e.Kind
 }
 
 // first compares entry 0 with log.json, which it vouches for.
@@ -213,56 +208,63 @@ func (o *order) first(e *entry) {
 func (o *order) life(e *entry) {
 	switch {
 	case e.index == 0 || e.index == o.gap.start:
-	case e.kind == event.KindStart && o.lastKind != event.KindStop && o.lastKind != event.KindRecover:
+	case e.Kind == event.KindStart && o.lastKind != event.KindStop && o.lastKind != event.KindRecover:
 		o.findAt(e.index, "order", "a start that neither a stop nor a recover entry goes before")
-	case o.lastKind == event.KindStop && e.kind != event.KindStart && e.kind != event.KindRecover:
+	case o.lastKind == event.KindStop && e.Kind != event.KindStart && e.Kind != event.KindRecover:
 		o.findAt(e.index, "order", "an entry between a stop and the next start")
 	}
-	if e.kind == event.KindStart || e.kind == event.KindRecover {
+	if e.Kind == event.KindStart || e.Kind == event.KindRecover {
 		clear(o.sessions) // none survives its process
+		clear(o.near[:])
 	}
 }
 
 // inSession checks the entry's number and time in its session, and returns the
 // session if it is still open after the entry.
 func (o *order) inSession(e *entry) *session {
-	if e.session == 0 {
-		if e.seq != 0 {
+	if e.Session == 0 {
+		if e.Seq != 0 {
 			o.findAt(e.index, "order", "a number in a session and no session")
 		}
 		return nil
 	}
-	s := o.sessions[e.session]
+	near := &o.near[e.Session*0x9E3779B97F4A7C15>>56]
+	s := *near
+	if s == nil || s.id != e.Session {
+		s = o.sessions[e.Session]
+		*near = s
+	}
 	if s == nil {
-		if _, ended := o.ended[e.session]; ended {
+		if _, ended := o.ended[e.Session]; ended {
 			o.findAt(e.index, "order", "an entry of a session that has ended")
 		}
-		s = &session{time: e.time}
+		s = &session{id: e.Session, time: e.Time}
 		s.midway = o.gap.start > 0 // it may have begun before what was read
-		o.sessions[e.session] = s
+		o.sessions[e.Session], *near = s, s
 	}
 	s.seq++
 	switch {
-	case e.kind == event.KindOutcome:
+	case e.Kind == event.KindOutcome:
 	case s.midway:
-		s.seq, s.midway = e.seq, false
-	case e.seq != s.seq:
-		o.findAt(e.index, "order", "its number in the session is %d, want %d", e.seq, s.seq)
-		s.seq = e.seq
+		s.seq, s.midway = e.Seq, false
+	case e.Seq != s.seq:
+		o.findAt(e.index, "order", "its number in the session is %d, want %d", e.Seq, s.seq)
+		s.seq = e.Seq
 	}
-	if e.time < s.time {
+	if e.Time < s.time {
 		o.findAt(e.index, "order", "its time is before that of the entry before in the session")
 	}
-	s.time = e.time
-	if e.kind == event.KindDisconnect {
+	s.time = e.Time
+	if e.Kind == event.KindDisconnect {
 		for _, index := range s.open {
 			o.note("entry %d: its session ended and it has no outcome", index)
 		}
-		delete(o.sessions, e.session)
+		delete(o.sessions, e.Session)
+		*near = nil
 		if len(o.ended) >= maxCached {
 			clear(o.ended)
 		}
-		o.ended[e.session] = struct{}{}
+		o.ended[e.Session] = struct{}{}
 		return nil
 	}
 	return s
@@ -271,33 +273,29 @@ func (o *order) inSession(e *entry) *session {
 // references checks what the entry of session s refers to, and keeps track of
 // which statements have an outcome.
 func (o *order) references(e *entry, s *session) {
-	o.goesBackTo(e, s, "parse", e.parse, holdsParse)
-	o.goesBackTo(e, s, "bind", e.bind, holdsBind)
-	o.refer(e, "since", e.since, isStatement)
-	if o.refs != nil {
-		o.goesBack(e.index, e.parse)
-		o.goesBack(e.index, e.bind)
-	}
-	switch e.kind {
+	o.goesBackTo(e, s, "parse", e.Parse, holdsParse)
+	o.goesBackTo(e, s, "bind", e.Bind, holdsBind)
+	o.refer(e, "since", e.Since, isStatement)
+	switch e.Kind {
 	case event.KindOutcome:
 		o.outcome(e, s)
 	case event.KindCopy:
-		o.refer(e, "of", e.of, isStatement)
+		o.refer(e, "of", e.Of, isStatement)
 	case event.KindSettle:
-		o.refer(e, "of", e.of, hasOrIsOutcome)
+		o.refer(e, "of", e.Of, hasOrIsOutcome)
 	default:
-		if of, ok := event.Index(e.of); ok && of >= e.index {
+		if of, ok := event.Index(e.Of); ok && of >= e.index {
 			o.findAt(e.index, "of", "refers to entry %d, which is not before it", of)
 		}
 	}
-	if s != nil && isStatement(e.kind) {
+	if s != nil && isStatement(e.Kind) {
 		s.open = append(s.open, e.index)
 	}
 }
 
 // outcome checks that the entry is the only outcome of a statement of its session.
 func (o *order) outcome(e *entry, s *session) {
-	of, ok := event.Index(e.of)
+	of, ok := event.Index(e.Of)
 	if !ok || s == nil {
 		o.findAt(e.index, "of", "an outcome of nothing")
 		return
@@ -305,8 +303,8 @@ func (o *order) outcome(e *entry, s *session) {
 	if of < o.gap.start {
 		return
 	}
-	if e.discarded {
-		o.refer(e, "of", e.of, isCopy)
+	if e.Discarded {
+		o.refer(e, "of", e.Of, isCopy)
 		return
 	}
 	for i, index := range s.open {
@@ -319,7 +317,7 @@ func (o *order) outcome(e *entry, s *session) {
 		}
 	}
 	// The end of COPY data that nobody wanted has an outcome, and usually none.
-	if kind, ok := o.refer(e, "of", e.of, canHaveOutcome); ok && kind != event.KindCopy {
+	if kind, ok := o.refer(e, "of", e.Of, canHaveOutcome); ok && kind != event.KindCopy {
 		o.findAt(e.index, "of", "a second outcome of entry %d", of)
 	}
 }
@@ -365,7 +363,7 @@ func (o *order) refer(e *entry, key string, ref int64, fits func(event.Kind) boo
 	switch {
 	case err != nil:
 		o.findAt(e.index, key, "refers to entry %d, which cannot be read again: %v", to, err)
-	case p.session != e.session:
+	case p.session != e.Session:
 		o.findAt(e.index, key, "refers to entry %d, which is of another session", to)
 	case !fits(p.kind):
 		o.findAt(e.index, key, "refers to entry %d, which is of kind %s", to, p.kind)
@@ -381,20 +379,20 @@ func (o *order) goesBackTo(e *entry, s *session, key string, ref int64, fits fun
 		return
 	}
 	if s != nil {
-		for i := range s.prepared {
-			if p := &s.prepared[i]; p.ref == ref && fits(p.kind) {
+		for i, p := range s.prepared {
+			if p == ref && fits(s.kinds[i]) {
+				if s.noted[i] != o.refsFrom {
+					s.noted[i] = o.refsFrom
+					o.goesBack(e.index, ref)
+				}
 				return
 			}
 		}
 	}
-	kind, ok := o.refer(e, key, ref, fits)
-	switch {
-	case !ok || s == nil:
-	case len(s.prepared) < maxPrepared:
-		s.prepared = append(s.prepared, prepared{ref, kind})
-	default:
-		s.prepared[s.oldest] = prepared{ref, kind}
-		s.oldest = (s.oldest + 1) % maxPrepared
+	o.goesBack(e.index, ref)
+	if kind, ok := o.refer(e, key, ref, fits); ok && s != nil {
+		s.prepared[s.next], s.kinds[s.next], s.noted[s.next] = ref, kind, o.refsFrom
+		s.next = (s.next + 1) % len(s.prepared)
 	}
 }
 

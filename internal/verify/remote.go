@@ -309,11 +309,10 @@ func (c *check) bundle(b []byte) bool {
 	}
 	for i, leaf := range leaves {
 		e := entry{index: first + int64(i), leaf: leaf, hash: leafHash(leaf)}
-		var l event.Leaf
-		if err := event.Skim(leaf, &l); err != nil {
+		var p event.Promise
+		if err := c.skim.Skim(leaf, &e.Skimmed, &p); err != nil {
+			e.Skimmed = event.Skimmed{}
 			e.flaws = []flaw{{"leaf", err.Error()}}
-		} else {
-			e.leafFacts = factsOf(&l)
 		}
 		c.order.entry(&e)
 		c.tree.append(e.hash)

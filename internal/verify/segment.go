@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ const (
 	seekMagic    = 0x8F92EAB1
 	maxFrames    = 1 << 24
 	maxBlock     = tileWidth*(maxInline+64) + 1024
-	bundlesAhead = 4 // bundles in a chunk, unless their values are large
+	bundlesAhead = 2 // bundles in a chunk, unless their values are large
 )
 
 // sealedHeader is the header of a leaf file.
@@ -350,8 +351,10 @@ func (w *worker) decode(b []byte, real uint32, dst []byte) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if cap(dst) < int(real) {
-		dst = make([]byte, 0, real)
+	// With a little room behind what there will be, the decoder copies in large pieces.
+	const room = 64
+	if cap(dst) < int(real)+room {
+		dst = make([]byte, 0, int(real)+int(real)/8+room)
 	}
 	out, err := w.zstd.DecodeAll(b, dst[:0])
 	if err == nil && len(out) != int(real) {
@@ -387,36 +390,60 @@ func (w *worker) sealed(c *chunk) {
 			return
 		}
 		entries := c.entries[from:]
+		var block []byte
 		if c.values {
 			fr := c.frames[i*each+1]
 			c.plain[2*i+1], err = w.decode(c.buf[pos:pos+int(fr.size)], fr.real, c.plain[2*i+1])
 			pos += int(fr.size)
-			if err != nil || !parseBlock(c.plain[2*i+1], entries) {
+			block = c.plain[2*i+1]
+			if err != nil || !parseBlock(block, entries) {
 				c.broken = fmt.Sprintf("values of the entries from %d on cannot be read", c.first+int64(i)*tileWidth)
 				return
 			}
 		}
-		row := &w.row
-		for j := range entries {
-			if !c.values {
-				entries[j].form = valueExpired
-			}
-			w.entry(&entries[j])
-			w.listed.entry(&entries[j])
-			row[j] = entries[j].hash
-		}
-		c.roots = append(c.roots, rootOf(row[:]))
+		c.roots = append(c.roots, w.bundle(entries, c.plain[2*i], block))
 	}
+}
+
+// bundle checks the entries of a bundle, given the bytes they were taken from: of
+// the leaves, and of the values if they are there. It returns the root. What is
+// hashed together lies together there, but for what is put in front for a moment.
+func (w *worker) bundle(entries []entry, leaves, values []byte) hash {
+	at, valueAt := 0, len(values)
+	for i := range entries {
+		valueAt -= len(entries[i].value)
+	}
+	for i := range entries {
+		e := &entries[i]
+		in := leaves[at+1 : at+2+len(e.leaf)]
+		at += 2 + len(e.leaf)
+		front := in[0]
+		in[0] = 0
+		e.hash = sha256.Sum256(in)
+		in[0] = front
+		w.tree.set(i, &e.hash)
+		switch {
+		case values == nil:
+			e.form = valueExpired
+			w.entry(e, nil)
+		case e.form == valueInline:
+			from := valueAt - len(e.salt)
+			valueAt += len(e.value)
+			w.entry(e, values[from:valueAt])
+		default:
+			w.entry(e, nil)
+		}
+		w.listed.entry(e)
+	}
+	return w.tree.root()
 }
 
 // bundle takes the entries of a bundle apart.
 func (c *chunk) bundle(b []byte) bool {
-	whole := b
 	at := len(c.entries)
 	index := c.first + int64(at)
 	c.entries = slices.Grow(c.entries, tileWidth)[:at+tileWidth]
 	entries := c.entries[at:]
-	clear(entries)
 	for j := range int64(tileWidth) {
 		if len(b) < 2 {
 			return false
@@ -426,7 +453,8 @@ func (c *chunk) bundle(b []byte) bool {
 			return false
 		}
 		e := &entries[j]
-		e.index, e.leaf, e.leafIn = index+j, b[:n:n], whole[len(whole)-len(b)-1:][:n+1:n+1]
+		// The rest is set before it is used; an entry is large to be cleared.
+		e.index, e.leaf, e.value, e.missing, e.unlisted, e.flaws = index+j, b[:n:n], nil, false, nil, nil
 		b = b[n:]
 	}
 	return len(b) == 0
@@ -435,18 +463,17 @@ func (c *chunk) bundle(b []byte) bool {
 // parseBlock gives the entries of a bundle their values. It accepts exactly
 // what docs/format/segment.md says.
 func parseBlock(b []byte, entries []entry) bool {
-	whole := b
 	if len(b) < 1+tileWidth || b[0] > 1 {
 		return false
 	}
 	seeded := b[0] == 0
 	b = b[1:]
-	var seed [32]byte
+	var seed *[32]byte
 	if seeded {
 		if len(b) < len(seed)+tileWidth {
 			return false
 		}
-		seed, b = [32]byte(b[:32]), b[32:]
+		seed, b = (*[32]byte)(b), b[32:]
 	}
 	kinds, b := b[:tileWidth], b[tileWidth:]
 	for i, kind := range kinds {
@@ -460,7 +487,7 @@ func parseBlock(b []byte, entries []entry) bool {
 				if len(b) < 32 {
 					return false
 				}
-				e.salt, b = [32]byte(b[:32]), b[32:]
+				e.salt, b = (*[32]byte)(b), b[32:]
 			}
 			length, n := uvarint(b)
 			if n == 0 || length > maxInline {
@@ -486,8 +513,6 @@ func parseBlock(b []byte, entries []entry) bool {
 			if int64(len(b)) < e.length {
 				return false
 			}
-			n := len(whole) - len(b) - len(e.salt) // there are the kinds, at least
-			e.valueIn = whole[n:][: int64(len(e.salt))+e.length : int64(len(e.salt))+e.length]
 			e.value, b = b[:e.length:e.length], b[e.length:]
 		}
 	}
@@ -499,7 +524,7 @@ func (e *entry) takeBlob(b []byte) (rest []byte, ok bool) {
 	if len(b) < 32 {
 		return nil, false
 	}
-	e.salt, b = [32]byte(b[:32]), b[32:]
+	e.salt, b = (*[32]byte)(b), b[32:]
 	length, n := uvarint(b)
 	if n == 0 || len(b)-n < 16 || length > maxIndex {
 		return nil, false
@@ -535,7 +560,7 @@ func parseCopies(b []byte, first int64) (out []entryCopy, ok bool) {
 			if len(b) < 32 {
 				return nil, false
 			}
-			c.salt, c.salted, b = [32]byte(b[:32]), true, b[32:]
+			c.salt, c.salted, b = (*[32]byte)(b), true, b[32:]
 			if c.value, b, ok = bytesOf(b, maxInline); !ok {
 				return nil, false
 			}

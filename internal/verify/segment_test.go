@@ -401,7 +401,7 @@ func eraseFirst(b []byte) []byte {
 		out = append(out, form)
 		switch form {
 		case valueInline:
-			salt := saltOf(&e.salt, e.index)
+			salt := saltOf(e.salt, e.index)
 			meta = binary.AppendUvarint(append(meta, salt[:]...), uint64(len(e.value)))
 			values = append(values, e.value...)
 		case valueBlob:

@@ -36,6 +36,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"github.com/pgnotary/pgnotary/internal/event"
 )
 
 // Options says what else to check, and how. The zero value is valid.
@@ -110,6 +112,7 @@ type check struct {
 	trusted int64      // size of the trusted checkpoint, 0 if there is none
 	wanted  []wanted   // roots to compare on the way
 	tree    frontier
+	skim    event.Skimmer // for URL
 	keys    *keyring
 	bounds  []bound // of the times of entries
 	order   *order
