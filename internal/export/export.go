@@ -7,12 +7,12 @@
 package export
 
 import (
-	"bytes"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/query"
@@ -78,74 +78,86 @@ func columns() []string {
 	}
 }
 
-func (t table) Header() []byte {
-	b, err := record(columns())
-	if err != nil {
-		panic(err) // of a fixed text
+func (t table) Header() []byte { return appendRecord(nil, columns()) }
+
+// appendRecord appends a row as encoding/csv writes it with CRLF.
+func appendRecord(dst []byte, fields []string) []byte {
+	for i, f := range fields {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendField(dst, f)
 	}
-	return b
+	return append(dst, '\r', '\n')
 }
 
-func record(fields []string) ([]byte, error) {
-	var b bytes.Buffer
-	w := csv.NewWriter(&b)
-	w.UseCRLF = true
-	if err := w.Write(fields); err != nil {
-		return nil, err
+func appendField(dst []byte, f string) []byte {
+	first, _ := utf8.DecodeRuneInString(f)
+	if f == "" || f != `\.` && !unicode.IsSpace(first) && !strings.ContainsAny(f, "\",\r\n") {
+		return append(dst, f...)
 	}
-	w.Flush()
-	return b.Bytes(), w.Error()
+	dst = append(dst, '"')
+	for {
+		i := strings.IndexAny(f, "\"\r\n")
+		if i < 0 {
+			return append(append(dst, f...), '"')
+		}
+		dst = append(dst, f[:i]...)
+		switch f[i] {
+		case '"':
+			dst = append(dst, '"', '"')
+		case '\n':
+			dst = append(dst, '\r', '\n')
+		}
+		f = f[i+1:] // a carriage return of its own is left out
+	}
 }
 
 func (t table) Append(dst []byte, s *query.Statement) ([]byte, error) {
-	f := map[string]string{
-		"origin": t.origin, "index": number(s.Index), "time": string(event.AppendTime(nil, s.Time)), "user": inert(s.User),
-		"database": inert(s.Database), "application": inert(s.Application), "client": inert(s.Client), "kind": string(s.Kind),
-		"statement": inert(s.Text), "sqlstate": s.SQLState(),
-	}
+	var session, class, relations, params, tag, rows, sent, took, committed, text, outcome, facts string
 	if s.Session != 0 {
-		f["session"] = string(event.AppendSession(nil, s.Session))
+		session = string(event.AppendSession(nil, s.Session))
 	}
 	if info := s.SQL(); info != nil {
-		var classes []string
-		for _, c := range info.Classes {
-			classes = append(classes, string(c))
+		for i, c := range info.Classes {
+			if i > 0 {
+				class += " "
+			}
+			class += string(c)
 		}
-		f["class"], f["relations"] = strings.Join(classes, " "), inert(strings.Join(info.Relations, " "))
+		relations = inert(strings.Join(info.Relations, " "))
 	}
 	if len(s.Params) > 0 {
-		params, err := json.Marshal(paramTexts(s))
+		b, err := json.Marshal(paramTexts(s))
 		if err != nil {
 			return dst, err
 		}
-		f["params"] = string(params)
+		params = string(b)
 	}
 	if len(s.Facts) > 0 {
-		var facts []string
+		var all []string
 		for _, x := range s.Facts {
-			facts = append(facts, x.Key+"="+x.Val)
+			all = append(all, x.Key+"="+x.Val)
 		}
-		f["facts"] = inert(strings.Join(facts, " "))
+		facts = inert(strings.Join(all, " "))
 	}
 	if m := message(s); m != nil {
-		f["message"] = inert(m.Message)
+		text = inert(m.Message)
 	}
 	if o := s.Outcome; o != nil {
-		f["tag"], f["rows"], f["bytes"] = strings.Join(o.Tags, ", "), number(o.Rows), number(o.Bytes)
-		f["outcome_index"] = number(o.Index)
+		tag, rows, sent, outcome = strings.Join(o.Tags, ", "), number(o.Rows), number(o.Bytes), number(o.Index)
 		if us, ok := s.Duration(); ok {
-			f["duration_us"] = number(us)
+			took = number(us)
 		}
 		if o.Committed != 0 {
-			f["committed"] = strconv.FormatBool(o.Committed > 0)
+			committed = strconv.FormatBool(o.Committed > 0)
 		}
 	}
-	fields := columns()
-	for i, name := range fields {
-		fields[i] = f[name]
-	}
-	b, err := record(fields)
-	return append(dst, b...), err
+	return appendRecord(dst, []string{ // as columns has them
+		t.origin, number(s.Index), string(event.AppendTime(nil, s.Time)), session, inert(s.User), inert(s.Database), inert(s.Application),
+		inert(s.Client), string(s.Kind), class, relations, inert(s.Text), params, tag, rows, sent, took, committed, s.SQLState(), text,
+		outcome, facts,
+	}), nil
 }
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }

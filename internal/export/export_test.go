@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/query"
 )
@@ -228,4 +230,22 @@ func TestUnknownFormat(t *testing.T) {
 	if _, err := NewFormat("xml", origin, ""); err == nil {
 		t.Error("NewFormat accepts xml")
 	}
+}
+
+// TestRecordAsCSV holds rows to those of encoding/csv.
+func TestRecordAsCSV(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		piece := rapid.SampledFrom([]string{"", "a", `"`, ",", "\r", "\n", " ", "\t", "\u2003", `\.`, "\xff", "é"})
+		fields := rapid.SliceOfN(rapid.Map(rapid.SliceOfN(piece, 0, 5), func(p []string) string { return strings.Join(p, "") }), 2, 5).Draw(t, "fields")
+		var want bytes.Buffer
+		w := csv.NewWriter(&want)
+		w.UseCRLF = true
+		if err := w.Write(fields); err != nil {
+			t.Fatal(err)
+		}
+		w.Flush()
+		if got := string(appendRecord([]byte("x"), fields)); got != "x"+want.String() {
+			t.Errorf("appendRecord(%q) = %q, want %q behind x", fields, got, want.String())
+		}
+	})
 }
