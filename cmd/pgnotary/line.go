@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math/bits"
 	"os"
 	"strconv"
 	"strings"
@@ -278,34 +279,41 @@ func param(p *query.Param) string {
 // plain returns s on one line and without anything a terminal would act on:
 // what is logged is what a client chose to send.
 func plain(s string) string {
-	clean := true
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			clean = false
-			break
-		}
+	n := 0
+	for n < len(s) && 0x20 <= s[n] && s[n] < 0x7f {
+		n++
 	}
-	if clean {
+	if n == len(s) || strings.IndexFunc(s[n:], func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
 		return s
 	}
-	var b strings.Builder
+	out := make([]byte, 0, len(s)+len(s)/8+16)
 	space := false
 	for _, r := range s {
 		switch {
 		case unicode.IsSpace(r):
 			if !space {
-				b.WriteByte(' ')
+				out = append(out, ' ')
 			}
 			space = true
 			continue
 		case unicode.IsPrint(r):
-			b.WriteRune(r)
+			out = utf8.AppendRune(out, r)
 		default:
-			fmt.Fprintf(&b, `\u%04x`, r)
+			out = appendEscaped(out, r)
 		}
 		space = false
 	}
-	return b.String()
+	return string(out)
+}
+
+// appendEscaped appends a character as \u and its number, four hexadecimal digits or more.
+func appendEscaped(dst []byte, r rune) []byte {
+	const digits = "0123456789abcdef"
+	dst = append(dst, '\\', 'u')
+	for shift := max(12, (bits.Len32(uint32(r))-1)/4*4); shift >= 0; shift -= 4 {
+		dst = append(dst, digits[r>>shift&15])
+	}
+	return dst
 }
 
 // cut shortens s to at most n columns, but leaves some of it in any case.

@@ -60,3 +60,20 @@ func TestLineWidth(t *testing.T) {
 		t.Errorf("on a narrow terminal nothing is left of the text: %q", line)
 	}
 }
+
+func TestPlain(t *testing.T) {
+	for s, want := range map[string]string{
+		"":                      "",
+		"SELECT  1":             "SELECT  1",
+		"é\ufffd\xff":           "é\ufffd\xff",
+		"a  b\n\t c":            "a b c",
+		"\x00\x1b[1m\x7f":       `\u0000\u001b[1m\u007f`,
+		"\u202e\U000e0001":      `\u202e\ue0001`,
+		"\U0010ffff\xff":        "\\u10ffff\ufffd",
+		" \u00a0x\u0085\u2028y": " x y",
+	} {
+		if got := plain(s); got != want {
+			t.Errorf("plain(%q) = %q, want %q", s, got, want)
+		}
+	}
+}
