@@ -113,6 +113,10 @@ func TestForgedBehindStop(t *testing.T) {
 				mustClose(t, l)
 			}
 			addUnsigned(t, s, tt.kinds)
+			if r, err := verify.Dir(t.Context(), dump(t, s, "/d"), verify.Options{}); err != nil || r.OK != (tt.want == "") ||
+				!r.OK && !strings.Contains(fmt.Sprint(r.Findings), "somebody added it") {
+				t.Errorf("verify: %+v, %v, want a finding: %v", r, err, tt.want != "")
+			}
 			l, err := Open(steady(quiet(s, "/d")))
 			if tt.want == "" && err == nil {
 				mustClose(t, l)

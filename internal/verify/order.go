@@ -30,6 +30,8 @@ type order struct {
 	ended    map[uint64]struct{} // sessions that ended lately
 	lastKind event.Kind          // of the last entry
 	lastTime int64               // of the last batch
+	stopped  bool                // the last entry that was signed is a stop
+	added    int64               // behind that, the first entry that no start makes; 0 for none
 
 	names  []string        // of the journal files read
 	own    worker          // for what is read again
@@ -212,6 +214,11 @@ func (o *order) life(e *entry) {
 		o.findAt(e.index, "order", "a start that neither a stop nor a recover entry goes before")
 	case o.lastKind == event.KindStop && e.Kind != event.KindStart && e.Kind != event.KindRecover:
 		o.findAt(e.index, "order", "an entry between a stop and the next start")
+	}
+	if e.index == o.signed.size-1 {
+		o.stopped = e.Kind == event.KindStop
+	} else if o.stopped && o.added == 0 && e.Kind != event.KindStart && e.Kind != event.KindRecover && e.Kind != event.KindConfig {
+		o.added = e.index
 	}
 	if e.Kind == event.KindStart || e.Kind == event.KindRecover {
 		clear(o.sessions) // none survives its process

@@ -23,6 +23,7 @@
 package verify
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -205,9 +206,22 @@ func (c *check) run(ctx context.Context) error {
 		return err
 	}
 	c.compareSizes()
+	c.behindStop(signed)
 	c.explain()
 	c.checkFiles()
 	return nil
+}
+
+// behindStop finds what was added to a log that had stopped in order. A stop is the last
+// entry of all, and a start signs what it records before there is anything else: so if the checkpoint
+// is still the one that was read, no writer made the entry.
+func (c *check) behindStop(signed []byte) {
+	if c.order.added == 0 {
+		return
+	}
+	if now, err := readSmall(filepath.Join(c.dir, "checkpoint")); err == nil && bytes.Equal(now, signed) {
+		c.findAt(c.order.added, "order", "somebody added it: the log had stopped in order, and was signed, before entry %d", c.signed.size)
+	}
 }
 
 // result completes the result.
