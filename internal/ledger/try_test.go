@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"syscall"
 	"testing"
@@ -79,7 +80,9 @@ func TestTryCommitFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.TryCommit(index)
+	for !l.TryCommit(index) { // the committer has its turn as it starts
+		runtime.Gosched()
+	}
 	if err := <-told; !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("subscriber heard %v, want ENOSPC", err)
 	}
