@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,7 +39,7 @@ func filter(words url.Values, v visit) (query.Filter, error) {
 		return f, nil
 	}
 	for _, c := range query.Conditions() {
-		if c.Content && words.Get(c.Name) != "" {
+		if c.Content && slices.ContainsFunc(words[c.Name], func(text string) bool { return text != "" }) {
 			return f, &refusal{http.StatusForbidden, c.Name + ": role investigator is needed, the token's is " + v.Role.String()}
 		}
 	}

@@ -151,6 +151,7 @@ func TestRoles(t *testing.T) {
 		{"/api/v1/search?user=alice&sqlstate=42", 401, 403, 200, 200},
 		{"/api/v1/search?text=secret", 401, 403, 403, 200},
 		{"/api/v1/search?regex=s.cret", 401, 403, 403, 200},
+		{"/api/v1/search?class=&class=READ", 401, 403, 403, 200},
 		{"/api/v1/search?regex=(", 401, 403, 400, 400},
 		{"/api/v1/search?usr=alice", 401, 403, 400, 400},
 		{"/api/v1/search?kind=outcome", 401, 403, 400, 400},
