@@ -51,7 +51,12 @@ type conditionFlag struct {
 func (c conditionFlag) String() string { return strings.Join(c.words[c.condition.Name], ",") }
 func (c conditionFlag) Type() string   { return "text" }
 
+// Set refuses an empty text: left out by ParseFilter it would select
+// everything, and with erase that is everything gone for an unset variable of a shell.
 func (c conditionFlag) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty; to select by anything else, leave the flag out")
+	}
 	c.words.Add(c.condition.Name, text)
 	return nil
 }

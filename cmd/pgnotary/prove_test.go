@@ -120,6 +120,11 @@ func TestProveRefuses(t *testing.T) {
 	if code, _, errs := command(t, "erase", "--data", dir, "7"); code != 2 || !strings.Contains(errs, "there is no entry 7") {
 		t.Errorf("erase of no entry = %d, %q, want 2 and that there is none", code, errs)
 	}
+	for _, flag := range []string{"--user", "--text", "--param", "--since"} {
+		if code, out, errs := command(t, "erase", "--data", dir, "--dry-run", flag, ""); code != 2 || !strings.Contains(errs, "empty") {
+			t.Errorf("erase of all with an empty %s = %d, %q, %q, want 2 and that it is empty", flag, code, out, errs)
+		}
+	}
 	if _, err := os.Stat(out); err == nil {
 		t.Error("a refused proof left a file")
 	}
