@@ -3,6 +3,7 @@ package query
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -30,7 +31,7 @@ func Conditions() []Condition {
 		{Name: "user", Usage: "by this `USER`", set: text(func(f *Filter) *string { return &f.User })},
 		{Name: "database", Usage: "in this `DATABASE`", set: text(func(f *Filter) *string { return &f.Database })},
 		{Name: "application", Usage: "by clients that call themselves `NAME` at start-up", set: text(func(f *Filter) *string { return &f.Application })},
-		{Name: "client", Usage: "from this client `ADDRESS`: IP, IP:port, network (10.0.0.0/8), unix, or the beginning of one", set: text(func(f *Filter) *string { return &f.Client })},
+		{Name: "client", Usage: "from this client `ADDRESS`: IP, IP:port, network (10.0.0.0/8), unix, or the beginning of one", set: setClient},
 		{Name: "session", Usage: "in the session with this `ID`, or beginning of an id", set: text(func(f *Filter) *string { return &f.Session })},
 		{Name: "kind", Usage: "of this `KIND`, or one of several with commas: query, execute, parse, connect, …", set: setKinds},
 		{Name: "text", Usage: "whose statement text (not its parameters) contains `SUBSTRING`", Content: true, set: text(func(f *Filter) *string { return &f.Text })},
@@ -39,7 +40,7 @@ func Conditions() []Condition {
 		{Name: "relation", Usage: "that names this `RELATION`: users, public.users; without a schema, on either side, any will do", Content: true, set: text(func(f *Filter) *string { return &f.Relation })},
 		{Name: "fingerprint", Usage: "whose text has this `FINGERPRINT`: the same but for literals, spacing and comments", Content: true, set: text(func(f *Filter) *string { return &f.Fingerprint })},
 		{Name: "param", Usage: "one of whose parameters is this `VALUE`, as text", Content: true, set: setParam},
-		{Name: "sqlstate", Usage: "that failed with this `CODE`, or a code that begins so (23 for all constraints)", set: text(func(f *Filter) *string { return &f.SQLState })},
+		{Name: "sqlstate", Usage: "that failed with this `CODE`, or a code that begins so (23 for all constraints)", set: setSQLState},
 		{Name: "min-duration", Usage: "that took at least this `LONG`", set: setMinDuration},
 		{Name: "from", Usage: "from this `INDEX` on", set: setFrom},
 		{Name: "to", Usage: "up to and with this `INDEX` (default the end)", set: setTo},
@@ -94,6 +95,9 @@ func text(field func(*Filter) *string) func(*Filter, string, time.Time) error {
 // setTime reads a time, or a duration that counts back from now.
 func setTime(t *time.Time, s string, now time.Time) (err error) {
 	if d, err := time.ParseDuration(s); err == nil {
+		if d < 0 {
+			return fmt.Errorf("%s would be in the future: a duration counts back from now as it is", s)
+		}
 		*t = now.Add(-d)
 		return nil
 	}
@@ -110,6 +114,26 @@ func setKinds(f *Filter, s string, _ time.Time) error {
 
 func setClasses(f *Filter, s string, _ time.Time) error {
 	f.Classes = append(f.Classes, strings.Split(strings.ToUpper(s), ",")...)
+	return nil
+}
+
+// setClient refuses what looks like a network and is none: taken for the
+// beginning of an address it would find nothing.
+func setClient(f *Filter, s string, _ time.Time) error {
+	if strings.Contains(s, "/") {
+		if _, err := netip.ParsePrefix(s); err != nil {
+			return fmt.Errorf("%q is not a network such as 10.0.0.0/8", s)
+		}
+	}
+	f.Client = s
+	return nil
+}
+
+func setSQLState(f *Filter, s string, _ time.Time) error {
+	f.SQLState = strings.ToUpper(s)
+	if len(s) > 5 || strings.Trim(f.SQLState, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
+		return fmt.Errorf("%q is not a code such as 42P01, nor the beginning of one", s)
+	}
 	return nil
 }
 

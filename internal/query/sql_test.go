@@ -107,6 +107,11 @@ func TestConditionErrors(t *testing.T) {
 		{"usr=alice", "usr: there is no such condition"},
 		{"user=alice&user=bob", "user: is given twice"},
 		{"min-duration=-1s", "min-duration: -1s is below 0"},
+		{"since=-5m", "since: -5m would be in the future: a duration counts back from now as it is"},
+		{"client=10.0.0.0/33", `client: "10.0.0.0/33" is not a network such as 10.0.0.0/8`},
+		{"client=10.0.0/24", `client: "10.0.0/24" is not a network such as 10.0.0.0/8`},
+		{"sqlstate=42P011", `sqlstate: "42P011" is not a code such as 42P01, nor the beginning of one`},
+		{"sqlstate=22%25", `sqlstate: "22%" is not a code such as 42P01, nor the beginning of one`},
 		{"limit=many", `limit: "many" is not a number from 0 on`},
 	} {
 		words, err := url.ParseQuery(tt.words)
@@ -116,5 +121,8 @@ func TestConditionErrors(t *testing.T) {
 		if _, err := ParseFilter(words, time.Now()); err == nil || err.Error() != tt.want {
 			t.Errorf("ParseFilter(%s) = %v, want %s", tt.words, err, tt.want)
 		}
+	}
+	if f, err := ParseFilter(url.Values{"sqlstate": {"42p01"}}, time.Now()); err != nil || f.SQLState != "42P01" {
+		t.Errorf("sqlstate=42p01 selects %q, %v, want 42P01", f.SQLState, err)
 	}
 }
