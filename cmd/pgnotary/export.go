@@ -51,6 +51,7 @@ pgnotary prove, any copy of a record can be traced to its proof.
 		},
 	}
 	what.register(cmd)
+	what.registerAll(cmd)
 	cmd.Flags().StringVar(&format, "format", "jsonl", "`FORMAT`: "+strings.Join(export.Formats(), ", "))
 	cmd.Flags().StringVarP(&out, "out", "o", "", "`FILE` to write, which must not exist (default standard output)")
 	return cmd

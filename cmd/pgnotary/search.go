@@ -24,6 +24,9 @@ durable. Where statements are still running or their transaction is still open,
 that part is left out. To go on from where an output ends, give --from the index
 above its last.
 
+With --since or --until it looks for the stretch of the log by its times. Where the clock was
+set back by more than a minute, which verify notes, that can miss some: --all reads everything.
+
 A line shows index, time (UTC), user@database, duration, result and statement.
 A result in brackets means that the statement did not complete; "undone" means
 that its transaction was rolled back.
@@ -50,6 +53,7 @@ That needs a token; what its role may not see is left out.`,
 		},
 	}
 	what.register(cmd)
+	what.registerAll(cmd)
 	addJSONFlag(cmd, &asJSON)
 	cmd.Flags().BoolVar(&exitStatus, "exit-status", false, "end with code 1 if nothing was found")
 	return cmd

@@ -17,6 +17,7 @@ import (
 // disk or over HTTP, and what of it is wanted.
 type selection struct {
 	dir, url, tokenFile string
+	all                 bool
 	filterFlags
 }
 
@@ -28,6 +29,11 @@ func (s *selection) register(cmd *cobra.Command) {
 	s.filterFlags.register(cmd)
 }
 
+// registerAll adds the flag for those who must not miss one.
+func (s *selection) registerAll(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&s.all, "all", false, "read every entry of --data: rely neither on indexes nor on a clock that was not set back")
+}
+
 func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
 	cmd.Flags().BoolVar(asJSON, "json", false, "print one JSON object a line")
 }
@@ -37,10 +43,14 @@ func (s *selection) run(cmd *cobra.Command, follow bool, out output) error {
 	if s.url != "" && cmd.Flags().Changed("data") {
 		return withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
 	}
+	if s.url != "" && s.all {
+		return withHint(errors.New("--all is for --data"), "see %s --help", cmd.CommandPath())
+	}
 	f, err := s.filter(time.Now())
 	if err != nil {
 		return err
 	}
+	f.All = s.all
 	if s.url == "" {
 		return s.runDir(cmd.Context(), f, follow, out)
 	}

@@ -23,14 +23,14 @@ func (l *Log) SearchBack(ctx context.Context, f Filter, fn func(*Statement) erro
 	if f.End > 0 {
 		to = min(to, f.End)
 	}
-	if !f.Since.IsZero() {
+	if !f.Since.IsZero() && !f.All {
 		start, err := l.seek(f.Since)
 		if err != nil {
 			return err
 		}
 		from = max(from, start)
 	}
-	if !f.Until.IsZero() {
+	if !f.Until.IsZero() && !f.All {
 		end, err := l.seek(f.Until.Add(2 * slack)) // all before it is at most Until and the slack
 		if err != nil {
 			return err

@@ -41,7 +41,8 @@ type Filter struct {
 	From, End int64 // indexes from From up to but without End; 0 means no end
 	Limit     int   // statements, 0 for all
 
-	// All reads every entry and trusts no index: for whoever must not miss one.
+	// All reads every entry and trusts neither an index nor the order of times: for
+	// whoever must not miss one.
 	All bool
 
 	everyBind bool // show Bind messages on their own in any case

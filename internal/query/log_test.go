@@ -359,3 +359,42 @@ func TestTailEnds(t *testing.T) {
 		t.Errorf("Tail = %v, want the callback's error", err)
 	}
 }
+
+// TestClockSetBack searches by time in a log whose clock was set back by an hour.
+func TestClockSetBack(t *testing.T) {
+	const n, back = 3 * enoughLate, int64(time.Hour)
+	step := back / n
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{Origin: "test/clock", CheckpointEvery: time.Hour})
+	var times []int64
+	for i := range int64(2 * n) {
+		at := fakeStart + i*step
+		if i >= n {
+			at -= back / 2
+		}
+		w.emit(event.Leaf{Time: at, Kind: event.KindNotice}, nil)
+		times = append(times, at)
+	}
+	w.close()
+	l := openLog(t, dir)
+	for at := fakeStart + back*5/8; at < fakeStart+back*3/2; at += back / 4 {
+		for _, f := range []Filter{
+			{All: true, Kinds: []string{"notice"}, Since: time.Unix(0, at)},
+			{All: true, Kinds: []string{"notice"}, Until: time.Unix(0, at)},
+		} {
+			want, got, back := 0, 0, 0
+			for _, tm := range times {
+				if f.Until.IsZero() && tm >= at || f.Since.IsZero() && tm <= at {
+					want++
+				}
+			}
+			count := func(n *int) func(*Statement) error { return func(*Statement) error { *n++; return nil } }
+			if err := errors.Join(l.Search(t.Context(), f, count(&got)), l.SearchBack(t.Context(), f, count(&back))); err != nil {
+				t.Fatal(err)
+			}
+			if got != want || back != want {
+				t.Errorf("since %v until %v: %d statements, %d backwards, want %d", f.Since, f.Until, got, back, want)
+			}
+		}
+	}
+}

@@ -241,7 +241,7 @@ func (l *Log) search(ctx context.Context, f Filter, fn func(*joiner) func(*State
 		return err
 	}
 	from := max(f.From, l.First())
-	if !f.Since.IsZero() {
+	if !f.Since.IsZero() && !f.All {
 		start, err := l.seek(f.Since)
 		if err != nil {
 			return err

@@ -89,7 +89,7 @@ func (j *joiner) stretch(ctx context.Context, src source, pos, size int64, p *pl
 				return -1, err
 			}
 		}
-		if m.past(&j.view) {
+		if m.past(&j.view) && !m.f.All {
 			j.late++
 		} else {
 			j.late = 0
