@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -91,6 +92,10 @@ func CheckManifest(manifest []byte, vkeys []string, read func(name string) ([]by
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 3 || lines[0] != manifestHeader {
 		return "", 0, errors.New("it is no manifest of a report")
+	}
+	own := func(vkey string) bool { return strings.HasPrefix(vkey, lines[1]+"+") }
+	if _, err := checkpoint.OpenText(manifest, slices.DeleteFunc(slices.Clone(vkeys), func(k string) bool { return !own(k) })); err != nil {
+		return "", 0, fmt.Errorf("it says that it is of the log %.100q, but the key of another one signed it", lines[1])
 	}
 	for _, line := range lines[2:] {
 		sum, name, ok := strings.Cut(line, "  ")

@@ -146,6 +146,7 @@ func Gather(ctx context.Context, log *query.Log, f query.Filter) (*Data, error) 
 		kinds: counts{}, users: counts{}, databases: counts{}, classes: counts{}, relations: counts{}, clients: counts{}, errors: counts{},
 		logins: counts{}, badLogins: counts{}, readers: counts{}, stopped: true,
 	}
+	f.All = true // a report counts what is there, wherever a clock put it
 	if err := log.Search(ctx, f, func(s *query.Statement) error {
 		g.statement(s)
 		return nil
@@ -212,7 +213,7 @@ func (g *gatherer) order(s *query.Statement) {
 		if apart <= -time.Second {
 			g.Backs++
 		}
-		if apart > g.Silence && s.Kind != event.KindStart {
+		if apart > g.Silence && s.Kind != event.KindStart && s.Kind != event.KindRecover {
 			g.Silence, g.SilenceAfter = apart, g.last.Index
 		}
 	}

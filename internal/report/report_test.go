@@ -38,11 +38,12 @@ func TestGatherer(t *testing.T) {
 	add(90*time.Second, query.Statement{Kind: event.KindQuery, User: "alice", HasText: true, Text: "GRANT a TO b; CREATE TABLE t (x int)", Outcome: &query.Outcome{Committed: -1}})
 	add(-2*time.Second, query.Statement{Kind: event.KindNotice, Facts: fact("reader", "auditor")})
 	add(time.Second, query.Statement{Kind: event.KindGap, Facts: fact("reason", "disk")})
-	add(time.Hour, query.Statement{Kind: event.KindStart, Facts: fact("durability", "async")}) // after a crash
+	add(time.Hour, query.Statement{Kind: event.KindRecover}) // after a crash
+	add(0, query.Statement{Kind: event.KindStart, Facts: fact("durability", "async")})
 	add(time.Second, query.Statement{Kind: event.KindStop})
 	add(time.Second, query.Statement{Kind: event.KindStart})
 	d := g.Data
-	if d.First != 10 || d.Last != 19 || d.Statements != 1 || d.RolledBack != 1 {
+	if d.First != 10 || d.Last != 20 || d.Statements != 1 || d.RolledBack != 1 {
 		t.Errorf("stretch %d to %d, %d statements, %d rolled back", d.First, d.Last, d.Statements, d.RolledBack)
 	}
 	if d.Crashes != 1 || d.Backs != 1 || d.Silence != 90*time.Second || d.SilenceAfter != 13 {
@@ -113,6 +114,17 @@ func TestManifest(t *testing.T) {
 	}
 	if _, _, err := CheckManifest(manifest, []string{other}, read); err == nil {
 		t.Error("a manifest of another key is accepted")
+	}
+	_, elsewhere, err := checkpoint.GenerateKey(rand.Reader, "example.com/other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, err := Bundle(&Data{Origin: "example.com/other", First: -1}, &Evidence{Checkpoint: []byte("c"), VKey: vkey}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := CheckManifest(claim[len(claim)-1].Content, []string{elsewhere, vkey}, read); err == nil || !strings.Contains(err.Error(), "another") {
+		t.Errorf("one log's manifest about another log: %v", err)
 	}
 	if _, err := checkpoint.Open(manifest, vkey); err == nil {
 		t.Error("a manifest is taken for a checkpoint")
