@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -53,6 +55,8 @@ the process says why and exits with code 2.`,
 			if err := settingsError(s.Validate()); err != nil {
 				return err
 			}
+			// Who reads the diagnostics may go away: that is no reason to end everybody's sessions.
+			signal.Ignore(syscall.SIGPIPE)
 			return serve(cmd.Context(), s, cmd.ErrOrStderr())
 		},
 	}

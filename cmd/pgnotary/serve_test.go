@@ -212,6 +212,24 @@ func pgnotary(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
+// TestNobodyReadsDiagnostics holds that serve outlives the reader of its standard error.
+func TestNobodyReadsDiagnostics(t *testing.T) {
+	cmd := program(t.Context(), t, "serve", "--listen", "127.0.0.1:0", "--http", "off", "--data", filepath.Join(t.TempDir(), "data"), "--immutable=false")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = w
+	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for s := bufio.NewScanner(r); s.Scan() && !strings.Contains(s.Text(), "msg=durability"); {
+	}
+	if err := errors.Join(r.Close(), cmd.Process.Signal(syscall.SIGTERM), cmd.Wait()); err != nil {
+		t.Errorf("with nobody to read what it says, serve ends with %v, want a stop in order", err)
+	}
+}
+
 // serviceManager is a socket as systemd gives it to a service.
 func serviceManager(t *testing.T) (env string, next func() string) {
 	t.Helper()
