@@ -44,6 +44,7 @@ A policy is a text file (c2sp.org/tlog-policy). The least one trusts a single ke
 Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
 		Example: `  pgnotary check --policy log.policy 42.tlog-proof
   pgnotary check --policy log.policy since-monday.consistency
+  pgnotary check --policy log.policy ./evidence
   pgnotary check --page proof.html`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -67,7 +68,14 @@ Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
 			if err != nil {
 				return err
 			}
-			b, err := readFile(args[0], checkpoint.MaxProof)
+			name := args[0]
+			if strings.HasSuffix(name, ".zip") {
+				return withHint(fmt.Errorf("%s is a zip file", name), "unpack it and check the %s in it", reports.Manifest)
+			}
+			if info, err := os.Stat(name); err == nil && info.IsDir() {
+				name = filepath.Join(name, reports.Manifest)
+			}
+			b, err := readFile(name, checkpoint.MaxProof)
 			if err != nil {
 				return err
 			}
@@ -76,12 +84,12 @@ Exit codes: 0 the proof is valid; 1 it is not; 2 it could not be checked.`,
 			case checkpoint.IsConsistency(b):
 				checkFile = checkConsistency
 			case reports.IsManifest(b):
-				dir := filepath.Dir(args[0])
+				dir := filepath.Dir(name)
 				checkFile = func(p *checkpoint.Policy, b []byte) (string, error) { return checkManifest(p, b, dir) }
 			}
 			text, err := checkFile(policy, b)
 			if err != nil {
-				return no("%s is not valid: %v", args[0], err)
+				return no("%s is not valid: %v", name, err)
 			}
 			_, err = fmt.Fprint(cmd.OutOrStdout(), text)
 			return err
@@ -97,13 +105,22 @@ const maxBundleFile = 256 << 20
 
 // checkManifest verifies the files of an evidence bundle in dir.
 func checkManifest(policy *checkpoint.Policy, b []byte, dir string) (string, error) {
+	signed := map[string]bool{reports.Manifest: true}
 	origin, n, err := reports.CheckManifest(b, policy.VKeys(), func(name string) ([]byte, error) {
+		signed[name] = true
 		return readFile(filepath.Join(dir, name), maxBundleFile)
 	})
 	if err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("valid: the key of %s signed the %d files of this bundle\n", plain(origin), n), nil
+	said := fmt.Sprintf("valid: the key of %s signed the %d files of this bundle\n", plain(origin), n)
+	beside, err := os.ReadDir(dir)
+	for _, f := range beside {
+		if !signed[f.Name()] {
+			said += fmt.Sprintf("but %s, beside them, is not signed\n", plain(f.Name()))
+		}
+	}
+	return said, err
 }
 
 // checkProof verifies a proof and returns in plain words what it shows. An

@@ -39,11 +39,15 @@ pgnotary prove, any copy of a record can be traced to its proof.
 			}
 			w := cmd.OutOrStdout()
 			if out != "" {
-				f, err := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // it holds what the log holds
-				if err != nil {
-					return err
+				f, openErr := os.OpenFile(out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600) // it holds what the log holds
+				if openErr != nil {
+					return openErr
 				}
-				defer func() { err = errors.Join(err, f.Sync(), f.Close()) }()
+				defer func() {
+					if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+						_ = os.Remove(out) // a part is not taken for the whole, and is not in the way next time
+					}
+				}()
 				w = f
 			}
 			e := &exporter{name: format, w: bufio.NewWriterSize(w, 64<<10)}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,7 +97,7 @@ func TestProveAndCheck(t *testing.T) {
 }
 
 func TestProveRefuses(t *testing.T) {
-	dir, _ := provable(t)
+	dir, policy := provable(t)
 	out := filepath.Join(t.TempDir(), "x.tlog-proof")
 	for _, tt := range []struct {
 		name string
@@ -116,6 +118,23 @@ func TestProveRefuses(t *testing.T) {
 	bundle := filepath.Join(t.TempDir(), "bundle")
 	if code, out, errs := command(t, "report", "--data", dir, "--from", "7", "-o", bundle); code != 0 || !strings.Contains(out, "about no entries") {
 		t.Errorf("report on nothing = %d, %q, %q, want 0 and that there is nothing", code, out, errs)
+	}
+	if err := os.WriteFile(filepath.Join(bundle, "extra"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := command(t, "check", "--policy", policy, bundle); code != 0 || !strings.Contains(out, "signed the 7 files") || !strings.Contains(out, "but extra, beside them, is not signed") {
+		t.Errorf("check of a bundle's directory = %d, %q, %q, want 0 and the file that was put in", code, out, errs)
+	}
+	if code, _, errs := command(t, "check", "--policy", policy, bundle+".zip"); code != 2 || !strings.Contains(errs, "unpack") {
+		t.Errorf("check of a zip file = %d, %q, want 2 and what to do", code, errs)
+	}
+	for _, bad := range [][]string{{"--since", "yesterday"}, {"--data", "/nonexistent"}} {
+		if code, _, _ := command(t, append([]string{"export", "--data", dir, "-o", out}, bad...)...); code != 2 {
+			t.Errorf("export %q = %d, want 2", bad, code)
+		}
+		if _, err := os.Stat(out); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("export %q that failed leaves a file: %v", bad, err)
+		}
 	}
 	if code, _, errs := command(t, "erase", "--data", dir, "7"); code != 2 || !strings.Contains(errs, "there is no entry 7") {
 		t.Errorf("erase of no entry = %d, %q, want 2 and that there is none", code, errs)
@@ -254,6 +273,8 @@ func TestVerifyCommand(t *testing.T) {
 		{"--url", "http://127.0.0.1:1"},
 		{"--data", dir, "--policy", "/nonexistent"},
 		{"--data", dir, "--checkpoint", "/nonexistent"},
+		{"--data", dir, "--policy", policy, "--fresh", "0s"},
+		{"--data", dir, "--policy", policy, "--fresh", "-5m"},
 	} {
 		if code, out, errs := command(t, append([]string{"verify"}, args...)...); code != 2 || out != "" || !strings.HasPrefix(errs, "pgnotary: ") {
 			t.Errorf("verify %q = %d, %q, %q, want 2", args, code, out, errs)

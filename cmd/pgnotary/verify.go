@@ -60,6 +60,9 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 			if url != "" && cmd.Flags().Changed("data") {
 				return withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
 			}
+			if fresh <= 0 && cmd.Flags().Changed("fresh") {
+				return fmt.Errorf("--fresh: %s is no time that could have passed: give one such as 5m", fresh)
+			}
 			if (online || fresh != 0) && policyFile == "" {
 				return withHint(errors.New("--online and --fresh need --policy: it says which witnesses to believe"), "see %s --help", cmd.CommandPath())
 			}
