@@ -237,13 +237,27 @@ func (p *proxy) run(ctx context.Context) error {
 
 // drain ends the sessions: in order, if they take no longer than the drain timeout.
 func (p *proxy) drain(relayDone <-chan error) error {
+	// The next signal ends the waiting, not the process: the log ends in order all the same.
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
 	p.stopping.Store(true)
 	p.notify("STOPPING=1")
 	timeout := p.settings.Load().DrainTimeout.Duration
 	p.log.Info("stopping", slog.Int("sessions", p.openSessions()), slog.Duration("timeout", timeout))
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	if err := p.relay.Shutdown(ctx); err != nil {
+	go func() {
+		select {
+		case <-again:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	switch err := p.relay.Shutdown(ctx); {
+	case errors.Is(err, context.Canceled):
+		p.log.Warn("sessions were cut: a second signal came")
+	case err != nil:
 		p.log.Warn("sessions were cut: the drain timeout passed", slog.Any("error", err))
 	}
 	return <-relayDone

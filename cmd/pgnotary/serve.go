@@ -32,7 +32,7 @@ key that signs the log.
 Every flag is also a key of the configuration file (TOML); a flag beats the
 file. It is ready when GET /readyz on the HTTP address answers 200. SIGTERM
 stops accepting, lets sessions finish for --drain-timeout and leaves a clean,
-signed log. SIGHUP reads configuration, certificates, authorities and verifiers
+signed log; a second one cuts them short. SIGHUP reads configuration, certificates, authorities and verifiers
 again; sessions go on.
 SIGUSR1 ends the journal file, so that what was recorded so far is sealed.
 

@@ -212,6 +212,26 @@ func pgnotary(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
+// TestServeSecondSignal holds that a second SIGTERM cuts sessions, and nothing else.
+func TestServeSecondSignal(t *testing.T) {
+	pg, dir := pgtest.Server(t), t.TempDir()
+	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", dir, "--immutable=false", "--drain-timeout", "1h")
+	conn := p.mustConnect()
+	if _, err := conn.Exec(t.Context(), "BEGIN"); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGTERM)
+	p.wait("stopping")
+	p.signal(syscall.SIGTERM)
+	p.wait("sessions were cut: a second signal came")
+	if code := p.code(); code != 0 {
+		t.Errorf("serve ended with code %d, want 0:\n%s", code, p.stderr())
+	}
+	if code, out, errs := pgnotary(t, "search", "--data", dir, "--kind", "stop", "--exit-status"); code != 0 {
+		t.Errorf("search for the stop = %d, %q, %q, want one", code, out, errs)
+	}
+}
+
 // TestNobodyReadsDiagnostics holds that serve outlives the reader of its standard error.
 func TestNobodyReadsDiagnostics(t *testing.T) {
 	cmd := program(t.Context(), t, "serve", "--listen", "127.0.0.1:0", "--http", "off", "--data", filepath.Join(t.TempDir(), "data"), "--immutable=false")
