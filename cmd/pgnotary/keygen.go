@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -53,6 +54,13 @@ retire the old one (pgnotary witness --retire) as soon as they have cosigned som
 			}
 			if err := writeNew(out, []byte(skey+"\n"), 0o600); err != nil {
 				return err
+			}
+			if info, err := os.Stat(next); err == nil && os.Geteuid() == 0 { // for serve, whoever runs it
+				if st, ok := info.Sys().(*syscall.Stat_t); ok {
+					if err := os.Chown(out, int(st.Uid), int(st.Gid)); err != nil {
+						return err
+					}
+				}
 			}
 			if policyOut != "" {
 				if err := writeNew(policyOut, []byte(checkpoint.FormatPolicy(vkey, "")), 0o644); err != nil {

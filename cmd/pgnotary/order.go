@@ -27,6 +27,10 @@ func order(ctx context.Context, dir string, o *ledger.Order) (*ledger.Answer, er
 	if o.By == "" {
 		o.By = whoAmI()
 	}
+	dir, err := asOwner(dir)
+	if err != nil {
+		return nil, err
+	}
 	b, err := json.Marshal(o)
 	if err != nil {
 		return nil, err
@@ -45,7 +49,7 @@ func order(ctx context.Context, dir string, o *ledger.Order) (*ledger.Answer, er
 	}
 	a, err := carriedOut(ctx, dir, name)
 	if err != nil && ctx.Err() != nil {
-		return nil, withHint(fmt.Errorf("not finished: %w", err), "the order is in %s.json; the writer of the log carries it out", name)
+		return nil, withHint(fmt.Errorf("not finished: %w", err), "the order is request/%s.json in the data directory; the writer of the log carries it out", filepath.Base(name))
 	}
 	return a, err
 }
@@ -66,7 +70,7 @@ func carriedOut(ctx context.Context, dir, name string) (*ledger.Answer, error) {
 		// witnesses to say, and only its writer knows whom to ask.
 		if _, err := os.Stat(filepath.Join(dir, "witnessed")); err == nil {
 			return nil, withHint(errors.New("nobody writes the log, and it has witnesses: nothing is done before they were asked"),
-				"start its writer: the order is in %s.json, and it carries it out", name)
+				"start its writer: the order is request/%s.json in the data directory, and it carries it out", filepath.Base(name))
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}

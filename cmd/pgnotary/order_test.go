@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,4 +48,52 @@ func TestOrderOfWitnessedLog(t *testing.T) {
 	if a, err := order(t.Context(), dir, o); err != nil || !a.OK {
 		t.Errorf("order without witnesses = %+v, %v", a, err)
 	}
+}
+
+// TestOrderAsRoot: what root orders of a log that belongs to somebody else is
+// carried out, by its writer and without one, and all files stay that user's.
+func TestOrderAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if dir, err := asOwner("."); dir != "." || err != nil {
+			t.Errorf("asOwner of nobody special = %q, %v", dir, err)
+		}
+		return
+	}
+	const nobody = 65534
+	dir := filepath.Join(t.TempDir(), "data")
+	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "test/order", CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	own := func(f func(name string, st *syscall.Stat_t) error) {
+		t.Helper()
+		if err := filepath.Walk(dir, func(name string, info os.FileInfo, err error) error {
+			if err != nil {
+				return err
+			}
+			return f(name, info.Sys().(*syscall.Stat_t))
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own(func(name string, _ *syscall.Stat_t) error { return os.Chown(name, nobody, nobody) })
+	for _, args := range [][]string{{"hold", "add", "case"}, {"keygen", "--next"}, {"hold", "release", "case"}} {
+		if args[0] == "keygen" {
+			args = append(args, dir)
+		} else {
+			args = append(args, "--data", dir)
+		}
+		if code, out, errs := pgnotary(t, args...); code != 0 {
+			t.Errorf("%q = %d, %q, %q", args, code, out, errs)
+		}
+	}
+	own(func(name string, st *syscall.Stat_t) error {
+		if st.Uid != nobody {
+			t.Errorf("%s belongs to user %d", name, st.Uid)
+		}
+		return nil
+	})
 }

@@ -87,6 +87,7 @@ type clerk struct {
 	mu       sync.Mutex // held while an order is carried out
 	holds    map[string]hold
 	sessions map[uint64]struct{} // that go on
+	deaf     bool                // orders cannot be read, and the log says so
 	watched  bool                // the last start that said so had witnesses
 	scanned  int64               // all this is known of entries before this
 }
@@ -163,9 +164,14 @@ func (k *clerk) orders() {
 		return // an order is removed when it was carried out; what a link leads to is none, and the next start says so
 	}
 	names, err := k.l.cfg.FS.List(dir)
-	if err != nil {
-		return // there is no directory as long as nobody asked for anything
+	if err != nil { // there is no directory as long as nobody asked for anything
+		if !k.deaf && !errors.Is(err, fs.ErrNotExist) {
+			k.l.cfg.Logger.Error("orders are not carried out: the directory must belong to this user", slog.Any("error", err))
+			k.deaf = true
+		}
+		return
 	}
+	k.deaf = false
 	for _, name := range names {
 		id, ok := strings.CutSuffix(name, ".json")
 		if !ok {
