@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -486,6 +487,41 @@ func TestTailResumes(t *testing.T) {
 	defer resp.Body.Close()
 	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "event: end\ndata: {}\n\n") {
 		t.Errorf("tail with a limit = %q, %v", body, err)
+	}
+}
+
+// TestTailTakenBack holds that a stream ends when its token is taken back.
+func TestTailTakenBack(t *testing.T) {
+	f := newFixture(t)
+	var tokens atomic.Pointer[access.Tokens]
+	all := f.config.Tokens()
+	tokens.Store(&all)
+	f.config.Tokens = func() access.Tokens { return *tokens.Load() }
+	srv := httptest.NewServer(NewHandler(f.config))
+	defer srv.Close()
+	f.statement("SELECT 1", "")
+	r, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+"/api/v1/tail?kind=query&from=0", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+f.secret[access.Investigator])
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() && !strings.Contains(lines.Text(), "SELECT 1") {
+	}
+	tokens.Store(new(access.Tokens))
+	f.statement("SELECT 2", "")
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "SELECT 2") {
+			t.Fatal("a stream whose token was taken back shows more")
+		}
+	}
+	if err := lines.Err(); err != nil {
+		t.Errorf("it ends with %v", err)
 	}
 }
 
