@@ -59,12 +59,12 @@ func (l *Log) SearchBack(ctx context.Context, f Filter, fn func(*Statement) erro
 			p = nil
 		}
 		j := newJoiner(l, m)
-		j.readAhead, j.dec = true, dec
+		j.portion, j.dec = portionEntries, dec
 		var found []*Statement
-		if err := j.search(ctx, l, begin, size, p, func(s *Statement) error {
+		if err := j.search(ctx, l, begin, size, p, &taker{statement: func(s *Statement) error {
 			found = append(found, s.Clone())
 			return nil
-		}); err != nil {
+		}}); err != nil {
 			return err
 		}
 		for _, s := range slices.Backward(found) {

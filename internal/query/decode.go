@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
 // A source is a log as the joins here need it.
@@ -28,14 +31,13 @@ type source interface {
 // A decoder turns entries into statements. It looks up the entries that they
 // refer to, and remembers what it found. It is not for concurrent use.
 type decoder struct {
-	src   source
-	names map[string]string // one copy of each user, database, tag ...
-	// refs holds entries referred to, old those of the generation before:
-	// when refs has taken maxRefs bytes, it becomes old and old goes. What is
-	// used again moves on to the new one.
-	refs, old map[int64]*ref
-	analyses  analyses
-	refBytes  int
+	src         source
+	names       map[string]string // one copy of each user, database, tag ...
+	refs        *refs
+	atHand      map[int64]*ref // of refs, some used last
+	atHandBytes int
+	near, by    int64 // refs may yet learn of entries from near up to by
+	analyses    analyses
 
 	second [len("2006-01-02T15:04:05.")]byte // of the time seen last
 	nano   int64                             // that means
@@ -44,35 +46,87 @@ type decoder struct {
 	room   strings.Builder                   // of texts, see text
 }
 
-// maxRefs bounds the bytes of one generation of a decoder's memory, and
-// maxNames the number of its strings.
+// maxRefs bounds the bytes of one generation of refs, maxAtHand those of what a
+// decoder knows without asking, and maxNames the number of its strings.
 const (
-	maxRefs  = 16 << 20
-	maxNames = 4096
+	maxRefs   = 16 << 20
+	maxAtHand = 1 << 20
+	maxNames  = 4096
 	// outcomeSpan is how many entries behind a Parse its outcome is looked for
 	// when the types of its parameters are in nothing else.
 	outcomeSpan = 512
 )
 
 func newDecoder(src source) *decoder {
-	return &decoder{src: src, names: make(map[string]string), refs: make(map[int64]*ref)}
+	return &decoder{src: src, names: make(map[string]string), refs: newRefs(), atHand: make(map[int64]*ref)}
 }
 
 // A ref is an entry that others refer to: the one with their Parse, or their Bind.
 type ref struct {
-	ok          bool // its value is there
-	value       []byte
-	charset     *charset
-	parse       int64 // reference to the Parse it goes back to, itself
-	types       []uint32
-	hasParse    bool
-	isQuery     bool // PREPARE or DECLARE in a Query: text is all of it
-	parsed      parseMsg
-	text        string
-	name        string // of the prepared statement
-	malformed   bool
-	typesSought bool
-	shared      *shared
+	ok        bool // its value is there
+	value     []byte
+	charset   *charset
+	parse     int64 // reference to the Parse it goes back to, itself
+	types     []uint32
+	hasParse  bool
+	isQuery   bool // PREPARE or DECLARE in a Query: text is all of it
+	parsed    parseMsg
+	text      string
+	name      string // of the prepared statement
+	malformed bool
+	shared    *shared
+
+	seek   sync.Once // sets sought
+	sought []uint32
+}
+
+// Refs are what decoders remember of entries that others refer to. They may be
+// used concurrently.
+type refs struct {
+	mu sync.RWMutex
+	// When young has taken maxRefs bytes it becomes old, and old goes. What is
+	// used again moves on to the new one.
+	young, old map[int64]*ref
+	bytes      int
+}
+
+func newRefs() *refs { return &refs{young: make(map[int64]*ref)} }
+
+// size returns about how many bytes of memory r takes.
+func (r *ref) size() int {
+	size := 200 + len(r.value) + len(r.text)
+	if len(r.text) <= maxShared {
+		size += len(r.text)
+	}
+	return size
+}
+
+// get returns what is known of the entry at index, nil if it is not.
+func (x *refs) get(index int64) *ref {
+	x.mu.RLock()
+	r, aged := x.young[index], false
+	if r == nil {
+		r = x.old[index]
+		aged = r != nil
+	}
+	x.mu.RUnlock()
+	if aged {
+		x.put(index, r)
+	}
+	return r
+}
+
+func (x *refs) put(index int64, r *ref) {
+	size := r.size()
+	if size > maxRefs {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.bytes += size; x.bytes > maxRefs {
+		x.old, x.young, x.bytes = x.young, make(map[int64]*ref), size
+	}
+	x.young[index] = r
 }
 
 // charset returns the encoding that a fact names; without one it is UTF-8.
@@ -157,10 +211,16 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 	if !ok {
 		return nil, nil
 	}
-	if r := d.refs[i]; r != nil {
+	if r := d.atHand[i]; r != nil {
 		return r, nil
 	}
-	r := d.old[i]
+	r := d.refs.get(i)
+	if r == nil && d.near <= i && i < d.by {
+		if err := d.rememberAll(i - i%tree.Width); err != nil {
+			return nil, err
+		}
+		r = d.refs.get(i)
+	}
 	if r == nil {
 		e, err := d.src.Entry(i)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && e.Gone == journal.Expired {
@@ -180,15 +240,50 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 		}
 		value, ok := d.value(&e)
 		r = newRef(value, ok, &v)
+		d.refs.put(i, r)
 	}
-	d.keep(i, r)
+	d.hold(i, r)
 	return r, nil
+}
+
+// hold keeps r at hand, unless it is large.
+func (d *decoder) hold(i int64, r *ref) {
+	size := r.size()
+	if size > maxAtHand/16 {
+		return
+	}
+	if d.atHandBytes += size; d.atHandBytes > maxAtHand {
+		clear(d.atHand)
+		d.atHandBytes = size
+	}
+	d.atHand[i] = r
+}
+
+// rememberAll keeps the entries of a bundle that others will go back to: where one is
+// needed, others are.
+func (d *decoder) rememberAll(from int64) error {
+	for e, err := range d.src.Entries(from, from+tree.Width) {
+		var v view
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err == nil:
+			err = v.scan(e.Leaf)
+		}
+		if err != nil {
+			return fmt.Errorf("read entry %d: %w", e.Index, err)
+		}
+		d.remember(&e, &v)
+	}
+	return nil
 }
 
 // remember keeps an entry that is at hand and that others will go back to.
 func (d *decoder) remember(e *journal.Entry, v *view) {
 	if (v.kind == event.KindParse || v.kind == event.KindBind) && e.Value != nil {
-		d.keep(e.Index, newRef(bytes.Clone(e.Value), true, v))
+		r := newRef(bytes.Clone(e.Value), true, v)
+		d.refs.put(e.Index, r)
+		d.hold(e.Index, r)
 	}
 }
 
@@ -209,50 +304,43 @@ func newRef(value []byte, ok bool, v *view) *ref {
 	return r
 }
 
-func (d *decoder) keep(i int64, r *ref) {
-	size := len(r.value) + len(r.text)
-	if len(r.text) <= maxShared {
-		size += len(r.text)
-	}
-	if size <= maxRefs {
-		if d.refBytes += size; d.refBytes > maxRefs {
-			d.old, d.refs, d.refBytes = d.refs, make(map[int64]*ref), size
-		}
-		d.refs[i] = r
-	}
-}
-
 // soughtTypes looks for the types that the server told when it answered the
 // Parse at index i, whose ref r is.
 func (d *decoder) soughtTypes(r *ref, i int64) []uint32 {
-	if r.typesSought {
-		return r.types
-	}
-	r.typesSought = true
-	n := 0
-	for e, err := range d.src.Entries(i+1, i+1+outcomeSpan) {
-		var v view
-		if n++; err != nil || n > outcomeSpan || v.scan(e.Leaf) != nil {
-			break
+	r.seek.Do(func() {
+		n := 0
+		for e, err := range d.src.Entries(i+1, i+1+outcomeSpan) {
+			var v view
+			if n++; err != nil || n > outcomeSpan || v.scan(e.Leaf) != nil {
+				break
+			}
+			if v.kind == event.KindOutcome && v.of == event.Ref(i) {
+				r.sought = typeList(v.types)
+				break
+			}
 		}
-		if v.kind == event.KindOutcome && v.of == event.Ref(i) {
-			r.types = mergeTypes(r.types, typeList(v.types))
-			break
-		}
-	}
-	return r.types
+	})
+	return r.sought
 }
 
-// mergeTypes fills the zeros of a, and its end, from b.
+// mergeTypes returns a with its zeros, and what is behind its end, from b. It
+// changes neither.
 func mergeTypes(a, b []uint32) []uint32 {
 	if len(a) == 0 {
 		return b
 	}
+	own := false
 	for i, t := range b {
-		if i == len(a) {
-			a = append(a, t)
-		} else if a[i] == 0 {
+		if i < len(a) && (a[i] != 0 || t == 0) {
+			continue
+		}
+		if !own {
+			a, own = slices.Clone(a), true
+		}
+		if i < len(a) {
 			a[i] = t
+		} else {
+			a = append(a, t)
 		}
 	}
 	return a

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"iter"
 	"regexp"
+	"sync/atomic"
 	"testing"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -20,7 +21,7 @@ type fakeLog struct {
 	copies  map[int64]journal.Entry
 	now     int64
 	seq     map[uint64]uint64
-	reads   int // entries yielded
+	reads   atomic.Int64
 }
 
 const fakeStart = 1_790_000_000_000_000_000 // 2026-09-21T13:33:20Z
@@ -60,7 +61,7 @@ func (l *fakeLog) end(of int64, o event.Leaf, value []byte) int64 {
 func (l *fakeLog) Entries(from, to int64) iter.Seq2[journal.Entry, error] {
 	return func(yield func(journal.Entry, error) bool) {
 		for i := from; i < to && i < int64(len(l.entries)); i++ {
-			l.reads++
+			l.reads.Add(1)
 			if !yield(l.entries[i], nil) {
 				return
 			}

@@ -216,7 +216,7 @@ func (m *matcher) leaf(index int64, v *view) bool {
 
 // past reports whether no later entry can be wanted, by its time.
 func (m *matcher) past(v *view) bool {
-	return m.stop != nil && bytes.Compare(v.time, m.stop) > 0
+	return m.stop != nil && !m.f.All && bytes.Compare(v.time, m.stop) > 0
 }
 
 // sameText compares an escaped string of a leaf with what is wanted, "" for anything.

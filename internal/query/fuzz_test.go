@@ -219,28 +219,32 @@ func TestMemoryIsBounded(t *testing.T) {
 			}
 			l.add(o, nil)
 		}
-		m, err := (&Filter{}).compile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		j := newJoiner(&l, m)
-		got := 0
-		if err := j.search(context.Background(), &l, 0, int64(len(l.entries)), nil, func(s *Statement) error {
-			if got++; (s.Outcome.Committed == 1) != (commits || s.Session == 1) {
-				t.Fatalf("statement %d: committed is %d", s.Index, s.Outcome.Committed)
+		for _, portion := range []int64{0, portionEntries} {
+			m, err := (&Filter{}).compile()
+			if err != nil {
+				t.Fatal(err)
 			}
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		if got != 2*n+1 {
-			t.Errorf("%d statements, want %d", got, 2*n+1)
-		}
-		if records := len(j.free) + len(j.fifo); records > maxWaiting+2 {
-			t.Errorf("%d records were held, want at most %d", records, maxWaiting)
-		}
-		if max := 2 * len(l.entries); l.reads > max {
-			t.Errorf("%d entries read for %d, want one look ahead", l.reads, len(l.entries))
+			j := newJoiner(&l, m)
+			j.portion = portion
+			l.reads.Store(0)
+			got := 0
+			if err := j.search(context.Background(), &l, 0, int64(len(l.entries)), nil, &taker{statement: func(s *Statement) error {
+				if got++; (s.Outcome.Committed == 1) != (commits || s.Session == 1) {
+					t.Fatalf("statement %d: committed is %d", s.Index, s.Outcome.Committed)
+				}
+				return nil
+			}}); err != nil {
+				t.Fatal(err)
+			}
+			if got != 2*n+1 {
+				t.Errorf("%d statements, want %d", got, 2*n+1)
+			}
+			if records := len(j.free) + len(j.fifo); records > maxWaiting+2 {
+				t.Errorf("%d records were held, want at most %d", records, maxWaiting)
+			}
+			if max := 2 * len(l.entries); int(l.reads.Load()) > max {
+				t.Errorf("%d entries read for %d, want one look ahead", l.reads.Load(), len(l.entries))
+			}
 		}
 	}
 }
@@ -293,7 +297,7 @@ func TestRefsAreBounded(t *testing.T) {
 			}
 		}
 	}
-	if n := len(d.refs) + len(d.old); n > 40 {
+	if n := len(d.refs.young) + len(d.refs.old) + len(d.atHand); n > 40 {
 		t.Errorf("%d statements of 2 MiB are remembered, want at most 2*%d bytes of them", n, maxRefs)
 	}
 	if r, err := d.ref(event.Ref(5000)); err != nil || r.ok {
@@ -455,10 +459,10 @@ func TestRenderAllocates(t *testing.T) {
 		}
 		j := newJoiner(l, m)
 		j.dec.lend = true
-		if err := j.search(t.Context(), l, 0, int64(len(l.entries)), nil, func(s *Statement) error {
+		if err := j.search(t.Context(), l, 0, int64(len(l.entries)), nil, &taker{statement: func(s *Statement) error {
 			buf = s.AppendJSON(buf[:0])
 			return nil
-		}); err != nil {
+		}}); err != nil {
 			t.Fatal(err)
 		}
 	})

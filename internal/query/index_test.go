@@ -110,10 +110,10 @@ func TestIndex(t *testing.T) {
 		if indexed {
 			p = l.plan(m)
 		}
-		if err := newJoiner(l, m).search(context.Background(), l, f.From, size, p, func(s *Statement) error {
+		if err := newJoiner(l, m).search(context.Background(), l, f.From, size, p, &taker{statement: func(s *Statement) error {
 			out = append(out, string(s.AppendJSON(nil)))
 			return nil
-		}); err != nil {
+		}}); err != nil {
 			t.Fatal(err)
 		}
 		return out
@@ -716,19 +716,28 @@ func (l *fakeLog) searchBy(t *testing.T, f Filter, file []byte, end int64) (foun
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &plan{
-		at: -1, terms: m.terms(), param: m.param(), parts: m.parts(), texts: make(map[int64]textPlaces), firsts: []int64{0}, stop: m.end,
-		open: func(int64) (*index, io.Closer, error) {
-			x, err := newIndex(bytes.NewReader(file), int64(len(file)))
-			return x, io.NopCloser(nil), err
-		},
-	}
-	l.reads = 0
-	if err := newJoiner(l, m).search(t.Context(), l, 0, end, p, func(s *Statement) error {
-		found = append(found, s.Index)
-		return nil
-	}); err != nil {
-		t.Fatal(err)
+	for _, portion := range []int64{300, 0} { // by helpers, and alone
+		p := &plan{
+			at: -1, terms: m.terms(), param: m.param(), parts: m.parts(), texts: make(map[int64]textPlaces), firsts: []int64{0}, stop: m.end,
+			open: func(int64) (*index, io.Closer, error) {
+				x, err := newIndex(bytes.NewReader(file), int64(len(file)))
+				return x, io.NopCloser(nil), err
+			},
+		}
+		l.reads.Store(0)
+		j := newJoiner(l, m)
+		j.portion, j.after = portion, 0
+		helped := found
+		found = nil
+		if err := j.search(t.Context(), l, 0, end, p, &taker{statement: func(s *Statement) error {
+			found = append(found, s.Index)
+			return nil
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		if portion == 0 && !slices.Equal(helped, found) {
+			t.Errorf("search(%+v) by helpers found %d, want %d", f, helped, found)
+		}
 	}
 	return found
 }

@@ -103,8 +103,8 @@ func TestIndexText(t *testing.T) {
 			t.Errorf("%q, %q is found in %d, want %d", tt.text, tt.regexp, found, tt.at)
 		}
 		// Two bundles are read for whatever is asked: one with a long text, one with a large one.
-		if few := l.reads <= 256*8; few != tt.few {
-			t.Errorf("%q, %q takes %d entries of %d, want few: %v", tt.text, tt.regexp, l.reads, full, tt.few)
+		if few := l.reads.Load() <= 256*8; few != tt.few {
+			t.Errorf("%q, %q takes %d entries of %d, want few: %v", tt.text, tt.regexp, l.reads.Load(), full, tt.few)
 		}
 	}
 }

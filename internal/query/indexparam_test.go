@@ -94,8 +94,8 @@ func TestIndexParam(t *testing.T) {
 		if !slices.Equal(found, want) {
 			t.Errorf("parameter %.20q is found in %d, want %d", tt.param, found, want)
 		}
-		if few := l.reads < 256*12; few != tt.few {
-			t.Errorf("parameter %.20q takes %d entries of %d, want few: %v", tt.param, l.reads, full, tt.few)
+		if few := l.reads.Load() < 256*12; few != tt.few {
+			t.Errorf("parameter %.20q takes %d entries of %d, want few: %v", tt.param, l.reads.Load(), full, tt.few)
 		}
 	}
 }

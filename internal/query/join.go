@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -25,6 +26,8 @@ type record struct {
 	leaf  []byte
 	view  view
 	entry journal.Entry
+
+	group group // in its place, if of is set: some statements that a helper joined
 }
 
 // progress is what a record begins anew with.
@@ -103,12 +106,18 @@ type joiner struct {
 	now      time.Time // tail only
 
 	// Search only.
-	emitted   int     // statements given on
-	late      int     // entries in a row that are later than all that is wanted
-	readAhead bool    // the source is for concurrent use
-	endsOnly  bool    // the entry that comes now is no admission that is wanted
-	lend      bool    // records of statements given on are not used again
-	last      *record // of the statement given on last
+	emitted        int   // statements given on
+	late           int   // entries in a row that are later than all that is wanted
+	mayFrom, mayTo int64 // where admissions may be that are wanted
+	portion        int64 // entries that a helper reads in one go, 0 if the source is not for concurrent use
+	after          int64 // entries of a stretch before helpers read on
+	helpers        []*helper
+	unused         chan *portion
+
+	// Helpers' only.
+	stable bool    // entries stay as they are as long as they wait here
+	lend   bool    // records of statements given on are not used again
+	last   *record // of the statement given on last
 }
 
 // maxWaiting and maxWaitingBytes bound the statements held by a search.
@@ -118,7 +127,7 @@ const (
 )
 
 func newJoiner(src source, m *matcher) *joiner {
-	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState), scanner: new(scanner), limit: maxWaiting}
+	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState), scanner: new(scanner), limit: maxWaiting, mayTo: math.MaxInt64, after: aheadAfter}
 }
 
 // entry takes the next entry of the log. e may be reused afterwards.
@@ -134,11 +143,9 @@ func (j *joiner) entry(e *journal.Entry) error {
 	case event.KindDisconnect:
 		j.endSession(v.session)
 	case event.KindStart:
-		for id := range j.sessions {
-			j.endSession(id)
-		}
+		j.endAll()
 	}
-	if !j.endsOnly && j.match.leaf(e.Index, v) {
+	if j.mayFrom <= e.Index && e.Index <= j.mayTo && j.match.leaf(e.Index, v) {
 		return j.admit(e)
 	}
 	return nil
@@ -159,10 +166,12 @@ func (j *joiner) admit(e *journal.Entry) error {
 	bySelf := j.match.byText() || j.match.f.Param != nil
 	if !bySelf && (j.match.byOutcome() || v.kind == event.KindBind || e.Blob != nil || len(e.Value) > maxEager) {
 		// Most of these will not be wanted, or it is large: that can wait.
-		r.leaf = append(r.leaf[:0], e.Leaf...)
-		r.entry, r.view = *e, v.moved(e.Leaf, r.leaf)
-		r.entry.Leaf, r.entry.Value = r.leaf, r.keep(e.Value)
-	} else if v.kind == event.KindQuery { // of its value only the text is shown, a copy
+		if r.entry, r.view = *e, *v; !j.stable {
+			r.leaf = append(r.leaf[:0], e.Leaf...)
+			r.view = v.moved(e.Leaf, r.leaf)
+			r.entry.Leaf, r.entry.Value = r.leaf, r.keep(e.Value)
+		}
+	} else if j.stable || v.kind == event.KindQuery { // of its value only the text is shown, a copy
 		j.decode(r, e, v, e.Value)
 	} else {
 		j.decode(r, e, v, r.keep(e.Value))
@@ -182,6 +191,12 @@ func (j *joiner) admit(e *journal.Entry) error {
 		r.final = true
 		return nil
 	}
+	j.attend(r)
+	return nil
+}
+
+// attend makes a record in line wait for what more is told of it.
+func (j *joiner) attend(r *record) {
 	s := j.sessions[r.session]
 	if s == nil {
 		s = new(sessionState)
@@ -190,12 +205,14 @@ func (j *joiner) admit(e *journal.Entry) error {
 	for i := range s.ahead {
 		s.ahead[i].apply(r)
 	}
-	r.settled = r.settled || !settles(r.kind) || s.never > 0 && e.Index >= s.never
+	r.settled = r.settled || !settles(r.kind) || s.never > 0 && r.index >= s.never
+	if r.final = r.hasEnd && r.settled; r.final {
+		return
+	}
 	s.open = append(s.open, r)
 	if r.kind == event.KindCopy {
 		s.copies++
 	}
-	return nil
 }
 
 func (j *joiner) newRecord() *record {
@@ -387,6 +404,19 @@ func (s *sessionState) settle(t *settlement, from, to int) {
 	}
 }
 
+// awaits reports whether records of a session wait for what more is told of them.
+func (j *joiner) awaits(session uint64) bool {
+	s := j.sessions[session]
+	return s != nil && len(s.open) > 0
+}
+
+// endAll makes all records of all sessions final.
+func (j *joiner) endAll() {
+	for id := range j.sessions {
+		j.endSession(id)
+	}
+}
+
 // endSession makes all records of a session final.
 func (j *joiner) endSession(id uint64) {
 	s := j.sessions[id]
@@ -412,7 +442,10 @@ func (j *joiner) next(force bool) (*Statement, error) {
 
 // pop takes the first record off the line, final or not, and returns its
 // statement, nil if it is not wanted after all.
-func (j *joiner) pop() (*Statement, error) {
+func (j *joiner) pop() (*Statement, error) { return j.release(j.shift()) }
+
+// shift takes the first record off the line.
+func (j *joiner) shift() *record {
 	r := j.fifo[j.head]
 	j.fifo[j.head] = nil
 	if j.head++; j.head == len(j.fifo) {
@@ -422,7 +455,7 @@ func (j *joiner) pop() (*Statement, error) {
 		clear(j.fifo[n:])
 		j.fifo, j.head = j.fifo[:n], 0
 	}
-	return j.release(r)
+	return r
 }
 
 // release makes the statement of a record that left the line. Unless it is lent,
@@ -436,14 +469,23 @@ func (j *joiner) release(r *record) (*Statement, error) {
 		r.dropped = !j.match.outcome(r.kind, nil)
 	}
 	if r.dropped {
-		j.free = append(j.free, r)
+		j.discard(r)
 		return nil, nil
 	}
 	s, err := j.finish(r)
 	if j.last = r; s == nil || !j.lend {
-		j.free = append(j.free, r)
+		j.discard(r)
 	}
 	return s, err
+}
+
+// maxFree bounds the records that are kept to be used again.
+const maxFree = maxWaiting
+
+func (j *joiner) discard(r *record) {
+	if len(j.free) < maxFree {
+		j.free = append(j.free, r)
+	}
 }
 
 // forget takes a record that is not final off its session.

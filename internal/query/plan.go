@@ -177,6 +177,25 @@ func (p *plan) may(pos int64) (from, to int64) {
 	return p.at + n*tree.Width + int64(part.low), p.at + n*tree.Width + int64(part.high)
 }
 
+// solid returns where the entries end that must all be read, from pos on, which
+// next returned last; pos if that is known of none. A plan that is nil knows of no other ones.
+func (p *plan) solid(pos, size int64) int64 {
+	if p == nil {
+		return size
+	}
+	if p.found == nil || pos < p.at || pos >= p.end {
+		if i, _ := slices.BinarySearch(p.firsts, pos+1); i < len(p.firsts) {
+			return min(size, p.firsts[i])
+		}
+		return size
+	}
+	n, bundles := (pos-p.at)/tree.Width, (p.end-p.at)/tree.Width
+	for n < bundles && p.found.has(n) && p.at+n*tree.Width < p.stop {
+		n++
+	}
+	return min(size, p.at+n*tree.Width)
+}
+
 // before returns where the last bundle ends that begins before pos and must be
 // read, from not included; from if there is none.
 func (p *plan) before(pos, from int64) int64 {

@@ -138,10 +138,10 @@ func TestSearchWithAnyIndex(t *testing.T) {
 		run := func(p *plan) []string {
 			out := []string{}
 			j := newJoiner(l, m)
-			if err := j.search(context.Background(), l, 0, int64(len(l.entries)), p, func(s *Statement) error {
+			if err := j.search(context.Background(), l, 0, int64(len(l.entries)), p, &taker{statement: func(s *Statement) error {
 				out = append(out, string(s.AppendJSON(nil)))
 				return nil
-			}); err != nil {
+			}}); err != nil {
 				t.Fatal(err)
 			}
 			return out

@@ -184,8 +184,8 @@ func (l *Log) Entry(index int64) (Entry, error) {
 
 // Entries iterates over the entries from index from up to but without to, as
 // far as they may be shown. An entry is valid until the next step; the
-// iteration ends after an error.
-func (l *Log) Entries(from, to int64) iter.Seq2[Entry, error] { return l.reader.Entries(from, to) }
+// iteration ends after an error. Salts are left out.
+func (l *Log) Entries(from, to int64) iter.Seq2[Entry, error] { return l.reader.Unsalted(from, to) }
 
 // Copy returns an entry that others go back to from what segments keep of it,
 // when the entry itself or its value is no longer there.
@@ -231,11 +231,47 @@ func (l *Log) Blob(ref *journal.BlobRef) ([]byte, error) {
 // for a log of any length. The statement is valid until fn returns; an error
 // of fn ends the search and is returned as it is.
 func (l *Log) Search(ctx context.Context, f Filter, fn func(*Statement) error) error {
-	return l.search(ctx, f, func(*joiner) func(*Statement) error { return fn })
+	return l.search(ctx, f, &taker{statement: fn})
 }
 
-// search is Search with a function that may look at the joiner.
-func (l *Log) search(ctx context.Context, f Filter, fn func(*joiner) func(*Statement) error) error {
+// renderAtOnce is how many bytes are collected of statements that are rendered one by one.
+const renderAtOnce = 64 << 10
+
+// Render is Search for those who want each statement as bytes: render appends
+// them to dst, write takes those of several statements, in the order of the log.
+// Several goroutines call render at once. An error of either ends the search and
+// is returned as it is.
+func (l *Log) Render(ctx context.Context, f Filter, render func(dst []byte, s *Statement) ([]byte, error), write func(b []byte) error) error {
+	var buf []byte // of statements that were not rendered before
+	flush := func() (err error) {
+		if len(buf) > 0 {
+			err = write(buf)
+		}
+		buf = buf[:0]
+		return err
+	}
+	t := &taker{render: render}
+	t.statement = func(s *Statement) (err error) {
+		if buf, err = render(buf, s); err == nil && len(buf) >= renderAtOnce {
+			err = flush()
+		}
+		return err
+	}
+	t.rendered = func(b []byte) error {
+		if err := flush(); err != nil {
+			return err
+		}
+		return write(b)
+	}
+	err := l.search(ctx, f, t)
+	if ferr := flush(); err == nil {
+		err = ferr
+	}
+	return err
+}
+
+// search is Search and Render.
+func (l *Log) search(ctx context.Context, f Filter, t *taker) error {
 	size, err := l.Size()
 	if err != nil {
 		return err
@@ -257,8 +293,8 @@ func (l *Log) search(ctx context.Context, f Filter, fn func(*joiner) func(*State
 		p = l.plan(m)
 	}
 	j := newJoiner(l, m)
-	j.readAhead = true
-	return j.search(ctx, l, from, size, p, fn(j))
+	j.portion = portionEntries
+	return j.search(ctx, l, from, size, p, t)
 }
 
 // Statement returns the entry at index as a statement joined with its end.

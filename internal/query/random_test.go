@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"regexp"
@@ -212,18 +213,18 @@ func (l *randomLog) settle(t *rapid.T, s *randomSession, e *event.Leaf) {
 }
 
 // everything returns all statements, Bind messages on their own included,
-// found with room for limit statements to wait.
-func (l *randomLog) everything(t *rapid.T, limit int) (out []*Statement) {
+// found with room for limit statements to wait, by helpers if portion is not 0.
+func (l *randomLog) everything(t *rapid.T, limit int, portion int64) (out []*Statement) {
 	m, err := (&Filter{everyBind: true}).compile()
 	if err != nil {
 		t.Fatal(err)
 	}
 	j := newJoiner(l, m)
-	j.limit = limit
-	if err := j.search(context.Background(), l, 0, int64(len(l.entries)), nil, func(s *Statement) error {
+	j.limit, j.portion, j.after = limit, portion, 0
+	if err := j.search(context.Background(), l, 0, int64(len(l.entries)), nil, &taker{statement: func(s *Statement) error {
 		out = append(out, s.Clone())
 		return nil
-	}); err != nil {
+	}}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -234,9 +235,10 @@ func (l *randomLog) everything(t *rapid.T, limit int) (out []*Statement) {
 func TestJoinAgainstTruth(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := drawLog(t)
+		portion := rapid.Int64Range(0, 30).Draw(t, "portion")
 		for _, limit := range []int{1 << 20, rapid.IntRange(0, 5).Draw(t, "limit")} {
 			n := 0
-			for _, s := range l.everything(t, limit) {
+			for _, s := range l.everything(t, limit, portion) {
 				want := l.truth[s.Index]
 				if want == nil {
 					continue
@@ -316,7 +318,7 @@ func TestSearchAgainstNaiveFilter(t *testing.T) {
 		l := drawLog(t)
 		f := drawFilter(t)
 		want := []string{}
-		for _, s := range l.everything(t, 1<<20) {
+		for _, s := range l.everything(t, 1<<20, 0) {
 			if f.naive(s) && (f.Limit == 0 || len(want) < f.Limit) {
 				want = append(want, string(s.AppendJSON(nil)))
 			}
@@ -327,11 +329,22 @@ func TestSearchAgainstNaiveFilter(t *testing.T) {
 		}
 		j := newJoiner(l, m)
 		j.limit = rapid.IntRange(0, 5).Draw(t, "waiting")
+		j.portion, j.after = rapid.Int64Range(0, 30).Draw(t, "portion"), 0
 		got := []string{}
-		if err := j.search(context.Background(), l, f.From, int64(len(l.entries)), nil, func(s *Statement) error {
+		take := &taker{statement: func(s *Statement) error {
 			got = append(got, string(s.AppendJSON(nil)))
 			return nil
-		}); err != nil {
+		}}
+		if rapid.Bool().Draw(t, "render") {
+			take.render = func(dst []byte, s *Statement) ([]byte, error) { return append(s.AppendJSON(dst), '\n'), nil }
+			take.rendered = func(b []byte) error {
+				for line := range bytes.Lines(b) {
+					got = append(got, string(bytes.TrimSuffix(line, []byte("\n"))))
+				}
+				return nil
+			}
+		}
+		if err := j.search(context.Background(), l, f.From, int64(len(l.entries)), nil, take); err != nil {
 			t.Fatal(err)
 		}
 		if d := cmp.Diff(want, got); d != "" {

@@ -91,6 +91,18 @@ func (v *view) scanBy(sc *scanner, leaf []byte) error {
 	return nil
 }
 
+// outcomeOf returns the session of a leaf that is an outcome in the usual spelling.
+func outcomeOf(leaf []byte) (session uint64, ok bool) {
+	const (
+		at  = len(leafStart) + timeLen
+		end = at + len(`","s":"`) + 16
+	)
+	if len(leaf) < end || string(leaf[at:end-16]) != `","s":"` || !hasPrefix(leaf[end:], `","k":"outcome",`) {
+		return 0, false
+	}
+	return sessionID(leaf[end-16 : end])
+}
+
 // field sets v from any key with its value, which b begins with.
 func (v *view) field(b []byte) (rest []byte, ok bool) {
 	i := bytes.IndexByte(b[2:], '"')

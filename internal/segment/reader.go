@@ -120,23 +120,37 @@ func (r *Reader) Entry(index int64) (journal.Entry, error) {
 // far as they may be shown. An entry is valid until the next step. The
 // iteration ends after the first error. It holds one batch or bundle in memory.
 func (r *Reader) Entries(from, to int64) iter.Seq2[journal.Entry, error] {
-	return r.iterate(from, to, true)
+	return r.iterate(from, to, salted)
 }
 
-// Leaves is Entries without values, which is faster where they are sealed.
-func (r *Reader) Leaves(from, to int64) iter.Seq2[journal.Entry, error] {
-	return r.iterate(from, to, false)
+// Unsalted is Entries without salts, which is faster where they are sealed.
+func (r *Reader) Unsalted(from, to int64) iter.Seq2[journal.Entry, error] {
+	return r.iterate(from, to, unsalted)
 }
+
+// Leaves is Entries without values and salts.
+func (r *Reader) Leaves(from, to int64) iter.Seq2[journal.Entry, error] {
+	return r.iterate(from, to, leaves)
+}
+
+// A detail is how much of sealed entries is read.
+type detail int
+
+const (
+	leaves detail = iota
+	unsalted
+	salted
+)
 
 // patience is how often a place is looked up again that is no longer where it
 // was: each time means that a file was sealed or pruned meanwhile.
 const patience = 5
 
-func (r *Reader) iterate(from, to int64, values bool) iter.Seq2[journal.Entry, error] {
+func (r *Reader) iterate(from, to int64, how detail) iter.Seq2[journal.Entry, error] {
 	return func(yield func(journal.Entry, error) bool) {
 		for tries := 0; from < to; {
 			was := from
-			done, err := r.some(&from, to, values, yield)
+			done, err := r.some(&from, to, how, yield)
 			switch {
 			case done:
 				return
@@ -168,9 +182,9 @@ func (r *Reader) iterate(from, to int64, values bool) iter.Seq2[journal.Entry, e
 
 // some yields entries from *from on, from one segment or from the journal, and
 // moves *from. done says that there are no more, or yield had enough.
-func (r *Reader) some(from *int64, to int64, values bool, yield func(journal.Entry, error) bool) (done bool, err error) {
+func (r *Reader) some(from *int64, to int64, how detail, yield func(journal.Entry, error) bool) (done bool, err error) {
 	if *from < r.journal.First() {
-		return r.fromSegment(from, to, values, yield)
+		return r.fromSegment(from, to, how, yield)
 	}
 	for e, err := range r.journal.Entries(*from, to) {
 		if err != nil {
@@ -221,14 +235,14 @@ func (r *Reader) openValues(x *file) (*file, error) {
 	return v, nil
 }
 
-func (r *Reader) fromSegment(from *int64, to int64, values bool, yield func(journal.Entry, error) bool) (done bool, err error) {
+func (r *Reader) fromSegment(from *int64, to int64, how detail, yield func(journal.Entry, error) bool) (done bool, err error) {
 	x, err := r.open(*from)
 	if err != nil {
 		return false, err
 	}
 	defer x.close()
 	var v *file
-	if values {
+	if how > leaves {
 		if v, err = r.openValues(x); err != nil {
 			return false, err
 		}
@@ -247,7 +261,7 @@ func (r *Reader) fromSegment(from *int64, to int64, values bool, yield func(jour
 			if content, err = v.content(i, content[:0]); err != nil {
 				return false, err
 			}
-			if err := blk.parse(content); err != nil {
+			if err := blk.parseUnsalted(content); err != nil {
 				return false, v.damaged("frame %d: %v", i, err)
 			}
 		}
@@ -265,8 +279,11 @@ func (r *Reader) fromSegment(from *int64, to int64, values bool, yield func(jour
 			}
 			switch {
 			case v != nil:
+				if how == salted {
+					blk.salt(j)
+				}
 				blk.slots[j].fill(&e)
-			case values:
+			case how > leaves:
 				if e.HasValue = hasCommitment(e.Leaf); e.HasValue {
 					e.Gone = journal.Expired
 				}

@@ -131,6 +131,22 @@ func (s *scan) blob(to *slot) {
 
 // parse decodes a block; its values refer to p. It accepts exactly what append writes.
 func (b *block) parse(p []byte) error {
+	err := b.parseUnsalted(p)
+	for i := range b.slots {
+		b.salt(i)
+	}
+	return err
+}
+
+// salt sets the salt of a slot, if it is derived from the seed.
+func (b *block) salt(i int) {
+	if s := &b.slots[i]; b.seeded && s.kind == kindInline {
+		s.salt = journal.Salt(&b.seed, int64(i))
+	}
+}
+
+// parseUnsalted is parse without the salts that are derived: few readers need them.
+func (b *block) parseUnsalted(p []byte) error {
 	s := scan{b: p}
 	form := s.take(1)
 	if s.bad || form[0] > 1 {
@@ -149,9 +165,7 @@ func (b *block) parse(p []byte) error {
 		*to = slot{kind: kind}
 		switch kind {
 		case kindInline:
-			if b.seeded {
-				to.salt = journal.Salt(&b.seed, int64(i))
-			} else {
+			if !b.seeded {
 				s.fixed(to.salt[:])
 			}
 			sizes[i] = int(s.uvarint(uint64(len(p))))

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -32,39 +31,6 @@ func largeLog(t *testing.T) *Log {
 	}
 	w.close()
 	return openLog(t, dir)
-}
-
-// TestAhead compares what is read ahead with what is read.
-func TestAhead(t *testing.T) {
-	for _, l := range []*Log{largeLog(t), openLog(t, sealedLog(t))} {
-		size, err := l.Size()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range [][2]int64{{0, size}, {700, size - 300}, {1, 2}, {size, size}, {5000, size + 1000}} {
-			from := r[0]
-			next, stop := iter.Pull2(l.Entries(r[0], r[1]))
-			defer stop()
-			for e, err := range ahead(l, r[0], r[1]) {
-				want, wantErr, _ := next()
-				if err != nil || wantErr != nil {
-					t.Fatal(err, wantErr)
-				}
-				if e.Index != from || !bytes.Equal(e.Leaf, want.Leaf) || !bytes.Equal(e.Value, want.Value) || (e.Value == nil) != (want.Value == nil) {
-					t.Fatalf("entry %d is %+v, want %+v", from, e, want)
-				}
-				from++
-			}
-			if from != max(r[0], min(r[1], size)) {
-				t.Errorf("ahead(%d, %d) ended at %d, want all up to there", r[0], r[1], from)
-			}
-		}
-		for e, err := range ahead(l, 0, size) { // one who has enough soon
-			if err != nil || e.Index == 10 {
-				break
-			}
-		}
-	}
 }
 
 // TestRender holds that statements rendered by many are those that Search finds,
