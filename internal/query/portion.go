@@ -63,6 +63,9 @@ type group struct {
 // begin makes p a portion that is to be read.
 func (p *portion) begin(from, to int64) {
 	clear(p.line)
+	if cap(p.out) > 2*maxRendered { // one large statement is no reason to keep as much
+		p.out = nil
+	}
 	*p = portion{
 		from: from, to: to, next: from, only: true, ready: make(chan struct{}),
 		room: p.room[:0], line: p.line[:0], ends: p.ends[:0], records: p.records, found: p.found[:0], out: p.out[:0], until: p.until[:0],
@@ -134,11 +137,22 @@ func (h *helper) read(p *portion, src source, plan *plan) {
 		} else {
 			p.late, p.only = 0, false
 		}
-		for j.waiting() && j.fifo[j.head].final && len(p.out) < maxRendered {
+		for h.may(p) {
 			h.pop(p)
 		}
 	}
 	h.finish(p)
+}
+
+// may reports whether the first in line can be taken. One in a blob, which can be
+// very large, is left to who takes the portions one by one.
+func (h *helper) may(p *portion) bool {
+	j := h.joiner
+	if !j.waiting() || len(p.out) >= maxRendered {
+		return false
+	}
+	r := j.fifo[j.head]
+	return r.final && (r.decoded || r.entry.Blob == nil)
 }
 
 // pop takes the first in line, which is final. An error comes in its place.
@@ -175,7 +189,7 @@ func (h *helper) pop(p *portion) {
 func (h *helper) finish(p *portion) {
 	j := h.joiner
 	for p.err == nil && j.waiting() {
-		if j.fifo[j.head].final && len(p.out) < maxRendered {
+		if h.may(p) {
 			h.pop(p)
 			continue
 		}

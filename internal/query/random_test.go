@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/ledger"
 )
 
@@ -67,6 +68,13 @@ func drawLog(t *rapid.T) *randomLog {
 			for _, s := range l.sessions {
 				s.reset()
 			}
+		}
+	}
+	l.blobs = make(map[[16]byte][]byte)
+	for i := range l.entries {
+		if e := &l.entries[i]; e.Value != nil && rapid.IntRange(0, 9).Draw(t, "blob") == 9 {
+			ref := &journal.BlobRef{ID: [16]byte{byte(i), byte(i >> 8)}, Size: int64(len(e.Value))}
+			l.blobs[ref.ID], e.Value, e.Blob = e.Value, nil, ref
 		}
 	}
 	return l
