@@ -8,26 +8,30 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/proxyproto"
 )
 
 // listen opens a TCP address, or a Unix socket for a name that begins with /
-// or unix:. A socket file nobody listens on any more is replaced.
+// or unix:. A socket file nobody listens on any more is replaced. As at PostgreSQL's
+// own socket everybody may connect: who gets in is decided by the login.
 func listen(addr string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(addr, "unix:")
 	if !isUnix && !strings.HasPrefix(addr, "/") {
 		return net.Listen("tcp", addr)
 	}
-	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket != 0 {
-		if c, err := net.Dial("unix", path); err == nil {
-			c.Close()
-			return nil, fmt.Errorf("listen for clients: %s is in use", path)
-		}
+	if c, err := net.Dial("unix", path); err == nil {
+		c.Close()
+	} else if info, gone := os.Lstat(path); errors.Is(err, syscall.ECONNREFUSED) && gone == nil && info.Mode()&os.ModeSocket != 0 {
 		os.Remove(path) // if this fails, so does listening
 	}
-	return net.Listen("unix", path)
+	ln, err := net.Listen("unix", path)
+	if err == nil {
+		err = os.Chmod(path, 0o777)
+	}
+	return ln, err
 }
 
 // accept takes connections until the listener is closed.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -253,6 +254,12 @@ func TestUnixSockets(t *testing.T) {
 	dir := t.TempDir()
 	for _, upstream := range []string{filepath.Join(pg.SocketDir, fmt.Sprintf(".s.PGSQL.%d", pg.Port))} {
 		g := start(t, Config{Upstream: upstream, Listen: filepath.Join(dir, ".s.PGSQL.7777")}, newMemLog(0))
+		if info, err := os.Stat(filepath.Join(dir, ".s.PGSQL.7777")); err != nil || info.Mode().Perm() != 0o777 {
+			t.Errorf("the socket is %v, %v, want one that everybody may connect to", info, err)
+		}
+		if _, err := listen(filepath.Join(dir, ".s.PGSQL.7777")); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("listening once more: %v", err)
+		}
 		conn := connect(t, "host="+dir+" port=7777 user=postgres dbname=postgres")
 		var n int
 		if err := conn.QueryRow(t.Context(), "select 1").Scan(&n); err != nil || n != 1 {
