@@ -2,14 +2,16 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/query"
 )
 
@@ -52,7 +54,7 @@ func (s *selection) run(cmd *cobra.Command, follow bool, out output) error {
 	}
 	f.All = s.all
 	if s.url == "" {
-		return s.runDir(cmd.Context(), f, follow, out)
+		return s.runDir(cmd, f, follow, out)
 	}
 	if err := s.runURL(cmd, follow, out); err != nil {
 		return fmt.Errorf("%s: %w", s.url, err)
@@ -71,7 +73,8 @@ type output interface {
 	write(b []byte) error
 }
 
-func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out output) error {
+func (s *selection) runDir(cmd *cobra.Command, f query.Filter, follow bool, out output) error {
+	ctx := cmd.Context()
 	log, err := query.Open(s.dir)
 	if err != nil {
 		return err
@@ -81,6 +84,9 @@ func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out
 	}
 	if !follow {
 		if err := log.CatchUp(ctx); err != nil {
+			return err
+		}
+		if err := s.sayPruned(cmd.ErrOrStderr(), log, &f); err != nil {
 			return err
 		}
 		if render := out.render(); render != nil {
@@ -95,6 +101,31 @@ func (s *selection) runDir(ctx context.Context, f query.Filter, follow bool, out
 		}
 	}
 	return log.Tail(ctx, from, f, out.statement)
+}
+
+// sayPruned says of what is selected that it may have been pruned: that
+// nothing is found is no answer then.
+func (s *selection) sayPruned(w io.Writer, log *query.Log, f *query.Filter) error {
+	first, what := log.First(), "entries before %d were pruned\n"
+	if slices.ContainsFunc(query.Conditions(), func(c query.Condition) bool { return c.Content && s.given(c.Name) }) {
+		if v := log.FirstValue(); v > first {
+			first, what = v, "texts and parameters before entry %d were pruned: nothing there is found by them\n"
+		}
+	}
+	if first <= f.From {
+		return nil
+	}
+	e, err := log.Entry(first)
+	if errors.Is(err, fs.ErrNotExist) { // the log ends there
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if leaf, err := event.Parse(e.Leaf); err != nil || !f.Since.IsZero() && f.Since.UnixNano() >= leaf.Time {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "pgnotary: "+what, first)
+	return err
 }
 
 func (s *selection) runURL(cmd *cobra.Command, follow bool, out output) error {

@@ -224,6 +224,9 @@ func printResult(w io.Writer, r *verify.Result, asJSON bool) error {
 		verdict = "NOT OK"
 	}
 	_, err := fmt.Fprintf(w, "log         %s\nentries     %d, values %d\ncheckpoint  size %d, root %s\n", r.Origin, r.Entries, r.Values, r.Size, r.Root)
+	if err == nil && (r.Pruned > 0 || r.Erased > 0) {
+		_, err = fmt.Fprintf(w, "gone        %d entries pruned, %d values erased, as entries of the log say\n", r.Pruned, r.Erased)
+	}
 	for _, n := range r.Notes {
 		if err == nil {
 			_, err = fmt.Fprintf(w, "note        %s\n", n)

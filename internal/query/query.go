@@ -144,6 +144,9 @@ func (l *Log) CatchUp(ctx context.Context) error {
 // First returns the index of the first entry that is still there.
 func (l *Log) First() int64 { return l.reader.First() }
 
+// FirstValue returns the index of the first entry whose value was not pruned with others'.
+func (l *Log) FirstValue() int64 { return l.reader.FirstValue() }
+
 // Checkpoint returns the latest signed checkpoint. Before there is one, the
 // error wraps fs.ErrNotExist.
 func (l *Log) Checkpoint() ([]byte, error) {

@@ -89,6 +89,19 @@ func (r *Reader) First() int64 {
 	return r.journal.First()
 }
 
+// FirstValue returns the index from which on values were not pruned.
+func (r *Reader) FirstValue() int64 {
+	for _, first := range r.segments() {
+		if f, err := r.fs.Open(ValueFile(r.dir, first)); err == nil {
+			f.Close()
+			return first
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return first // whoever reads it hears why not
+		}
+	}
+	return r.journal.First()
+}
+
 // Header returns the header of the journal file that holds the entry at
 // index, or would hold it as the log's next; nil if the log has none yet.
 func (r *Reader) Header(index int64) (*journal.FileHeader, error) { return r.journal.Header(index) }
@@ -169,7 +182,7 @@ func (r *Reader) iterate(from, to int64, how detail) iter.Seq2[journal.Entry, er
 					return
 				}
 				if from < r.First() {
-					yield(journal.Entry{}, fmt.Errorf("entry %d was pruned: %w", from, fs.ErrNotExist))
+					yield(journal.Entry{}, prunedError(from))
 					return
 				}
 			default:
@@ -220,6 +233,12 @@ func (r *Reader) open(index int64) (*file, error) {
 	}
 	return x, nil
 }
+
+// A prunedError is about an entry that was pruned. It is fs.ErrNotExist.
+type prunedError int64
+
+func (e prunedError) Error() string        { return fmt.Sprintf("entry %d was pruned", int64(e)) }
+func (e prunedError) Is(target error) bool { return target == fs.ErrNotExist }
 
 // openValues opens the value file that belongs to a leaf file, nil if it was pruned.
 func (r *Reader) openValues(x *file) (*file, error) {
