@@ -263,14 +263,14 @@ func (d *decoder) hold(i int64, r *ref) {
 // needed, others are.
 func (d *decoder) rememberAll(from int64) error {
 	for e, err := range d.src.Entries(from, from+tree.Width) {
-		var v view
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil
-		case err == nil:
-			err = v.scan(e.Leaf)
 		}
 		if err != nil {
+			return fmt.Errorf("read entries from %d on, which others refer to: %w", from, err)
+		}
+		var v view
+		if err := v.scan(e.Leaf); err != nil {
 			return fmt.Errorf("read entry %d: %w", e.Index, err)
 		}
 		d.remember(&e, &v)

@@ -96,8 +96,8 @@ func newHelper(of *joiner, src source, render func([]byte, *Statement) ([]byte, 
 	return &helper{j, 2 * int64(readers()) * of.portion, render}
 }
 
-// read fills p. plan says where what is searched for may begin.
-func (h *helper) read(p *portion, src source, plan *plan) {
+// read fills p, unless ctx ends. plan says where what is searched for may begin.
+func (h *helper) read(ctx context.Context, p *portion, src source, plan *plan) {
 	j := h.joiner
 	j.free = append(j.free, p.records...)
 	clear(p.records)
@@ -113,6 +113,9 @@ func (h *helper) read(p *portion, src source, plan *plan) {
 			break
 		}
 		if e.Index%tree.Width == 0 || e.Index == p.from {
+			if p.err = ctx.Err(); p.err != nil {
+				break
+			}
 			j.mayFrom, j.mayTo = plan.may(e.Index)
 		}
 		e.Leaf = p.keep(e.Leaf)
@@ -242,15 +245,15 @@ func (r *record) own() {
 // portions has the entries from pos up to to read by several goroutines, and
 // gives on what they find. What it returns is as of stretch.
 func (j *joiner) portions(ctx context.Context, src source, pos, to, size int64, plan *plan, t *taker) (next int64, err error) {
+	ctx, stop := context.WithCancel(ctx)
 	var (
 		n     = readers()
-		stop  = make(chan struct{})
 		order = make(chan *portion, n) // as they are taken
 		work  = make(chan *portion, n) // as they are read
 		wg    sync.WaitGroup
 	)
 	defer wg.Wait()
-	defer close(stop)
+	defer stop()
 	if j.unused == nil {
 		j.unused = make(chan *portion, 2*n)
 		for range n {
@@ -271,7 +274,7 @@ func (j *joiner) portions(ctx context.Context, src source, pos, to, size int64, 
 			at = p.to
 			select {
 			case order <- p:
-			case <-stop:
+			case <-ctx.Done():
 				return
 			}
 			work <- p // has room for all that order has
@@ -280,11 +283,7 @@ func (j *joiner) portions(ctx context.Context, src source, pos, to, size int64, 
 	for _, h := range j.helpers {
 		wg.Go(func() {
 			for p := range work {
-				select {
-				case <-stop:
-				default:
-					h.read(p, src, plan)
-				}
+				h.read(ctx, p, src, plan)
 				close(p.ready)
 			}
 		})
@@ -313,7 +312,7 @@ func (j *joiner) portions(ctx context.Context, src source, pos, to, size int64, 
 			}
 		}
 	}
-	return to, nil
+	return to, ctx.Err() // who makes the portions ends with it
 }
 
 // adopt puts what is in a portion in line.
