@@ -53,11 +53,15 @@ var decoders = sync.Pool{New: func() any {
 type writer struct {
 	f     durable.File
 	enc   *zstd.Encoder
-	off   int64
-	crc   uint32
+	buf   []byte // frames that are not written yet
+	off   int64  // where they go
+	crc   uint32 // of what is before them
 	table []byte // of the seek table
-	buf   []byte
 }
+
+// writeAt is how many bytes a writer collects: frames are small, and a write costs
+// as much as compressing some kilobytes.
+const writeAt = 64 << 10
 
 func newWriter(fsys durable.FS, name string, enc *zstd.Encoder, header []byte) (*writer, error) {
 	f, err := fsys.Create(name, 0o600)
@@ -65,52 +69,67 @@ func newWriter(fsys durable.FS, name string, enc *zstd.Encoder, header []byte) (
 		return nil, err
 	}
 	w := &writer{f: f, enc: enc}
-	w.buf = binary.LittleEndian.AppendUint32(nil, headerFrame)
+	w.buf = binary.LittleEndian.AppendUint32(w.buf, headerFrame)
 	w.buf = binary.LittleEndian.AppendUint32(w.buf, uint32(len(header)))
 	w.buf = append(w.buf, header...)
-	if err := w.put(w.buf, 0); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
+	w.note(0, 0)
 	return w, nil
+}
+
+// note notes a frame in the seek table: what is in buf from from on.
+func (w *writer) note(from, size int) {
+	w.table = binary.LittleEndian.AppendUint32(w.table, uint32(len(w.buf)-from))
+	w.table = binary.LittleEndian.AppendUint32(w.table, uint32(size))
 }
 
 // put writes a whole frame.
 func (w *writer) put(b []byte, size int) error {
-	if _, err := w.f.WriteAt(b, w.off); err != nil {
-		return err
-	}
-	w.crc = crc32.Update(w.crc, castagnoli, b)
-	w.off += int64(len(b))
-	w.table = binary.LittleEndian.AppendUint32(w.table, uint32(len(b)))
-	w.table = binary.LittleEndian.AppendUint32(w.table, uint32(size))
-	return nil
+	w.buf = append(w.buf, b...)
+	w.note(len(w.buf)-len(b), size)
+	return w.flush(writeAt)
 }
 
 // content writes content as one zstd frame.
 func (w *writer) content(b []byte) error {
-	w.buf = w.enc.EncodeAll(b, w.buf[:0])
-	return w.put(w.buf, len(b))
+	from := len(w.buf)
+	w.buf = w.enc.EncodeAll(b, w.buf)
+	w.note(from, len(b))
+	return w.flush(writeAt)
+}
+
+// flush writes buf to the file if there is as much in it.
+func (w *writer) flush(least int) error {
+	if len(w.buf) < least {
+		return nil
+	}
+	if _, err := w.f.WriteAt(w.buf, w.off); err != nil {
+		return err
+	}
+	w.crc = crc32.Update(w.crc, castagnoli, w.buf)
+	w.off += int64(len(w.buf))
+	w.buf = w.buf[:0]
+	return nil
 }
 
 // finish writes footer and seek table, makes the file durable, and reads every
 // byte of it again. It closes it in any case.
 func (w *writer) finish() error {
 	le := binary.LittleEndian
-	b := le.AppendUint32(le.AppendUint32(nil, footerFrame), 8)
-	b = le.AppendUint32(append(b, footerMagic...), w.crc)
-	err := w.put(b, 0)
-	if err == nil {
-		b = le.AppendUint32(le.AppendUint32(nil, seekFrame), uint32(len(w.table)+seekTail))
-		b = append(b, w.table...)
-		b = le.AppendUint32(b, uint32(len(w.table)/8))
-		b = le.AppendUint32(append(b, 0), seekMagic)
-		_, err = w.f.WriteAt(b, w.off)
-	}
+	from := len(w.buf)
+	crc := crc32.Update(w.crc, castagnoli, w.buf)
+	w.buf = le.AppendUint32(le.AppendUint32(w.buf, footerFrame), 8)
+	w.buf = le.AppendUint32(append(w.buf, footerMagic...), crc)
+	w.note(from, 0)
+	w.buf = le.AppendUint32(le.AppendUint32(w.buf, seekFrame), uint32(len(w.table)+seekTail))
+	w.buf = append(w.buf, w.table...)
+	w.buf = le.AppendUint32(w.buf, uint32(len(w.table)/8))
+	w.buf = le.AppendUint32(append(w.buf, 0), seekMagic)
+	err := w.flush(0)
 	if err == nil {
 		err = w.f.Sync()
 	}
 	if err == nil {
-		err = readBack(w.f, w.off+int64(len(b)), crc32.Update(w.crc, castagnoli, b))
+		err = readBack(w.f, w.off, w.crc)
 	}
 	if cerr := w.f.Close(); err == nil {
 		err = cerr
