@@ -214,6 +214,9 @@ func FuzzParse(f *testing.F) {
 		if d := cmp.Diff(numbers, skimmed); d != "" {
 			t.Errorf("Skim(%q) differs from Parse:\n%s", b, d)
 		}
+		if parse, bind := References(b); max(l.Parse, l.Bind) <= 1e18 && l.Kind != KindOutcome && (parse != l.Parse || bind != l.Bind) {
+			t.Errorf("References(%q) = %d, %d, Parse says %d, %d", b, parse, bind, l.Parse, l.Bind)
+		}
 		got := l.Append(nil)
 		if l.HasValue {
 			PutCommitment(got, &l.Commitment)

@@ -21,31 +21,46 @@ func CommitmentOf(leaf []byte) (c [32]byte, ok bool) {
 }
 
 // References returns what a leaf says under "parse" and "bind", in the form
-// of Leaf: the index plus one, 0 for none. It does not check the leaf.
+// of Leaf: the index plus one, 0 for none. It does not check the leaf, but goes by
+// the order of keys, and by it that outcomes have neither.
 func References(leaf []byte) (parse, bind int64) {
-	return reference(leaf, []byte(`parse":`)), reference(leaf, []byte(`bind":`))
+	if len(leaf) > atNext && bytes.HasPrefix(leaf[atNext:], outcomeKey) {
+		return 0, 0
+	}
+	// A search for a letter stops less often than one for a comma. Within a string
+	// the quote would be escaped, and no other key ends like that.
+	if i := bytes.Index(leaf, parseKey); i >= 0 {
+		var rest []byte
+		if parse, rest = reference(leaf[i+len(parseKey):]); !bytes.HasPrefix(rest, behindParse) {
+			return parse, 0
+		}
+		bind, _ = reference(rest[len(behindParse):])
+		return parse, bind
+	}
+	if i := bytes.Index(leaf, bindKey); i >= 0 {
+		bind, _ = reference(leaf[i+len(bindKey):])
+	}
+	return 0, bind
 }
 
-// reference takes a key without what is in front of it: a search for a letter
-// stops less often than one for a comma. Within a string the quote would be
-// escaped, and no other key ends like that.
-func reference(leaf, key []byte) (ref int64) {
-	i := bytes.Index(leaf, key)
-	if i < 0 {
-		return 0
-	}
-	digits := 0
-	for _, c := range leaf[i+len(key):] {
-		if c < '0' || c > '9' {
-			break
+var (
+	outcomeKey  = []byte(`,"k":"outcome"`)
+	parseKey    = []byte(`parse":`)
+	bindKey     = []byte(`bind":`)
+	behindParse = []byte(`,"bind":`)
+)
+
+// reference reads the number that b begins with, and returns what follows it.
+func reference(b []byte) (ref int64, rest []byte) {
+	n := 0
+	for n < len(b) && '0' <= b[n] && b[n] <= '9' {
+		ref = ref*10 + int64(b[n]-'0')
+		if n++; n > 18 {
+			return 0, nil
 		}
-		if digits++; digits > 18 {
-			return 0
-		}
-		ref = ref*10 + int64(c-'0')
 	}
-	if digits == 0 {
-		return 0
+	if n == 0 {
+		return 0, nil
 	}
-	return ref + 1
+	return ref + 1, b[n:]
 }

@@ -325,7 +325,8 @@ func (b *builder) check(ctx context.Context) error {
 			if blk.slots[j].kind == kindBlob {
 				hashBlob(h, index, &blk.slots[j])
 			}
-			t.Append(tree.LeafHash(leaf))
+			end := len(bundle) - len(s.b)
+			t.Append(tree.LeafHashAt(bundle, end-len(leaf), end)) // over its length, which was read
 		}
 		if len(s.b) > 0 {
 			return leaves.damaged("frame %d is no bundle", i)
