@@ -36,7 +36,7 @@ func ReadFile(fsys durable.FS, dir string, first int64, each func(e *Entry, seed
 		return end, err
 	}
 	defer s.f.Close()
-	s.complete = true
+	s.durable = true
 	var c Cursor
 	var e Entry
 	for s.at.off < s.size {

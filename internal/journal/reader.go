@@ -359,6 +359,7 @@ func (r *Reader) entriesOfFile(from, to int64, yield func(Entry, error) bool) (n
 		return 0, false, err
 	}
 	defer s.f.Close()
+	s.durable = true // what may be shown was, before the file was opened
 	var c Cursor
 	for {
 		h, ok, err := s.header()

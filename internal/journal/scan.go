@@ -56,19 +56,23 @@ type scanner struct {
 	head *FileHeader
 	at   place // of the batch that comes next
 
-	// complete says that nobody writes the file any more, so bodies need not
-	// be read anew where the window has them.
-	complete bool
+	// durable says that whatever is read was durable before: so bodies need not be
+	// read anew where the window has them, and it may as well have more of them.
+	durable bool
 
-	win    []byte // header-sized reads go through this window on the file
+	win    []byte // small reads go through this window on the file
 	winOff int64
 	body   []byte
 	last   []byte // leaf of the last entry that replay saw
 }
 
 // window is the size of a scanner's window: with small batches it saves most
-// of the reads while stepping from header to header.
-const window = 32 << 10
+// of the reads while stepping from header to header. Where bodies are read from it,
+// it grows up to wide.
+const (
+	window = 32 << 10
+	wide   = 256 << 10
+)
 
 // openScanner opens a file and reads its header. The caller closes f.
 func openScanner(fsys durable.FS, dir string, first int64) (*scanner, error) {
@@ -110,15 +114,19 @@ func (s *scanner) read(b []byte, off int64) (n int, err error) {
 	return n, nil
 }
 
-// peek returns up to n bytes (at most window) at off, fewer at the end of the
-// file. They are valid until the next call.
+// peek returns up to n bytes (at most window; wide, if what is read is durable) at
+// off, fewer at the end of the file. They are valid until the next call.
 func (s *scanner) peek(off int64, n int) ([]byte, error) {
 	n = int(max(0, min(int64(n), s.size-off)))
 	if off < s.winOff || off+int64(n) > s.winOff+int64(len(s.win)) {
-		if s.win == nil {
-			s.win = make([]byte, 0, window)
+		size := max(window, n)
+		if s.durable && len(s.win) > 0 { // who reads on reads much
+			size = max(n, min(2*cap(s.win), wide))
 		}
-		s.win, s.winOff = s.win[:max(0, min(window, s.size-off))], off
+		if cap(s.win) < size {
+			s.win = make([]byte, 0, size)
+		}
+		s.win, s.winOff = s.win[:max(0, min(int64(size), s.size-off))], off
 		got, err := s.read(s.win, off)
 		if s.win = s.win[:got]; err != nil {
 			return nil, err
@@ -146,7 +154,7 @@ func (s *scanner) readBody(h *BatchHeader) (body []byte, ok bool, err error) {
 	if s.size-off < int64(h.BodyLen) {
 		return nil, false, nil
 	}
-	if s.complete && h.BodyLen <= window {
+	if s.durable && h.BodyLen <= wide {
 		body, err = s.peek(off, h.BodyLen)
 		return body, err == nil && len(body) == h.BodyLen && checksum(body) == h.BodyCRC, err
 	}
