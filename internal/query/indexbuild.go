@@ -36,9 +36,11 @@ type indexBuilder struct {
 	kinds       map[event.Kind]*postings
 	longest     []int8 // of each bundle: 2^n microseconds is less than twice what a statement took; -1 none
 	sessions    map[uint64]*indexSession
+	last        *indexSession // the one of these that was asked for last
 	texts       indexTexts
 	params      []uint64 // hash and bundle, in order up to ordered
 	ordered     int
+	view        view
 	statement   Statement
 	bind        bindMsg
 	buf         []byte
@@ -68,7 +70,10 @@ func (p *postings) put(at int64) {
 // An indexSession is what there is to know of a session to index the entries to
 // come: most say the same as those before.
 type indexSession struct {
+	id                    uint64
 	all                   *postings   // of its entries; nil for what is of no session
+	whose                 *identity   // as leaves of the usual form spell it
+	told                  *identity   // that of the last admission, nil if it has another form
 	user, db, app, client []byte      // as in the leaf of the last admission
 	who                   []*postings // of these
 	running               []int64     // admissions whose end is not known: without an outcome
@@ -116,21 +121,28 @@ func listed(terms map[uint64]*postings, h uint64) *postings {
 
 // session returns what is known of a session.
 func (b *indexBuilder) session(id uint64) *indexSession {
+	if b.last != nil && b.last.id == id {
+		return b.last
+	}
 	s := b.sessions[id]
 	if s == nil {
-		s = new(indexSession)
+		s = &indexSession{id: id}
 		if id != 0 {
 			s.all = listed(b.terms, term("session", string(event.AppendSession(nil, id))))
 		}
 		b.sessions[id] = s
 	}
+	b.last = s
 	return s
 }
 
+// whose is for view.scanBy.
+func (b *indexBuilder) whose(session uint64) **identity { return &b.session(session).whose }
+
 // entry takes the next entry.
 func (b *indexBuilder) entry(e *journal.Entry) error {
-	var v view
-	if err := v.scan(e.Leaf); err != nil {
+	v := &b.view
+	if err := v.scanBy(b, e.Leaf); err != nil {
 		return fmt.Errorf("read entry %d: %w", e.Index, err)
 	}
 	at := e.Index - b.first
@@ -144,10 +156,10 @@ func (b *indexBuilder) entry(e *journal.Entry) error {
 		s.all.put(at)
 	}
 	if joined(v.kind) {
-		b.end(s, e, &v)
+		b.end(s, e, v)
 		return nil
 	}
-	b.who(s, &v)
+	b.who(s, v)
 	for _, p := range s.who {
 		p.put(at)
 	}
@@ -163,12 +175,14 @@ func (b *indexBuilder) entry(e *journal.Entry) error {
 	switch {
 	case v.kind == event.KindStart:
 		clear(b.sessions)
+		b.last = nil
 	case v.kind == event.KindDisconnect:
 		delete(b.sessions, v.session)
+		b.last = nil
 	case concludes(v.kind):
 		s.running, s.last = append(s.running, e.Index), e.Index
 		s.since.put(at)
-		if err := b.content(at, e, &v); err != nil {
+		if err := b.content(at, e, v); err != nil {
 			return fmt.Errorf("read entry %d: %w", e.Index, err)
 		}
 	}
@@ -177,6 +191,10 @@ func (b *indexBuilder) entry(e *journal.Entry) error {
 
 // who sets whose entries those of a session are.
 func (b *indexBuilder) who(s *indexSession, v *view) {
+	if v.who != nil && v.who == s.told {
+		return
+	}
+	s.told = v.who
 	if bytes.Equal(s.user, v.user) && bytes.Equal(s.db, v.db) && bytes.Equal(s.app, v.app) && bytes.Equal(s.client, v.client) {
 		return
 	}
@@ -283,7 +301,9 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 	for i := range s.Params {
 		b.param(at, &s.Params[i])
 	}
-	if s.HasText {
+	if c := s.shared; c != nil && s.HasText && c.text == s.Text {
+		b.shared(at, c)
+	} else if s.HasText {
 		b.buf = append(b.buf[:0], s.Text...)
 		b.text(at, b.buf)
 	} else if s.Unavailable && e.Gone == journal.NotGone {

@@ -37,7 +37,7 @@ const (
 
 // text adds the terms and trigrams of a text, valid UTF-8, that is in the entry at.
 func (b *indexBuilder) text(at int64, text []byte) {
-	x, bundle := &b.texts, at/tree.Width
+	x := &b.texts
 	if x.recent == nil {
 		x.recent, x.seed = make([]recentText, recentTexts), maphash.MakeSeed()
 	}
@@ -47,10 +47,24 @@ func (b *indexBuilder) text(at int64, text []byte) {
 	} else if r = &x.recent[maphash.Bytes(x.seed, text)%recentTexts]; r.terms == nil || !bytes.Equal(r.text, text) {
 		r.text, r.terms, r.bundle = append(r.text[:0], text...), b.shapeTerms(text), -1
 	}
+	b.recent(at, r, text)
+}
+
+// shared is text for that of a Parse, which many entries go back to.
+func (b *indexBuilder) shared(at int64, c *shared) {
+	if c.terms == nil {
+		c.terms = &recentText{text: []byte(c.text), bundle: -1}
+		c.terms.terms = b.shapeTerms(c.terms.text)
+	}
+	b.recent(at, c.terms, c.terms.text)
+}
+
+// recent adds the terms of a text, and its trigrams unless its bundle has them.
+func (b *indexBuilder) recent(at int64, r *recentText, text []byte) {
 	for _, p := range r.terms.all {
 		p.put(at)
 	}
-	if r.bundle != bundle {
+	if bundle := at / tree.Width; r.bundle != bundle {
 		r.bundle = bundle
 		b.parts(at, text)
 	}

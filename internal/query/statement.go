@@ -66,6 +66,8 @@ type shared struct {
 	text string
 	sql  atomic.Pointer[analysis]
 	json atomic.Pointer[[]byte] // the text as a JSON string
+
+	terms *recentText // what an indexBuilder, whose text it is, knows of it
 }
 
 // maxShared bounds the bytes of a text that is kept as JSON.

@@ -47,6 +47,16 @@ type identity struct {
 // sessions: whose they are it remembers. It is not for concurrent use.
 type scanner struct{ known [1024]*identity }
 
+func (sc *scanner) whose(session uint64) **identity {
+	return &sc.known[(session*0x9E3779B97F4A7C15)>>54]
+}
+
+// identities remember whose sessions are.
+type identities interface {
+	// whose returns where the identity of a session is, that of another, or nil.
+	whose(session uint64) **identity
+}
+
 const (
 	leafStart = `{"v":1,"t":"`
 	timeLen   = len("2006-01-02T15:04:05.000000000Z")
@@ -58,7 +68,7 @@ func (v *view) scan(leaf []byte) error { return v.scanBy(nil, leaf) }
 // scan sets v from leaf. It allocates for what it did not know yet.
 func (sc *scanner) scan(v *view, leaf []byte) error { return v.scanBy(sc, leaf) }
 
-func (v *view) scanBy(sc *scanner, leaf []byte) error {
+func (v *view) scanBy(ids identities, leaf []byte) error {
 	*v = view{}
 	if len(leaf) < len(leafStart)+timeLen+1 || string(leaf[:len(leafStart)]) != leafStart {
 		return errLeaf
@@ -69,17 +79,12 @@ func (v *view) scanBy(sc *scanner, leaf []byte) error {
 		return errLeaf
 	}
 	b = b[1:]
-	for len(b) > 4 && b[0] == ',' && b[1] == '"' {
-		if sc != nil && v.session != 0 && v.user == nil && hasPrefix(b, `,"user":"`) {
-			if rest, ok := sc.who(v, b); ok {
-				b = rest
-				continue
-			}
+	for {
+		b = v.usual(ids, b)
+		if len(b) <= 4 || b[0] != ',' || b[1] != '"' {
+			break
 		}
-		rest, ok := v.quick(b)
-		if !ok {
-			rest, ok = v.field(b)
-		}
+		rest, ok := v.field(b)
 		if !ok {
 			return errLeaf
 		}
@@ -118,84 +123,76 @@ func (v *view) field(b []byte) (rest []byte, ok bool) {
 
 func hasPrefix(b []byte, s string) bool { return len(b) >= len(s) && string(b[:len(s)]) == s }
 
-// quick is field for what most leaves have, in the spelling it has there.
-func (v *view) quick(b []byte) (rest []byte, ok bool) {
-	switch b[2] {
-	case 's':
-		const n = len(`,"s":"`)
-		if hasPrefix(b, `,"s":"`) && len(b) > n+17 && b[n+16] == '"' {
-			id, ok := sessionID(b[n : n+16])
-			if ok {
-				v.session = id
-			}
-			return b[n+17:], ok
+// usual takes the keys that most leaves have, in their order, as far as they are in the
+// spelling they have there. It returns what is behind those.
+func (v *view) usual(ids identities, b []byte) []byte {
+	const idAt = len(`,"s":"`)
+	if hasPrefix(b, `,"s":"`) && len(b) > idAt+17 && b[idAt+16] == '"' {
+		id, ok := sessionID(b[idAt : idAt+16])
+		if !ok {
+			return b
 		}
-		if hasPrefix(b, `,"size":`) {
-			_, rest, ok = quickNumber(b[len(`,"size":`):])
-			return rest, ok
-		}
-		if hasPrefix(b, `,"since":`) {
-			return quickRef(&v.since, b[len(`,"since":`):])
-		}
-	case 'n':
-		if hasPrefix(b, `,"n":`) {
-			_, rest, ok = quickNumber(b[len(`,"n":`):])
-			return rest, ok
-		}
-	case 'k':
-		if val, rest, ok := quickString(b, `,"k":"`); ok {
-			v.kind = event.KindOf(val)
-			return rest, true
-		}
-	case 'm':
-		_, rest, ok = quickString(b, `,"m":"`)
-		return rest, ok
-	case 'o':
-		if hasPrefix(b, `,"of":`) {
-			return quickRef(&v.of, b[len(`,"of":`):])
-		}
-	case 'p':
-		if hasPrefix(b, `,"parse":`) {
-			return quickRef(&v.parse, b[len(`,"parse":`):])
-		}
-	case 'b':
-		if hasPrefix(b, `,"bytes":`) {
-			return quickInto(&v.bytes, b[len(`,"bytes":`):])
-		}
-		if hasPrefix(b, `,"bind":`) {
-			return quickRef(&v.bind, b[len(`,"bind":`):])
-		}
-	case 'r':
-		if hasPrefix(b, `,"rows":`) {
-			return quickInto(&v.rows, b[len(`,"rows":`):])
-		}
-	case 'u':
-		if hasPrefix(b, `,"us":`) {
-			return quickInto(&v.micros, b[len(`,"us":`):])
-		}
-	case 't':
-		const n = len(`,"tx":"`)
-		if hasPrefix(b, `,"tx":"`) && len(b) > n+1 && b[n+1] == '"' && b[n] != '\\' && b[n] != '"' {
-			v.tx = b[n]
-			return b[n+2:], true
-		}
-		if val, rest, ok := quickString(b, `,"tags":["`); ok && len(rest) > 0 && rest[0] == ']' { // a single one
-			at := len(`,"tags":["`)
-			v.tags = b[at-1 : at+len(val)+1]
-			return rest[1:], true
-		}
-	case 'c':
-		const n = len(`,"c":"`)
-		if hasPrefix(b, `,"c":"`) && len(b) == n+event.CommitmentLen+len(`"}`) && b[len(b)-2] == '"' {
-			v.hasValue = true
-			return b[len(b)-1:], true
-		}
-		if hasPrefix(b, `,"committed":true`) && len(b) > len(`,"committed":true`) && (b[len(`,"committed":true`)] == ',' || b[len(`,"committed":true`)] == '}') {
-			v.committed = 1
-			return b[len(`,"committed":true`):], true
+		v.session, b = id, b[idAt+17:]
+	}
+	var skipped int64
+	if hasPrefix(b, `,"n":`) {
+		b = quickNumber(&skipped, b, `,"n":`)
+	}
+	if val, rest, ok := quickString(b, `,"k":"`); ok {
+		v.kind, b = event.KindOf(val), rest
+	}
+	if ids != nil && v.session != 0 && v.user == nil && hasPrefix(b, `,"user":"`) {
+		if rest, ok := v.by(ids.whose(v.session), b); ok {
+			b = rest
 		}
 	}
-	return nil, false
+	b = quickText(&v.user, b, `,"user":"`)
+	b = quickText(&v.db, b, `,"db":"`)
+	b = quickText(&v.app, b, `,"app":"`)
+	b = quickText(&v.client, b, `,"client":"`)
+	if _, rest, ok := quickString(b, `,"m":"`); ok {
+		b = rest
+	}
+	if hasPrefix(b, `,"of":`) {
+		b = quickRef(&v.of, b, `,"of":`)
+	}
+	if hasPrefix(b, `,"parse":`) {
+		b = quickRef(&v.parse, b, `,"parse":`)
+	}
+	if hasPrefix(b, `,"bind":`) {
+		b = quickRef(&v.bind, b, `,"bind":`)
+	}
+	const tagAt = len(`,"tags":["`)
+	if val, rest, ok := quickString(b, `,"tags":["`); ok && len(rest) > 0 && rest[0] == ']' { // a single one
+		v.tags, b = b[tagAt-1:tagAt+len(val)+1], rest[1:]
+	}
+	if hasPrefix(b, `,"rows":`) {
+		b = quickNumber(&v.rows, b, `,"rows":`)
+	}
+	if hasPrefix(b, `,"bytes":`) {
+		b = quickNumber(&v.bytes, b, `,"bytes":`)
+	}
+	if hasPrefix(b, `,"us":`) {
+		b = quickNumber(&v.micros, b, `,"us":`)
+	}
+	const txAt = len(`,"tx":"`)
+	if hasPrefix(b, `,"tx":"`) && len(b) > txAt+1 && b[txAt+1] == '"' && b[txAt] != '\\' && b[txAt] != '"' {
+		v.tx, b = b[txAt], b[txAt+2:]
+	}
+	const behind = len(`,"committed":true`)
+	if hasPrefix(b, `,"committed":true`) && len(b) > behind && (b[behind] == ',' || b[behind] == '}') {
+		v.committed, b = 1, b[behind:]
+	}
+	if hasPrefix(b, `,"since":`) {
+		b = quickRef(&v.since, b, `,"since":`)
+	}
+	if hasPrefix(b, `,"size":`) {
+		b = quickNumber(&skipped, b, `,"size":`)
+	}
+	if hasPrefix(b, `,"c":"`) && len(b) == len(`,"c":"`)+event.CommitmentLen+len(`"}`) && b[len(b)-2] == '"' {
+		v.hasValue, b = true, b[len(b)-1:]
+	}
+	return b
 }
 
 // quickString splits key and a string without escapes off b.
@@ -214,54 +211,68 @@ func quickString(b []byte, key string) (val, rest []byte, ok bool) {
 	return nil, nil, false
 }
 
-// quickNumber splits a decimal number of moderate size off b.
-func quickNumber(b []byte) (n int64, rest []byte, ok bool) {
-	for i, c := range b {
-		if c -= '0'; c > 9 {
-			c += '0'
-			return n, b[i:], i > 0 && i < 18 && (c == ',' || c == '}')
+// quickText is quickString that returns b if there is none.
+func quickText(to *[]byte, b []byte, key string) []byte {
+	val, rest, ok := quickString(b, key)
+	if !ok {
+		return b
+	}
+	*to = val
+	return rest
+}
+
+// quickNumber splits a key, which b begins with, and a decimal number of moderate size
+// off b. It returns b if there is none.
+func quickNumber(to *int64, b []byte, key string) []byte {
+	n := int64(0)
+	for i := len(key); i < len(b); i++ {
+		c := b[i] - '0'
+		if c <= 9 {
+			n = n*10 + int64(c)
+			continue
 		}
-		n = n*10 + int64(c)
-	}
-	return 0, nil, false
-}
-
-func quickInto(to *int64, b []byte) (rest []byte, ok bool) {
-	n, rest, ok := quickNumber(b)
-	if ok {
+		if digits := i - len(key); digits == 0 || digits >= 18 || b[i] != ',' && b[i] != '}' {
+			return b
+		}
 		*to = n
+		return b[i:]
 	}
-	return rest, ok
+	return b
 }
 
-func quickRef(to *int64, b []byte) (rest []byte, ok bool) {
-	n, rest, ok := quickNumber(b)
-	if ok {
-		*to = n + 1
+// quickRef is quickNumber for a reference.
+func quickRef(to *int64, b []byte, key string) []byte {
+	rest := quickNumber(to, b, key)
+	if len(rest) < len(b) {
+		*to++
 	}
-	return rest, ok
+	return rest
 }
+
+// digitOf says what a small hexadecimal digit means; other bytes mean 0xff.
+var digitOf = func() (t [256]uint8) {
+	for i := range t {
+		t[i] = 0xff
+	}
+	for i, c := range []byte("0123456789abcdef") {
+		t[c] = uint8(i)
+	}
+	return t
+}()
 
 // sessionID decodes 16 digits in small letters.
 func sessionID(b []byte) (id uint64, ok bool) {
+	bad := uint8(0)
 	for _, c := range b {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		default:
-			return 0, false
-		}
-		id = id<<4 | uint64(c)
+		d := digitOf[c]
+		id, bad = id<<4|uint64(d&15), bad|d
 	}
-	return id, true
+	return id, bad < 16
 }
 
-// who sets v from the keys that say whose a leaf is, and remembers them. Behind
+// by sets v from the keys that say whose a leaf is, and remembers them in place. Behind
 // them stand the message letters, or it leaves them alone.
-func (sc *scanner) who(v *view, b []byte) (rest []byte, ok bool) {
-	place := &sc.known[(v.session*0x9E3779B97F4A7C15)>>54]
+func (v *view) by(place **identity, b []byte) (rest []byte, ok bool) {
 	w := *place
 	if w == nil || w.session != v.session || !bytes.HasPrefix(b, w.text) || !hasPrefix(b[len(w.text):], `,"m":`) {
 		if w, ok = newIdentity(v.session, b); !ok {
