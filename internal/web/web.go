@@ -263,6 +263,7 @@ func answer(w http.ResponseWriter, contentType string, body []byte) {
 // other running requests get a few seconds. It closes ln. It speaks TLS if
 // secure is not nil.
 func Serve(ctx context.Context, ln net.Listener, secure *tls.Config, h http.Handler, logger *slog.Logger) error {
+	ln = limited(ln)
 	srv := &http.Server{
 		Handler:           h,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
