@@ -99,12 +99,20 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	if err != nil {
 		return p, err
 	}
+	var files syscall.Rlimit // the Go runtime has raised the soft limit to the hard one
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files); err != nil {
+		return p, err
+	}
+	sessions, err := p.fitFiles(s, files.Cur)
+	if err != nil {
+		return p, err
+	}
 	rc := relay.Config{
 		Listen:             s.Listen,
 		Upstream:           s.Upstream,
 		UpstreamTLS:        serverTLS,
 		Mode:               relayMode(s.Durability),
-		MaxSessions:        s.MaxSessions,
+		MaxSessions:        sessions,
 		MaxUnauthenticated: s.MaxUnauthenticated,
 		LoginTimeout:       s.LoginTimeout.Duration,
 		ClientCert:         certPolicy(s.ClientCert),
@@ -291,7 +299,6 @@ func (p *proxy) announce() {
 		p.log.Warn("the HTTP address can be reached from other machines: its log resources tell them who was active when, though no statement's text",
 			slog.String("http", p.httpAddr()), slog.Bool("tls", p.web.certs != nil))
 	}
-	p.checkFiles()
 	p.notify("READY=1")
 }
 
@@ -314,15 +321,23 @@ func lossBound(mode string) string {
 // of CPU per statement with 2, 52 with 4, 49 with 6.
 func spareProcessors() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 4) }
 
-// checkFiles warns if the limit of open files is below what the sessions
-// need. The Go runtime has raised the soft limit to the hard one.
-func (p *proxy) checkFiles() {
-	var limit syscall.Rlimit
-	need := uint64(2*p.settings.Load().MaxSessions + 100)
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < need {
-		p.log.Warn("the limit of open files is too low for max-sessions",
-			slog.Uint64("limit", limit.Cur), slog.Uint64("needed", need))
+// fitFiles returns how many sessions may be open at once: max-sessions, or what
+// the limit of open files allows. If it were reached the log could not be written, and
+// whoever can connect could end everybody's sessions.
+func (p *proxy) fitFiles(s *settings, limit uint64) (int, error) {
+	others := 2*s.MaxUnauthenticated + web.MaxConns + 100 // 100: log, searches, sinks
+	fit := (int64(min(limit, 1<<40)) - int64(others)) / 2
+	if fit >= int64(s.MaxSessions) {
+		return s.MaxSessions, nil
 	}
+	needed := slog.Int("needed", 2*s.MaxSessions+others)
+	if fit < 1 {
+		return 0, withHint(fmt.Errorf("the limit of open files, %d, leaves no room for sessions: %d are needed", limit, needed.Value.Int64()),
+			"raise it (ulimit -n, LimitNOFILE), or lower max-unauthenticated and max-sessions")
+	}
+	p.log.Warn("fewer sessions than max-sessions fit into the limit of open files",
+		slog.Int64("sessions", fit), slog.Uint64("limit", limit), needed)
+	return int(fit), nil
 }
 
 func (p *proxy) notify(state string) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -24,8 +25,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sys/unix"
 
+	"github.com/pgnotary/pgnotary/internal/config"
 	"github.com/pgnotary/pgnotary/internal/pgserver"
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
+	"github.com/pgnotary/pgnotary/internal/web"
 )
 
 // A process is a running pgnotary whose diagnostics are collected.
@@ -210,6 +213,18 @@ func pgnotary(t *testing.T, args ...string) (code int, stdout, stderr string) {
 		t.Fatal(err)
 	}
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
+}
+
+// TestFitFiles holds that as many sessions are served as there are files for.
+func TestFitFiles(t *testing.T) {
+	p := &proxy{log: slog.New(slog.DiscardHandler)}
+	s := &settings{Config: config.Default()}
+	others := uint64(2*s.MaxUnauthenticated + web.MaxConns + 100)
+	for limit, want := range map[uint64]int{1 << 63: 1000, others + 2000: 1000, others + 1999: 999, others + 2: 1, others + 1: 0, 10: 0} {
+		if n, err := p.fitFiles(s, limit); n != want || (err != nil) != (want == 0) {
+			t.Errorf("with %d files: %d sessions, %v, want %d", limit, n, err, want)
+		}
+	}
 }
 
 // TestServeSecondSignal holds that a second SIGTERM cuts sessions, and nothing else.

@@ -166,7 +166,7 @@ func (k *clerk) orders() {
 	names, err := k.l.cfg.FS.List(dir)
 	if err != nil { // there is no directory as long as nobody asked for anything
 		if !k.deaf && !errors.Is(err, fs.ErrNotExist) {
-			k.l.cfg.Logger.Error("orders are not carried out: the directory must belong to this user", slog.Any("error", err))
+			k.l.cfg.Logger.Error("orders cannot be read: none is carried out", slog.Any("error", err))
 			k.deaf = true
 		}
 		return
