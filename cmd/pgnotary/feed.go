@@ -181,9 +181,13 @@ func (w witnessedRecorder) NewBlob() (session.Blob, error)           { return w.
 func (w witnessedRecorder) AppendBlob(leaf []byte, b session.Blob) (int64, error) {
 	return w.r.AppendBlob(leaf, b)
 }
-func (w witnessedRecorder) Want(index int64) { w.r.WantWitnessed(index) }
-func (w witnessedRecorder) Durable() int64   { return w.r.Witnessed() }
-func (w witnessedRecorder) Backlog() int64   { return w.r.Backlog() }
+func (w witnessedRecorder) Want(index int64)     { w.r.WantWitnessed(index) }
+func (w witnessedRecorder) TryCommit(int64) bool { return false } // a commit is not all that is waited for
+func (w witnessedRecorder) Attend()              { w.r.Attend() }
+func (w witnessedRecorder) Tend() int            { return w.r.Tend() }
+func (w witnessedRecorder) Leave()               { w.r.Leave() }
+func (w witnessedRecorder) Durable() int64       { return w.r.Witnessed() }
+func (w witnessedRecorder) Backlog() int64       { return w.r.Backlog() }
 func (w witnessedRecorder) Subscribe(f func(durable int64, err error)) {
 	w.r.SubscribeWitnessed(f)
 }

@@ -100,6 +100,7 @@ type Ledger struct {
 	full    []*batch // that had no more room, oldest first
 	free    []*batch // empty, kept for their memory
 	armed   bool     // the lazy timer runs
+	tenders int      // attend to the lazy entries in its place
 	closing bool
 	failed  error // the error that ended recording
 	subs    []func(durable int64, err error)
@@ -223,9 +224,8 @@ func (l *Ledger) room(n int) (*batch, error) {
 		l.fill = &batch{buf: make([]byte, journal.BatchHeaderLen, 16<<10)}
 	}
 	l.fill.first, l.fill.begun = l.next, time.Now()
-	if !l.armed {
-		l.armed = true
-		l.lazy.Reset(l.cfg.Lazy)
+	if l.tenders == 0 {
+		l.arm(l.cfg.Lazy)
 	}
 	return l.fill, nil
 }
@@ -262,6 +262,49 @@ func (l *Ledger) kick() {
 	}
 }
 
+// Attend says that from now on, until Leave, the caller calls Tend in place of
+// the lazy timer: one that is awake anyway does so for less than a timer costs.
+func (l *Ledger) Attend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tenders++
+}
+
+// Leave ends what Attend began.
+func (l *Ledger) Leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tenders--; l.tenders == 0 && l.fill != nil {
+		l.arm(max(0, l.rest()))
+	}
+}
+
+// Tend wants the entries that nobody has wanted for too long, and returns in
+// how many milliseconds it is to be called again at the latest.
+func (l *Ledger) Tend() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rest := l.cfg.Lazy
+	if l.fill != nil && l.failed == nil {
+		if rest = l.rest(); rest <= 0 {
+			l.Want(l.next - 1)
+			rest = l.cfg.Lazy
+		}
+	}
+	return int((rest + time.Millisecond - 1) / time.Millisecond)
+}
+
+// rest is how long the entries queued last may still wait. Called with mu held.
+func (l *Ledger) rest() time.Duration { return l.cfg.Lazy - time.Since(l.fill.begun) }
+
+// arm starts the lazy timer unless it runs. Called with mu held.
+func (l *Ledger) arm(d time.Duration) {
+	if !l.armed {
+		l.armed = true
+		l.lazy.Reset(d)
+	}
+}
+
 // tick is what the lazy timer runs.
 func (l *Ledger) tick() {
 	l.mu.Lock()
@@ -271,9 +314,8 @@ func (l *Ledger) tick() {
 		return
 	}
 	// The batch the timer was set for may be long committed.
-	if rest := l.cfg.Lazy - time.Since(l.fill.begun); rest > l.cfg.Lazy/16 {
-		l.armed = true
-		l.lazy.Reset(rest)
+	if rest := l.rest(); rest > l.cfg.Lazy/16 {
+		l.arm(rest)
 		return
 	}
 	l.Want(l.next - 1)

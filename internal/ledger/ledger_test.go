@@ -426,6 +426,47 @@ func TestLazy(t *testing.T) {
 	mustClose(t, l)
 }
 
+// TestTend: who attends sees to what nobody wants, and no timer does.
+func TestTend(t *testing.T) {
+	s := faultfs.New()
+	cfg := quiet(s, "/d")
+	cfg.Lazy = 2 * time.Millisecond
+	l := mustOpen(t, cfg)
+	armed := func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.armed
+	}
+	for armed() { // since the first entry
+		time.Sleep(time.Millisecond)
+	}
+	l.Attend()
+	l.Attend()
+	l.Leave()
+	for range 3 {
+		n := mustAppend(t, l, 0, nil) + 1
+		for end := time.Now().Add(2 * time.Minute); l.Durable() < n; time.Sleep(100 * time.Microsecond) {
+			if ms := l.Tend(); ms != 1 && ms != 2 {
+				t.Fatalf("Tend() = %d, want 1 or 2", ms)
+			}
+			if time.Now().After(end) {
+				t.Fatalf("Durable() = %d, want %d", l.Durable(), n)
+			}
+		}
+	}
+	index := mustAppend(t, l, 0, nil)
+	if armed() {
+		t.Error("the timer runs although somebody attends")
+	}
+	l.Leave()
+	for end := time.Now().Add(2 * time.Minute); l.Durable() <= index; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("Durable() = %d, want %d", l.Durable(), index+1)
+		}
+	}
+	mustClose(t, l)
+}
+
 // TestNothingWanted: nothing is written before somebody wants it.
 func TestNothingWanted(t *testing.T) {
 	s := faultfs.New()

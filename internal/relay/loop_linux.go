@@ -146,6 +146,8 @@ func (l *loop) run() {
 	if l.relay.cfg.Mode != Async {
 		askForShortTurns()
 	}
+	l.relay.rec.Attend()
+	defer l.relay.rec.Leave()
 	for !l.empty || l.pairs > 0 {
 		n := l.poll()
 		l.now = l.relay.now()
@@ -206,9 +208,9 @@ func (l *loop) ask() {
 		return
 	}
 	l.wanted = l.want
-	if l.asked++; l.relay.commit != nil && (l.commitTime < quickCommit || l.asked%askAgain == 0) {
+	if l.asked++; l.commitTime < quickCommit || l.asked%askAgain == 0 {
 		start := l.relay.now()
-		if l.relay.commit(l.want) {
+		if l.relay.rec.TryCommit(l.want) {
 			took := min(l.relay.now()-start, 2*quickCommit) // one slow commit says little
 			l.commitTime += (took - l.commitTime) / 8
 			return
@@ -221,11 +223,15 @@ func (l *loop) ask() {
 // commit, it first asks the kernel without waiting, so that what is there
 // already shares it.
 //
+// Before each wait it sees to the entries nobody wants; when it waits for
+// long, the recorder has a timer do that.
+//
 // It waits for a few milliseconds in a raw system call, which the Go scheduler
 // takes for work: an ordinary one has its monitor wake up every 20 µs to look
 // after this thread. A stop of the world interrupts the raw call by its
 // signal. Only when nothing happened it waits in an ordinary one.
 func (l *loop) poll() int {
+	patience := min(rawWait, l.relay.rec.Tend())
 	if l.want > l.wanted {
 		if n := l.wait(0); n > 0 {
 			return n
@@ -244,9 +250,11 @@ func (l *loop) poll() int {
 	if l.hasWork(gate) {
 		return 0
 	}
-	if n := l.wait(rawWait); n != 0 {
+	if n := l.wait(patience); n != 0 || patience < rawWait {
 		return max(n, 0)
 	}
+	l.relay.rec.Leave()
+	defer l.relay.rec.Attend()
 	timeout := -1
 	if len(l.timed) > 0 {
 		timeout = int(sweepInterval.Milliseconds())

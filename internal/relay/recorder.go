@@ -22,6 +22,19 @@ type Recorder interface {
 	// Entries nobody wants become durable within a few milliseconds.
 	Want(index int64)
 
+	// TryCommit commits on the thread of its caller, which spares waking the
+	// committer and being woken by it: it returns when the entry at index is durable
+	// or recording failed. It returns false at once, and has done nothing, if it
+	// cannot, as when a commit is under way. Subscribers are told as by any commit.
+	TryCommit(index int64) bool
+
+	// Between Attend and Leave the caller sees to the entries nobody wants in
+	// place of a timer: it calls Tend again and again, each time before as many
+	// milliseconds have passed as that returned, one or more.
+	Attend()
+	Tend() int
+	Leave()
+
 	// Durable returns the number of durable entries: those with a smaller index.
 	Durable() int64
 
@@ -32,13 +45,4 @@ type Recorder interface {
 	// of durable entries, or with the error that ended recording for good. f
 	// is called from the committer: it must return at once. Call it before the first Append.
 	Subscribe(f func(durable int64, err error))
-}
-
-// A Committer is a Recorder that can commit on the thread of its caller, which
-// spares waking the committer and being woken by it.
-type Committer interface {
-	// TryCommit returns when the entry at index is durable or recording
-	// failed. It returns false at once if a commit is under way
-	// already. Subscribers are told as by any commit.
-	TryCommit(index int64) bool
 }

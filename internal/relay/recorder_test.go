@@ -25,6 +25,8 @@ type memLog struct {
 	count     atomic.Int64
 	durable   atomic.Int64
 	wants     atomic.Int64
+	tended    atomic.Int64
+	tenders   atomic.Int64
 	delay     time.Duration // of a commit
 	stuck     atomic.Bool   // nothing becomes durable
 	inline    bool          // TryCommit commits
@@ -91,6 +93,11 @@ func (m *memLog) TryCommit(int64) bool {
 	m.commit()
 	return true
 }
+
+// What nobody wants is seen to by run.
+func (m *memLog) Attend()   { m.tenders.Add(1) }
+func (m *memLog) Tend() int { return 1 + int(m.tended.Add(1)%10) }
+func (m *memLog) Leave()    { m.tenders.Add(-1) }
 
 func (m *memLog) Append(leaf, value []byte) (int64, error) {
 	m.mu.Lock()

@@ -136,7 +136,6 @@ type Relay struct {
 	cancels sync.Map                                 // cancelTarget by string
 	limits  struct{ refusal, cancel, stale limiter } // of what a stranger can cause
 
-	commit  func(int64) bool      // the recorder's TryCommit; nil if it has none
 	durable atomic.Int64          // count of durable entries, as last heard
 	failed  atomic.Pointer[error] // recording ended for good
 
@@ -169,9 +168,6 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 	r.limits.cancel.perSecond = 10
 	r.limits.stale.perSecond = 1
 	r.durable.Store(rec.Durable())
-	if c, ok := rec.(Committer); ok {
-		r.commit = c.TryCommit
-	}
 	ln, err := listen(cfg.Listen)
 	if err != nil {
 		return nil, err
