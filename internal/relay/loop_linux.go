@@ -20,7 +20,7 @@ const (
 	quickCommit = int64(time.Millisecond)     // a loop may be busy committing no longer than this
 	askAgain    = 64                          // of so many commits one is made all the same, to see if they are quick now
 	rawWait     = 5                           // milliseconds of waiting that the scheduler is not told of
-	yieldEvery  = int64(5 * time.Millisecond) // half the time after which the runtime preempts
+	yieldEvery  = int64(9 * time.Millisecond) // after ten the runtime preempts
 	shortTurn   = 100_000                     // nanoseconds, the least Linux takes
 	wakeSlot    = -1                          // in the place of a pair's slot: the wake-up descriptor
 )
@@ -55,6 +55,7 @@ type loop struct {
 	waiting fifo
 	want    int64 // latest entry waited for
 	wanted  int64 // ... and told to the recorder
+	thread  int   // for which short turns were asked last
 	yielded int64 // when the loop last let the scheduler choose
 	unasked int   // rounds since the recorder was asked
 	asked   int   // times it was asked
@@ -143,9 +144,6 @@ func (l *loop) committed(durable int64) {
 // recorder once for all entries of the round that somebody waits for.
 func (l *loop) run() {
 	defer close(l.done)
-	if l.relay.cfg.Mode != Async {
-		askForShortTurns()
-	}
 	l.relay.rec.Attend()
 	defer l.relay.rec.Leave()
 	for !l.empty || l.pairs > 0 {
@@ -170,20 +168,26 @@ func (l *loop) run() {
 	}
 }
 
-// askForShortTurns binds the goroutine to its thread, and has the kernel run
-// that for 0.1 ms at a time instead of some 3: it gets no larger
-// share of the processors, but its next turn comes sooner when a socket or the
-// disk has something for it while others are busy. That is for modes in which
-// all wait for its commits; else more work at a time is better. Linux before
-// 6.12 knows no such turns, and a sandbox may forbid asking: all is as it was.
-func askForShortTurns() {
-	runtime.LockOSThread() // and so the thread ends with the loop
-	a, err := unix.SchedGetAttr(0, 0)
-	if err != nil || a.Policy != unix.SCHED_NORMAL {
+// askForShortTurns has the kernel run the loop's thread for 0.1 ms at a time
+// instead of some 3: it gets no larger share of the processors, but its next
+// turn comes sooner when a socket or the disk has something for it while others
+// are busy. That is for modes in which all wait for its commits; else more work
+// at a time is better. Linux before 6.12 knows no such turns, and a sandbox may
+// forbid asking: all is as it was.
+//
+// The loop is not bound to its thread, since then each yield would put the
+// thread to sleep and wake two others only to choose it again. If it comes to
+// run on another one, that is asked for as well; the first keeps what it has,
+// which does no harm to whatever runs there.
+func (l *loop) askForShortTurns() {
+	if l.relay.cfg.Mode == Async || l.thread == unix.Gettid() {
 		return
 	}
-	a.Runtime = shortTurn
-	_ = unix.SchedSetAttr(0, a, 0)
+	l.thread = unix.Gettid()
+	if a, err := unix.SchedGetAttr(0, 0); err == nil && a.Policy == unix.SCHED_NORMAL {
+		a.Runtime = shortTurn
+		_ = unix.SchedSetAttr(0, a, 0)
+	}
 }
 
 // yield lets the Go scheduler choose every few milliseconds. Otherwise it
@@ -193,6 +197,7 @@ func (l *loop) yield() {
 	if l.now-l.yielded > yieldEvery {
 		l.yielded = l.now
 		runtime.Gosched()
+		l.askForShortTurns()
 	}
 }
 
@@ -276,10 +281,8 @@ func (l *loop) wait(milliseconds int) int {
 
 // hasWork looks again after asleep was set: who comes later wakes us.
 func (l *loop) hasWork(gate int64) bool {
-	if gate < l.relay.durable.Load() && gate >= 0 || l.paused && l.relay.rec.Backlog() <= lowBacklog {
-		return true
-	}
-	if len(l.again) > 0 || l.relay.failed.Load() != nil && !l.failing {
+	if gate < l.relay.durable.Load() && gate >= 0 || l.paused && l.relay.rec.Backlog() <= lowBacklog ||
+		len(l.again) > 0 || l.relay.failed.Load() != nil && !l.failing {
 		return true
 	}
 	l.mu.Lock()
