@@ -16,13 +16,10 @@ import (
 // called, or with the first error.
 func (l *Ledger) run() {
 	defer close(l.done)
-	for {
+	for l.sleep() {
 		l.turn.Lock()
-		more := l.commitNext(false)
+		l.commitNext(false)
 		l.turn.Unlock()
-		if !more && !l.sleep() {
-			break
-		}
 	}
 	l.turn.Lock()   // wait for a TryCommit that took the last batch
 	l.turn.Unlock() //nolint:staticcheck // nothing to do but wait
@@ -67,21 +64,21 @@ func (l *Ledger) commitNext(any bool) bool {
 	return true
 }
 
-// sleep waits until there may be something for the committer. It returns
-// false if there will be nothing more.
+// sleep waits until there is something for the committer, which TryCommit may
+// take nevertheless. It returns false if there will be nothing more.
 func (l *Ledger) sleep() bool {
-	// Whoever has news stores it first and looks at idle then; so either
-	// they see idle, or we see the news.
-	l.idle.Store(true)
-	if wanted, end := l.due(); wanted || end {
-		if !l.idle.CompareAndSwap(true, false) {
-			<-l.wake // somebody woke us all the same
+	for {
+		// Whoever has news stores it first and looks at idle then; so either
+		// they see idle, or we see the news.
+		l.idle.Store(true)
+		if wanted, end := l.due(); wanted || end {
+			if !l.idle.CompareAndSwap(true, false) {
+				<-l.wake // somebody woke us all the same
+			}
+			return !end
 		}
-		return !end
+		<-l.wake
 	}
-	<-l.wake
-	_, end := l.due()
-	return !end
 }
 
 // due reports whether a batch is to be committed now, and whether there will
