@@ -316,7 +316,12 @@ func (r *Reader) Entry(index int64) (Entry, error) {
 // Entries iterates over the entries from index from up to, without, to, as
 // far as they may be shown: if to is beyond what Size told last, it is asked
 // again, once. The iteration ends after the first error. It holds one batch in memory.
-func (r *Reader) Entries(from, to int64) iter.Seq2[Entry, error] {
+func (r *Reader) Entries(from, to int64) iter.Seq2[Entry, error] { return r.entries(from, to, true) }
+
+// Unsalted is Entries without the salts of inline values, which few readers need.
+func (r *Reader) Unsalted(from, to int64) iter.Seq2[Entry, error] { return r.entries(from, to, false) }
+
+func (r *Reader) entries(from, to int64, salted bool) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		to, err := r.limit(to)
 		if err != nil {
@@ -324,7 +329,7 @@ func (r *Reader) Entries(from, to int64) iter.Seq2[Entry, error] {
 			return
 		}
 		for from < to {
-			next, more, err := r.entriesOfFile(from, to, yield)
+			next, more, err := r.entriesOfFile(from, to, salted, yield)
 			if err != nil {
 				yield(Entry{}, err)
 				return
@@ -353,7 +358,7 @@ func (r *Reader) limit(to int64) (int64, error) {
 
 // entriesOfFile yields the entries of one file that lie in [from, to), and
 // returns the index behind the last one; more is false if yield had enough.
-func (r *Reader) entriesOfFile(from, to int64, yield func(Entry, error) bool) (next int64, more bool, err error) {
+func (r *Reader) entriesOfFile(from, to int64, salted bool, yield func(Entry, error) bool) (next int64, more bool, err error) {
 	s, bundle, err := r.seek(from)
 	if err != nil {
 		return 0, false, err
@@ -361,6 +366,7 @@ func (r *Reader) entriesOfFile(from, to int64, yield func(Entry, error) bool) (n
 	defer s.f.Close()
 	s.durable = true // what may be shown was, before the file was opened
 	var c Cursor
+	var e Entry
 	for {
 		h, ok, err := s.header()
 		if err != nil {
@@ -386,7 +392,12 @@ func (r *Reader) entriesOfFile(from, to int64, yield func(Entry, error) bool) (n
 				} else if index < from {
 					continue
 				}
-				if !yield(c.Entry(), nil) {
+				if salted {
+					e = c.Entry()
+				} else {
+					c.take(&e)
+				}
+				if !yield(e, nil) {
 					return 0, false, nil
 				}
 				from = c.Index

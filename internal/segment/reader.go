@@ -199,7 +199,11 @@ func (r *Reader) some(from *int64, to int64, how detail, yield func(journal.Entr
 	if *from < r.journal.First() {
 		return r.fromSegment(from, to, how, yield)
 	}
-	for e, err := range r.journal.Entries(*from, to) {
+	entries := r.journal.Unsalted
+	if how == salted {
+		entries = r.journal.Entries
+	}
+	for e, err := range entries(*from, to) {
 		if err != nil {
 			return false, err
 		}
