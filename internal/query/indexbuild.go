@@ -380,17 +380,21 @@ func boundOnly(value []byte) (body []byte, ok bool) {
 	}
 }
 
+// atOnce is how many bundles are taken without a rest, some milliseconds: waking up
+// costs as much as some hundred entries.
+const atOnce = 8
+
 // read takes the entries up to but without to. It leaves half of a processor to others.
 func (b *indexBuilder) read(ctx context.Context, src source, to int64) error {
 	for e, err := range src.Entries(b.next, to) {
 		if err != nil {
 			return err
 		}
-		if e.Index%tree.Width == 0 {
+		if e.Index%(atOnce*tree.Width) == 0 {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
-			case <-time.After(time.Millisecond):
+			case <-time.After(4 * time.Millisecond):
 			}
 		}
 		if err := b.entry(&e); err != nil {
