@@ -18,8 +18,8 @@ const (
 	// portionEntries and portionBytes bound what one goroutine reads in one go, and
 	// maxRendered the bytes that are kept of it.
 	portionEntries = 16 * tree.Width
-	portionBytes   = 4 << 20
-	maxRendered    = 8 << 20
+	portionBytes   = 2 << 20
+	maxRendered    = 4 << 20
 )
 
 // readers is how many goroutines read portions.
@@ -255,7 +255,7 @@ func (j *joiner) portions(ctx context.Context, src source, pos, to, size int64, 
 	defer wg.Wait()
 	defer stop()
 	if j.unused == nil {
-		j.unused = make(chan *portion, 2*n)
+		j.unused = make(chan *portion, n+2) // as many as are made at once
 		for range n {
 			j.helpers = append(j.helpers, newHelper(j, src, t.render))
 		}
