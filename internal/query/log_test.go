@@ -160,6 +160,27 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
+// TestCatchUpTo holds that entries before the last one need not wait for what says that that one is durable.
+func TestCatchUpTo(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{CheckpointEvery: time.Hour})
+	defer w.close()
+	var last int64
+	for range 2 {
+		last = w.emit(event.Leaf{Kind: event.KindNotice}, nil)
+		for w.Want(last); w.Durable() <= last; {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	l := openLog(t, dir)
+	if err := l.CatchUpTo(t.Context(), last); err != nil {
+		t.Fatal(err)
+	}
+	if size, err := l.Size(); err != nil || size < last {
+		t.Errorf("size %d, %v, want %d, although no checkpoint came", size, err, last)
+	}
+}
+
 func TestSeek(t *testing.T) {
 	dir := t.TempDir()
 	w := openWriter(t, dir, ledger.Config{SegmentSize: 32 << 10, Now: func() int64 { return fakeStart }})

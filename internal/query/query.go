@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"math"
 	"os"
 	"path/filepath"
 	"sort"
@@ -128,8 +129,13 @@ const catchUpFor = 3 * time.Second
 // shown: the newest entries of a log being written are known to be durable
 // only a little later. So who runs a statement and then looks for it finds it.
 func (l *Log) CatchUp(ctx context.Context) error {
+	return l.CatchUpTo(ctx, math.MaxInt64)
+}
+
+// CatchUpTo is CatchUp for the entries before the index want.
+func (l *Log) CatchUpTo(ctx context.Context, want int64) error {
 	size, err := l.Size()
-	want := l.reader.Written()
+	want = min(want, l.reader.Written())
 	for until := time.Now().Add(catchUpFor); err == nil && size < want && time.Now().Before(until); {
 		select {
 		case <-ctx.Done():

@@ -70,7 +70,7 @@ func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error 
 	if err != nil {
 		return err
 	}
-	if err := h.Entries.CatchUp(r.Context()); err != nil {
+	if err := h.Entries.CatchUpTo(r.Context(), v.index); err != nil {
 		return err
 	}
 	if f.End == 0 || f.End > v.index { // what was there when it was asked, so not the asking
@@ -171,8 +171,15 @@ func (h *handler) entry(w http.ResponseWriter, r *http.Request, v visit) error {
 	if err != nil {
 		return err
 	}
-	if err := h.Entries.CatchUp(r.Context()); err != nil {
+	// What was there before the request is shown at once: in a log that nobody else
+	// writes now, only the next checkpoint says that the request's own entry is durable.
+	if err := h.Entries.CatchUpTo(r.Context(), v.index); err != nil {
 		return err
+	}
+	if i >= v.index { // it, or one since
+		if err := h.Entries.CatchUp(r.Context()); err != nil {
+			return err
+		}
 	}
 	s, e, value, err := h.Entries.Detail(r.Context(), i)
 	if err != nil {
