@@ -16,13 +16,14 @@ import (
 const (
 	readBuffer  = 128 << 10
 	eventsAtOne = 256
-	maxUnasked  = 4                           // rounds until the recorder is asked
-	quickCommit = int64(time.Millisecond)     // a loop may be busy committing no longer than this
-	askAgain    = 64                          // of so many commits one is made all the same, to see if they are quick now
-	rawWait     = 5                           // milliseconds of waiting that the scheduler is not told of
-	yieldEvery  = int64(9 * time.Millisecond) // after ten the runtime preempts
-	shortTurn   = 100_000                     // nanoseconds, the least Linux takes
-	wakeSlot    = -1                          // in the place of a pair's slot: the wake-up descriptor
+	maxUnasked  = 4                             // rounds until the recorder is asked
+	quickCommit = int64(time.Millisecond)       // a loop may be busy committing no longer than this
+	askAgain    = 64                            // of so many commits one is made all the same, to see if they are quick now
+	rawWait     = 5                             // milliseconds of waiting that the scheduler is not told of
+	stayAwake   = int64(100 * time.Millisecond) // of such waits for nothing, before the scheduler is told
+	yieldEvery  = int64(9 * time.Millisecond)   // after ten the runtime preempts
+	shortTurn   = 100_000                       // nanoseconds, the least Linux takes
+	wakeSlot    = -1                            // in the place of a pair's slot: the wake-up descriptor
 )
 
 // A loop serves many pairs on one goroutine. Everything below the line belongs to
@@ -56,6 +57,7 @@ type loop struct {
 	want    int64 // latest entry waited for
 	wanted  int64 // ... and told to the recorder
 	thread  int   // for which short turns were asked last
+	served  int64 // time of the last event
 	yielded int64 // when the loop last let the scheduler choose
 	unasked int   // rounds since the recorder was asked
 	asked   int   // times it was asked
@@ -234,7 +236,8 @@ func (l *loop) ask() {
 // It waits for a few milliseconds in a raw system call, which the Go scheduler
 // takes for work: an ordinary one has its monitor wake up every 20 µs to look
 // after this thread. A stop of the world interrupts the raw call by its
-// signal. Only when nothing happened it waits in an ordinary one.
+// signal. Only when nothing has happened for a while it waits in an ordinary
+// one: after each of those the monitor looks again every 20 µs for some time.
 func (l *loop) poll() int {
 	patience := min(rawWait, l.relay.rec.Tend())
 	if l.want > l.wanted {
@@ -255,7 +258,7 @@ func (l *loop) poll() int {
 	if l.hasWork(gate) {
 		return 0
 	}
-	if n := l.wait(patience); n != 0 || patience < rawWait {
+	if n := l.wait(patience); n != 0 || l.now-l.served < stayAwake {
 		return max(n, 0)
 	}
 	l.relay.rec.Leave()
@@ -271,11 +274,8 @@ func (l *loop) poll() int {
 // wait waits some milliseconds for events by a raw system call. It returns
 // their number, or -1 if a signal came.
 func (l *loop) wait(milliseconds int) int {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.events[0])),
+	n, _, _ := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(l.epfd), uintptr(unsafe.Pointer(&l.events[0])),
 		eventsAtOne, uintptr(milliseconds), 0, 0)
-	if errno != 0 {
-		return -1
-	}
 	return int(n)
 }
 
@@ -292,6 +292,7 @@ func (l *loop) hasWork(gate int64) bool {
 
 // dispatch serves one event. Whatever goes wrong in there ends its pair only.
 func (l *loop) dispatch(ev *syscall.EpollEvent) {
+	l.served = l.now
 	if ev.Fd == wakeSlot {
 		return
 	}
