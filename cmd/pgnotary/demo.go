@@ -111,7 +111,7 @@ func (d *demo) startProxy() (p *proxy, stop func() error, err error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1) // one value
-	go func() { done <- p.run(ctx) }()
+	go func() { done <- p.run(ctx, nil, nil) }()
 	return p, func() error {
 		cancel()
 		return <-done

@@ -263,7 +263,7 @@ func TestVerifyCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, out, errs = command(t, "verify", "--data", dir)
-	if code != 1 || !strings.Contains(out, "finding     extra: no file of a log") || !strings.Contains(out, "NOT OK") || !strings.Contains(errs, "1 findings") {
+	if code != 1 || !strings.Contains(out, "finding     extra: no file of a log") || !strings.Contains(out, "NOT OK") || !strings.HasSuffix(errs, "1 finding\n") {
 		t.Errorf("verify with a foreign file = %d, %q, %q", code, out, errs)
 	}
 	for _, args := range [][]string{

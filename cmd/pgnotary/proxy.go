@@ -35,12 +35,19 @@ const lazyCommit = 10 * time.Millisecond
 // serve runs the proxy until ctx ends or recording fails.
 func serve(ctx context.Context, s *settings, stderr io.Writer) error {
 	spareProcessors()
+	// From here on, so that none ends the process while it starts. More of a
+	// kind before the first is read mean the same.
+	reload, rotate := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	signal.Notify(rotate, syscall.SIGUSR1)
+	defer signal.Stop(rotate)
 	logger, level := newLogger(stderr, &s.Config)
 	p, err := newProxy(s, logger, level)
 	if err != nil {
 		return err
 	}
-	return p.run(ctx)
+	return p.run(ctx, reload, rotate)
 }
 
 // A proxy is all parts of a running pgnotary: the ledger that records, the
@@ -194,7 +201,7 @@ func (p *proxy) openLog(k *keys) (err error) {
 
 // run serves until ctx ends or recording fails, and closes everything. It
 // returns nil only after a stop in order.
-func (p *proxy) run(ctx context.Context) error {
+func (p *proxy) run(ctx context.Context, reload, rotate <-chan os.Signal) error {
 	// The web server outlives ctx, to say "not ready" while sessions end.
 	webCtx, stopWeb := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWeb()
@@ -204,12 +211,6 @@ func (p *proxy) run(ctx context.Context) error {
 	}
 	relayDone := make(chan error, 1) // one value
 	go func() { relayDone <- p.relay.Serve() }()
-	reload := make(chan os.Signal, 1) // more signals before it is read mean the same
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
-	rotate := make(chan os.Signal, 1) // likewise
-	signal.Notify(rotate, syscall.SIGUSR1)
-	defer signal.Stop(rotate)
 	p.sinks.run(p.view, p.log)
 	p.announce()
 	p.checkCertificates()

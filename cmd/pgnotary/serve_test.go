@@ -61,6 +61,16 @@ func program(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
 // startServe runs "pgnotary serve" with free ports and waits until it listens.
 func startServe(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
+	p := beginServe(t, env, args...)
+	line := p.wait("listening")
+	p.addr, _ = line["clients"].(string)
+	p.http, _ = line["http"].(string)
+	return p
+}
+
+// beginServe is startServe without the waiting.
+func beginServe(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, done: make(chan struct{}), news: make(chan struct{}, 1)}
 	args = append([]string{"serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--log-format", "json"}, args...)
 	p.cmd = program(context.WithoutCancel(t.Context()), t, args...)
@@ -77,9 +87,6 @@ func startServe(t *testing.T, env []string, args ...string) *process {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	})
-	line := p.wait("listening")
-	p.addr, _ = line["clients"].(string)
-	p.http, _ = line["http"].(string)
 	return p
 }
 
@@ -224,6 +231,28 @@ func TestFitFiles(t *testing.T) {
 		if n, err := p.fitFiles(s, limit); n != want || (err != nil) != (want == 0) {
 			t.Errorf("with %d files: %d sessions, %v, want %d", limit, n, err, want)
 		}
+	}
+}
+
+// TestSignalsWhileStarting: those that ask a running proxy for something do not
+// end one that starts.
+func TestSignalsWhileStarting(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := beginServe(t, nil, "--data", t.TempDir(), "--policy", pipe)
+	f, err := os.OpenFile(pipe, os.O_WRONLY, 0) // when it has begun to read
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGHUP)
+	p.signal(syscall.SIGUSR1)
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.code(); code != 2 { // an empty policy, not a signal
+		t.Errorf("exit code %d, want 2", code)
 	}
 }
 

@@ -107,7 +107,11 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 				return err
 			}
 			if !r.OK {
-				return no("the log is not in order: %d findings", len(r.Findings))
+				s := "s"
+				if len(r.Findings) == 1 {
+					s = ""
+				}
+				return no("the log is not in order: %d finding%s", len(r.Findings), s)
 			}
 			return nil
 		},
