@@ -228,8 +228,10 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 				e, err = c, nil
 			}
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return new(ref), nil // pruned
+		if errors.Is(err, fs.ErrNotExist) { // pruned, for good
+			r = new(ref)
+			d.hold(i, r)
+			return r, nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read entry %d, which others refer to: %w", i, err)

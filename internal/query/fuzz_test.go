@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"reflect"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/pgnotary/pgnotary/internal/event"
+	"github.com/pgnotary/pgnotary/internal/journal"
 )
 
 // What the tests use is what a Log is.
@@ -280,6 +282,38 @@ func TestNothingWaitsForever(t *testing.T) {
 				t.Errorf("%s: next = %v, %v, want a statement", name, s, err)
 			}
 		}
+	}
+}
+
+// A prunedLog has lost its first entry, and counts who asks for a copy.
+type prunedLog struct {
+	*fakeLog
+	asked int
+}
+
+func (l *prunedLog) Entry(i int64) (journal.Entry, error) {
+	if i == 0 {
+		return journal.Entry{}, fs.ErrNotExist
+	}
+	return l.fakeLog.Entry(i)
+}
+
+func (l *prunedLog) Copy(int64) (journal.Entry, error) {
+	l.asked++
+	return journal.Entry{}, fs.ErrNotExist
+}
+
+// TestPrunedIsRemembered: what is gone is looked for once, not for each execution.
+func TestPrunedIsRemembered(t *testing.T) {
+	l := &prunedLog{fakeLog: new(fakeLog)}
+	d := newDecoder(l)
+	for range 3 {
+		if r, err := d.ref(event.Ref(0)); err != nil || r == nil || r.ok {
+			t.Fatalf("ref of a pruned entry = %+v, %v, want one without a value", r, err)
+		}
+	}
+	if l.asked != 1 {
+		t.Errorf("a copy was asked for %d times, want once", l.asked)
 	}
 }
 
