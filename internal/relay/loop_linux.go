@@ -15,7 +15,7 @@ import (
 
 const (
 	readBuffer  = 128 << 10
-	eventsAtOne = 256
+	eventsAtOne = 64                            // few, so that a round is short: what nobody wants waits for its end
 	maxUnasked  = 4                             // rounds until the recorder is asked
 	quickCommit = int64(time.Millisecond)       // a loop may be busy committing no longer than this
 	askAgain    = 64                            // of so many commits one is made all the same, to see if they are quick now
