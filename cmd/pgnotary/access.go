@@ -54,7 +54,11 @@ func (p *proxy) openAccess(s *settings) error {
 		return err
 	}
 	p.web.tokens.Store(&tokens)
-	return nil
+	if s.HTTPTokens == "" {
+		return nil // only whoever can read the data directory
+	}
+	// Who came or went since the last stop shows when all are named.
+	return p.recordTokens("tokens", access.Tokens(nil).Until(tokens).Added)
 }
 
 // reloadAccess is openAccess after a change. On an error all stays as it was.
@@ -75,7 +79,37 @@ func (p *proxy) reloadAccess(old, next *settings) error {
 			return fmt.Errorf("http-tls-cert: %w", err)
 		}
 	}
+	// Said first: what somebody reads with a new token stands behind it in the log.
+	if err := p.recordChange(p.web.tokens.Load().Until(tokens)); err != nil {
+		return err
+	}
 	p.web.tokens.Store(&tokens)
+	return nil
+}
+
+// maxTokensFact keeps a fact below what a leaf has room for.
+const maxTokensFact = 500
+
+// recordChange makes it entries who may read entries from now on, or no longer.
+func (p *proxy) recordChange(d access.Difference) error {
+	return errors.Join(
+		p.recordTokens("tokens_added", d.Added), p.recordTokens("tokens_removed", d.Removed),
+		p.recordTokens("tokens_renewed", d.Renewed), p.recordTokens("tokens_changed", d.Changed))
+}
+
+// recordTokens makes words about tokens a fact, in as many entries as it takes.
+func (p *proxy) recordTokens(fact string, words []string) error {
+	for len(words) > 0 {
+		text, n := words[0], 1
+		for ; n < len(words) && len(text)+1+len(words[n]) <= maxTokensFact; n++ {
+			text += " " + words[n]
+		}
+		words = words[n:]
+		facts := []event.Fact{{Key: "reason", Val: "tokens"}, {Key: fact, Val: text}}
+		if _, err := p.ledger.Emit(&event.Leaf{Kind: event.KindConfig, Facts: facts}, nil); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -95,11 +96,24 @@ func TestTokensReload(t *testing.T) {
 	file := filepath.Join(tmp, "tokens")
 	_, out, _ := pgnotary(t, "token", "--name", "alice", "--role", "auditor", "--file", file)
 	alice := strings.TrimSpace(out)
-	p := startServe(t, nil, "--data", filepath.Join(tmp, "data"), "--http-tokens", file)
+	_, out, _ = pgnotary(t, "token", "--name", "bob", "--role", "operator", "--file", file)
+	bob := strings.TrimSpace(out)
+	dir := filepath.Join(tmp, "data")
+	p := startServe(t, nil, "--data", dir, "--http-tokens", file)
 	if code, body := p.fetch("/api/v1/me", alice); code != 200 || body != `{"name":"alice","role":"auditor"}`+"\n" {
 		t.Errorf("GET /me = %d %s", code, body)
 	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
+	lines, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, bobs, _ := strings.Cut(string(lines), "\n")
+	// As many names as there is no room for in one entry.
+	bobs = strings.Replace(bobs, "operator", "auditor", 1)
+	for i := range 20 {
+		bobs += fmt.Sprintf("reader-with-a-rather-long-name-%d auditor %064x\n", i, i)
+	}
+	if err := os.WriteFile(file, []byte(bobs), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.signal(syscall.SIGHUP)
@@ -118,6 +132,28 @@ func TestTokensReload(t *testing.T) {
 	line := p.wait("configuration not reloaded")
 	if text, _ := line["error"].(string); !strings.Contains(text, "can be written to by others") {
 		t.Errorf("reload says %v", line)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 0 {
+		t.Errorf("serve ended with code %d", code)
+	}
+	// Who may read is in the log, with nothing that could tell a token.
+	_, told, _ := pgnotary(t, "search", "--data", dir, "--kind", "config", "--json")
+	for _, want := range []string{
+		`{"reason":"tokens","tokens":"alice:auditor bob:operator"}`, `{"reason":"tokens","tokens_removed":"alice:auditor"}`,
+		`{"reason":"tokens","tokens_changed":"bob:operator>auditor"}`, `"reader-with-a-rather-long-name-0:auditor `, `name-19:auditor"}`,
+	} {
+		if !strings.Contains(told, strings.TrimPrefix(want, `"`)) {
+			t.Errorf("the log does not tell %s:\n%s", want, told)
+		}
+	}
+	for _, secret := range []string{alice, bob, strings.Fields(bobs)[2]} {
+		if strings.Contains(told, secret) {
+			t.Errorf("the log tells %s", secret)
+		}
+	}
+	if code, out, errs := pgnotary(t, "verify", "--data", dir); code != 0 {
+		t.Errorf("verify = %d\n%s%s", code, out, errs)
 	}
 }
 

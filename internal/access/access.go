@@ -157,3 +157,40 @@ func (all Tokens) Find(hash [sha256.Size]byte) (t Token, ok bool) {
 	}
 	return t, ok
 }
+
+// A Difference is how a token file was changed, in words that name tokens and
+// roles and nothing that could tell a token: alice:auditor.
+type Difference struct {
+	Added, Removed []string
+	Renewed        []string // another token for the same name, with the same role
+	Changed        []string // other roles: alice:auditor>investigator
+}
+
+// Until returns how tokens differ from those that came after them.
+func (all Tokens) Until(next Tokens) (d Difference) {
+	was := make(map[string]Token)
+	for _, t := range all {
+		was[t.Name] = t
+	}
+	for _, t := range next {
+		old, known := was[t.Name]
+		delete(was, t.Name)
+		switch {
+		case !known:
+			d.Added = append(d.Added, t.word())
+		case old.Role != t.Role:
+			d.Changed = append(d.Changed, old.word()+">"+t.Role.String())
+		case old.Hash != t.Hash:
+			d.Renewed = append(d.Renewed, t.word())
+		}
+	}
+	for _, t := range all {
+		if _, gone := was[t.Name]; gone {
+			d.Removed = append(d.Removed, t.word())
+		}
+	}
+	return d
+}
+
+// word names a token, as in Difference.
+func (t *Token) word() string { return t.Name + ":" + t.Role.String() }

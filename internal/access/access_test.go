@@ -3,6 +3,7 @@ package access
 import (
 	"bytes"
 	"crypto/rand"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -82,4 +83,21 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestUntil holds that every change of a token file is told, and no token.
+func TestUntil(t *testing.T) {
+	token := func(name string, role Role, secret string) Token { return Token{name, role, Hash(secret)} }
+	was := Tokens{token("alice", Auditor, "a"), token("bob", Auditor, "b"), token("carol", Operator, "c"), token("dave", Auditor, "d"), token("erin", Auditor, "e")}
+	next := Tokens{token("erin", Operator, "e2"), token("dave", Auditor, "d2"), token("alice", Auditor, "a"), token("carol", Investigator, "c"), token("frank", Investigator, "f")}
+	want := Difference{
+		Added: []string{"frank:investigator"}, Removed: []string{"bob:auditor"}, Renewed: []string{"dave:auditor"},
+		Changed: []string{"erin:auditor>operator", "carol:operator>investigator"},
+	}
+	if got := was.Until(next); !reflect.DeepEqual(got, want) {
+		t.Errorf("Until = %+v, want %+v", got, want)
+	}
+	if got := was.Until(was); !reflect.DeepEqual(got, Difference{}) {
+		t.Errorf("Until of the same = %+v", got)
+	}
 }
