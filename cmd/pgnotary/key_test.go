@@ -200,6 +200,22 @@ func TestKeyInAgent(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(data, "key")); !os.IsNotExist(err) {
 		t.Errorf("there is a key file: %v", err)
 	}
+	bundle := filepath.Join(dir, "bundle")
+	for key, want := range map[string]string{"": "say with --key where it is", names[0]: "the key is not that of the log", "ssh-agent:SHA256:x": "no Ed25519 key"} {
+		args := []string{"report", "--data", data, "-o", bundle}
+		if key != "" {
+			args = append(args, "--key", key)
+		}
+		if code, _, errs := pgnotary(t, args...); code != 2 || !strings.Contains(errs, want) {
+			t.Errorf("report with key %q = %d, %s, want %q", key, code, errs, want)
+		}
+	}
+	if code, out, errs := pgnotary(t, "report", "--data", data, "--key", names[1], "-o", bundle); code != 0 {
+		t.Errorf("report = %d\n%s%s", code, out, errs)
+	}
+	if code, out, errs := pgnotary(t, "check", "--policy", filepath.Join(bundle, "policy"), filepath.Join(bundle, "MANIFEST")); code != 0 {
+		t.Errorf("check = %d\n%s%s", code, out, errs)
+	}
 	w.data = data
 	if err := os.Remove(w.policy); err != nil {
 		t.Fatal(err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/zip"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ Exit codes: 0 done; 1 done, but the log does not verify; 2 could not do it.`,
 	f.StringVarP(&r.out, "out", "o", "", "directory to make, or zip `FILE` to write; must not exist")
 	f.StringVar(&r.checkpoint, "checkpoint", "", "signed checkpoint `FILE` from the beginning of the stretch, kept since then")
 	f.StringVar(&r.policy, "policy", "", "policy `FILE` that says which logs and witnesses to trust (default the log's own key)")
-	f.StringVar(&r.key, "key", "", "private key `FILE` of the log (default DIR/key)")
+	f.StringVar(&r.key, "key", "", "private `KEY` of the log: a file, or ssh-agent:SHA256:<fingerprint> (default DIR/key)")
 	return cmd
 }
 
@@ -71,18 +72,11 @@ func (r *reporting) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if r.key == "" {
-		r.key = filepath.Join(r.dir, "key")
-	}
-	skey, err := readFile(r.key, 64<<10)
+	log, err := query.Open(r.dir)
 	if err != nil {
 		return err
 	}
-	signer, err := checkpoint.NewSigner(strings.TrimSpace(string(skey)))
-	if err != nil {
-		return fmt.Errorf("%s: %w", r.key, err)
-	}
-	log, err := query.Open(r.dir)
+	signer, err := r.signer(log)
 	if err != nil {
 		return err
 	}
@@ -127,6 +121,24 @@ func (r *reporting) run(cmd *cobra.Command) error {
 		return no("the log does not verify: the report says why")
 	}
 	return nil
+}
+
+// signer returns what signs the bundle: the key of the log, or nobody could check it.
+func (r *reporting) signer(log *query.Log) (checkpoint.Signer, error) {
+	_, key, err := openKey(cmp.Or(r.key, filepath.Join(r.dir, "key")))
+	if r.key == "" && errors.Is(err, fs.ErrNotExist) {
+		return nil, withHint(fmt.Errorf("the log's key is not in the data directory: %w", err), "say with --key where it is, as --signing-key tells serve")
+	} else if err != nil {
+		return nil, err
+	}
+	vkey, err := checkpoint.VKeyOf(log.Origin(), key)
+	if err != nil {
+		return nil, err
+	}
+	if vkey != log.VKey() {
+		return nil, fmt.Errorf("the key is not that of the log, %s", log.VKey())
+	}
+	return checkpoint.SignerOf(log.Origin(), key)
 }
 
 // filter returns the stretch that the flags say.
