@@ -73,6 +73,8 @@ func startupDialogues() []dialogue {
 		raw("bad setting", say(".", start(3<<16, with("work_mem", "none")...))),
 		raw("query behind the start-up packet", say("ZZ", start(3<<16, user...), query("SELECT 1")), bye),
 		raw("pipeline behind the start-up packet", say("ZZ", start(3<<16, user...), run("SELECT 2"), sync()), bye),
+		raw("all at once behind the start-up packet", say(".", start(3<<16, user...), query("SELECT 1"), run("SELECT 2"), sync(), pgraw.Msg('X'))),
+		raw("terminate behind a start-up packet that fails", say(".", start(3<<16, "user", "missing"), pgraw.Msg('X'))),
 		raw("cancel of nobody", say(".", pgraw.Cancel(1, []byte{1, 2, 3, 4}))),
 		raw("physical replication", say("Z", start(3<<16, "user", "postgres", "replication", "on")), say("Z", query("SHOW wal_level")),
 			say("Z", query("SELECT 1")), say("Z", query("IDENTIFY_SYSTEM now")), bye),

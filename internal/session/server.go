@@ -94,7 +94,7 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 		if !ok {
 			return n, nil
 		}
-		if typ == 'E' && s.phase == phaseAuth && (length < 8 || length > maxControl) {
+		if typ == 'E' && !s.login.done && (length < 8 || length > maxControl) {
 			return len(in), s.oldError(in[n:])
 		}
 		if length < 4 {
@@ -112,7 +112,7 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 			return n, nil
 		}
 		v.letters = event.AppendLetter(v.letters, typ)
-		if s.phase == phaseAuth && s.login.negotiate {
+		if s.login.negotiate {
 			s.putNegotiation(typ, in[n:n+looked], n, put)
 		}
 		v.body = 0
@@ -182,12 +182,12 @@ func (s *Session) fromServer(typ byte, total int, frame []byte) error {
 		}
 		return nil
 	case 'R':
-		if s.phase == phaseAuth && !s.login.accepted {
+		if !s.login.accepted {
 			s.authentication(body)
 			return nil
 		}
 	case 'v':
-		if s.phase == phaseAuth && total <= maxControl {
+		if !s.login.done && total <= maxControl {
 			return nil
 		}
 	case 'E':

@@ -11,7 +11,7 @@
 //	phase     client may send                          ends with
 //	auth      p while the server asks; else as ready   first ReadyForQuery
 //	ready     every frontend message but p             Terminate, violation, Close
-//	closing   nothing that counts                      Close
+//	closing   nothing that counts; maybe before login  Close
 //	dead      nothing; nothing is given back           Close
 //
 // Order rules everything: each frontend message that gets a reply stands in a
@@ -195,7 +195,7 @@ func (s *Session) violate(code, message string, at []byte) error {
 	if err := s.flush(); err != nil {
 		return err
 	}
-	if s.phase == phaseAuth {
+	if !s.login.done {
 		at = nil // it might be a password
 	}
 	l := s.entry(event.KindViolation)

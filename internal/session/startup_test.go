@@ -312,6 +312,21 @@ func TestUnbindable(t *testing.T) {
 	}
 }
 
+// The client may say all it has to say, Terminate too, before the server lets it in.
+func TestTerminateBeforeLogin(t *testing.T) {
+	d := newDialogue(t)
+	d.start(startup(wire.Version30, "user", "u"))
+	d.play(
+		client(query("q"), terminate()),
+		server(auth(0), setting("client_encoding", "UTF8"), keyData(), ready('I')),
+		server(rowDescription(), dataRow("1"), tag("SELECT 1"), ready('I')),
+	)
+	if !d.s.Done() || !d.s.Ready() {
+		t.Errorf("done %v, ready %v", d.s.Done(), d.s.Ready())
+	}
+	d.want(1, "query Q", "auth RSKZ method:trust result:ok client_encoding:UTF8", `outcome TDCZ of=1 ["SELECT 1"] rows=1 tx=I committed=true`)
+}
+
 func TestLoginState(t *testing.T) {
 	d := newDialogue(t)
 	d.start(startup(wire.Version30, "user", "u"))
