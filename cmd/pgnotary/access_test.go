@@ -61,7 +61,7 @@ func TestReadOverHTTP(t *testing.T) {
 		t.Errorf("search = %d %s", code, body)
 	}
 	// What a search prints is the same, wherever it reads.
-	for _, args := range [][]string{{}, {"--json"}, {"--kind", "query,connect"}} {
+	for _, args := range [][]string{{}, {"--json"}, {"--kind", "query,connect"}, {"--all", "--since", "1h"}} {
 		args = append([]string{"search"}, args...)
 		code, onDisk, errs := pgnotary(t, append(args, "--data", dir)...)
 		if code != 0 || !strings.Contains(onDisk, "needle") {

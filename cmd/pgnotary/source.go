@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,7 +34,7 @@ func (s *selection) register(cmd *cobra.Command) {
 
 // registerAll adds the flag for those who must not miss one.
 func (s *selection) registerAll(cmd *cobra.Command) {
-	cmd.Flags().BoolVar(&s.all, "all", false, "read every entry of --data: rely neither on indexes nor on a clock that was not set back")
+	cmd.Flags().BoolVar(&s.all, "all", false, "read every entry: rely neither on indexes nor on a clock that was not set back")
 }
 
 func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
@@ -44,9 +45,6 @@ func addJSONFlag(cmd *cobra.Command, asJSON *bool) {
 func (s *selection) run(cmd *cobra.Command, follow bool, out output) error {
 	if s.url != "" && cmd.Flags().Changed("data") {
 		return withHint(errors.New("give either --data or --url"), "see %s --help", cmd.CommandPath())
-	}
-	if s.url != "" && s.all {
-		return withHint(errors.New("--all is for --data"), "see %s --help", cmd.CommandPath())
 	}
 	f, err := s.filter(time.Now())
 	if err != nil {
@@ -143,7 +141,11 @@ func (s *selection) runURL(cmd *cobra.Command, follow bool, out output) error {
 	if follow {
 		return log.tail(cmd.Context(), s.words, out.object)
 	}
-	return log.search(cmd.Context(), s.words, out.object)
+	words := maps.Clone(s.words)
+	if s.all {
+		words.Set("all", "true")
+	}
+	return log.search(cmd.Context(), words, out.object)
 }
 
 // A printer writes statements one a line, as JSON or for people.

@@ -65,11 +65,17 @@ func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error 
 	case order != nil:
 		return &refusal{http.StatusBadRequest, "order is newest, or left out for that of the log"}
 	}
+	all := words.Get("all") == "true"
+	if given := words["all"]; given != nil && !slices.Equal(given, []string{"true"}) && !slices.Equal(given, []string{"false"}) {
+		return &refusal{http.StatusBadRequest, "all is true or false"}
+	}
 	words.Del("order")
+	words.Del("all")
 	f, err := filter(words, v)
 	if err != nil {
 		return err
 	}
+	f.All = all
 	if err := h.Entries.CatchUpTo(r.Context(), v.index); err != nil {
 		return err
 	}

@@ -228,6 +228,39 @@ func TestNewestFirst(t *testing.T) {
 	}
 }
 
+// TestSearchAll asks for what was recorded while the clock was set back, in both orders.
+func TestSearchAll(t *testing.T) {
+	f := newFixture(t)
+	noon := time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+	emit := func(n int, kind event.Kind, back time.Duration) {
+		t.Helper()
+		for range n {
+			if _, err := f.log.Emit(&event.Leaf{Kind: kind, Time: noon.Add(-back).UnixNano()}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	emit(10, event.KindHeartbeat, 0)
+	emit(1, event.KindGap, time.Hour)
+	emit(100, event.KindHeartbeat, 2*time.Hour)
+	f.settle()
+	h := NewHandler(f.config)
+	for _, order := range []string{"", "&order=newest"} {
+		for all, want := range map[string]int{"": 0, "&all=false": 0, "&all=true": 1} {
+			target := "/api/v1/search?since=2026-01-02T10:30:00Z&until=2026-01-02T11:30:00Z" + order + all
+			w := f.ask(h, target, f.secret[access.Auditor])
+			if w.Code != 200 || strings.Count(w.Body.String(), `"kind":"gap"`) != want {
+				t.Errorf("GET %s = %d %s, want %d entries", target, w.Code, w.Body, want)
+			}
+		}
+	}
+	for _, all := range []string{"all=", "all=yes", "all=true&all=true"} {
+		if w := f.ask(h, "/api/v1/search?"+all, f.secret[access.Auditor]); w.Code != 400 || !strings.Contains(w.Body.String(), "all is true or false") {
+			t.Errorf("%s answers %d %s", all, w.Code, w.Body)
+		}
+	}
+}
+
 // TestInterruptions holds that whoever may see the status learns how often the
 // record was interrupted, and that this is not counted for each who asks.
 func TestInterruptions(t *testing.T) {

@@ -20,6 +20,7 @@ export function Search(p: ViewProps) {
   const asked = useRef(new URLSearchParams());
   const filter = filterOf(p.query).toString();
   const newest = p.query.get("order") !== "log";
+  const all = p.query.get("all") === "true";
 
   const read = (behind?: number) => {
     const stop = new AbortController();
@@ -51,9 +52,10 @@ export function Search(p: ViewProps) {
     // Times that count back from now must not move on from one page to the next.
     asked.current = filterOf(pinned(new URLSearchParams(filter || "since=1h"), Date.now()));
     if (newest) asked.current.set("order", "newest");
+    if (all) asked.current.set("all", "true");
     read();
     return () => running.current?.abort();
-  }, [filter, newest]);
+  }, [filter, newest, all]);
 
   const next = () => read(rows.current.at(rows.current.length - 1).index);
   const copy = () => {
@@ -69,6 +71,9 @@ export function Search(p: ViewProps) {
         {state === "reading" && <button onClick={() => running.current?.abort()}>Stop</button>}
         {(state === "more" || state === "stopped") && <button onClick={next} disabled={n === 0}>{newest ? "Older" : "Later"}</button>}
         <span class="space" />
+        {(all || !filter || p.query.has("since") || p.query.has("until")) && <label class="check" title="Times say where in the log to look. What was recorded while the clock was set back can be missed so: read every entry instead.">
+          <input type="checkbox" checked={all} onChange={(e) => p.go(changed(p.query, { all: e.currentTarget.checked ? "true" : undefined }))} /> Read every entry
+        </label>}
         <button onClick={() => p.go(changed(p.query, { order: newest ? "log" : undefined }))} title="Change the order">{newest ? "Newest first ↓" : "Oldest first ↑"}</button>
         {n > 0 && <>
           <button onClick={copy}>{copied ? "Copied" : "Copy address"}</button>

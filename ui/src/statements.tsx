@@ -57,7 +57,7 @@ export function Filters(p: { query: URLSearchParams; me: Me; apply: (q: URLSearc
     setWords({});
   };
   const clear = () => {
-    p.apply(changed(p.query, Object.fromEntries(fields.map((f) => [f.name, undefined]))));
+    p.apply(changed(p.query, { ...Object.fromEntries(fields.map((f) => [f.name, undefined])), all: undefined }));
     setWords({});
   };
   return (
