@@ -28,11 +28,12 @@ const (
 )
 
 const (
-	sessions  = 400
-	users     = 40
-	databases = 8
-	relations = 200
-	shapes    = 5000 // of texts, that is fingerprints; each text is another
+	sessions     = 400
+	sessionTried = 7 // the id of one of them, which are random else
+	users        = 40
+	databases    = 8
+	relations    = 200
+	shapes       = 5000 // of texts, that is fingerprints; each text is another
 )
 
 // A generator writes a log as a busy proxy would: sessions in turn, each
@@ -41,7 +42,8 @@ type generator struct {
 	log   *ledger.Ledger
 	rand  *rand.Rand
 	now   int64
-	seq   [sessions]uint64
+	ids   [sessions]uint64
+	seq   map[uint64]uint64 // last number of a session
 	who   [sessions + 1]event.Who
 	parse [sessions]int64 // of a prepared statement, as a reference
 	leaf  []byte
@@ -61,13 +63,17 @@ func generate(ctx context.Context, dir string, n int64) error {
 	if err != nil {
 		return err
 	}
-	g := &generator{log: l, rand: rand.New(rand.NewPCG(1, 2)), now: time.Now().Add(-time.Duration(n) * 50 * time.Microsecond).UnixNano()}
+	g := &generator{log: l, seq: map[uint64]uint64{}, rand: rand.New(rand.NewPCG(1, 2)), now: time.Now().Add(-time.Duration(n) * 50 * time.Microsecond).UnixNano()}
 	for i := range g.who {
 		g.who[i] = event.Who{
 			User: fmt.Sprint("user", i%users), Database: fmt.Sprint("db", i%databases), Application: fmt.Sprint("app", i%3),
 			Client: fmt.Sprintf("10.0.%d.%d:%d", i%4, i%100, 40000+i),
 		}
 	}
+	for i := range g.ids {
+		g.ids[i] = g.rand.Uint64()
+	}
+	g.ids[sessionTried-1] = sessionTried
 	g.who[sessions].User = rareUser
 	if missing != nil { // else it is of a run before, perhaps of another version
 		err = g.write(ctx, n)
@@ -175,7 +181,7 @@ func (g *generator) statement(i int64, rare string) error {
 	case "violation":
 		return g.append(&event.Leaf{Kind: event.KindViolation, Who: &event.Who{Client: "10.9.9.9:1"}, SQLState: "08P01", Facts: []event.Fact{{Key: "reason", Val: "bench"}}}, nil)
 	}
-	a := event.Leaf{Session: uint64(s + 1), Kind: event.KindQuery, Who: who, Msgs: []byte("Q")}
+	a := event.Leaf{Session: g.ids[s], Kind: event.KindQuery, Who: who, Msgs: []byte("Q")}
 	g.value = frame(g.value[:0], 'Q', text+"\x00")
 	if extended && rare != "relation" && rare != "text" && rare != "ddl" {
 		if g.parse[s] == 0 || i%50 == 0 {
@@ -211,8 +217,8 @@ func (g *generator) statement(i int64, rare string) error {
 func (g *generator) append(l *event.Leaf, value []byte) error {
 	l.Time, l.Size = g.now, int64(len(value))
 	if l.Session != 0 {
-		g.seq[l.Session-1]++
-		l.Seq = g.seq[l.Session-1]
+		g.seq[l.Session]++
+		l.Seq = g.seq[l.Session]
 	}
 	g.leaf = l.Append(g.leaf[:0])
 	index, err := g.log.Append(g.leaf, value)

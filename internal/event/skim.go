@@ -31,17 +31,21 @@ type Promise struct {
 // checked. Those are the second, and of each session its id and the heads of its
 // entries. The zero value is ready. It is not for concurrent use.
 type Skimmer struct {
-	second   [4]uint64 // the leaf up to the fraction: {"v":1,"t":"2006-01-02T15:04:05.
-	nano     int64     // and the time that means
-	count    uint32    // of the heads remembered so far
-	sessions [256]remembered
+	second   [4]uint64                  // the leaf up to the fraction: {"v":1,"t":"2006-01-02T15:04:05.
+	nano     int64                      // and the time that means
+	count    uint32                     // of the heads remembered so far
+	sessions [1 << skimBits]*remembered // by hash of the spelling of the id
 }
+
+// skimBits is how many sessions a Skimmer may remember, as a power of two. Of 400
+// that are open at once, one in twenty is in another's way.
+const skimBits = 13
 
 // remembered is what a Skimmer knows of a session.
 type remembered struct {
-	id    uint64    // 0 for none
+	id    uint64
 	text  [2]uint64 // its spelling
-	heads [4]head   // by kind, but none of outcomes
+	heads [8]head   // by the kind's first letter, but none of outcomes
 }
 
 // head is the part of a leaf from the kind to the message letters.
@@ -80,8 +84,9 @@ const (
 func word(b []byte, at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
 
 // place returns where the session so spelled is remembered.
-func (s *Skimmer) place(text [2]uint64) *remembered {
-	return &s.sessions[(text[0]^text[1])*0x9E3779B97F4A7C15>>56]
+func (s *Skimmer) place(text [2]uint64) **remembered {
+	x := text[0] ^ text[1] // the digits differ in a few bits each
+	return &s.sessions[(x^x>>32)*0x9E3779B97F4A7C15>>(64-skimBits)]
 }
 
 // remember takes a leaf that was checked.
@@ -89,7 +94,11 @@ func (s *Skimmer) remember(b []byte, l *Leaf, text []byte) {
 	s.second = [4]uint64{word(b, 0), word(b, 8), word(b, 16), word(b, 24)}
 	s.nano = l.Time - l.Time%1_000_000_000
 	id := [2]uint64{word(b, atSession), word(b, atSession+8)}
-	r := s.place(id)
+	place := s.place(id)
+	if *place == nil {
+		*place = new(remembered)
+	}
+	r := *place
 	if r.id != l.Session {
 		r.id, r.text = l.Session, id
 		for i := range r.heads {
@@ -110,7 +119,7 @@ func (s *Skimmer) remember(b []byte, l *Leaf, text []byte) {
 }
 
 // head returns where the head that a text begins with is remembered.
-func (r *remembered) head(text []byte) *head { return &r.heads[text[len(`,"k":"`)]&3] }
+func (r *remembered) head(text []byte) *head { return &r.heads[text[len(`,"k":"`)]&7] }
 
 // usual is Skim for what most leaves are: of a session, without facts, errors
 // and all but plain characters. It reports false for others, and for those
@@ -124,8 +133,8 @@ func (s *Skimmer) usual(b []byte, f *Skimmed, p *Promise) bool {
 	nano, n := digits(word(b, atNano))
 	last := b[atNano+8] - '0'
 	id := [2]uint64{word(b, atSession), word(b, atSession+8)}
-	r := s.place(id)
-	if n != 8 || last > 9 || r.id == 0 || r.text != id || string(b[atNano+9:atSession]) != `Z","s":"` || b[atNext-1] != '"' {
+	r := *s.place(id)
+	if n != 8 || last > 9 || r == nil || r.text != id || string(b[atNano+9:atSession]) != `Z","s":"` || b[atNext-1] != '"' {
 		return false
 	}
 	f.Time, f.Session = s.nano+int64(nano)*10+int64(last), r.id

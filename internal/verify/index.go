@@ -25,14 +25,14 @@ type listed struct {
 	x        *indexFile // nil if there is none, or for what is behind its end
 	terms    map[indexTerm]*cursor
 	owners   map[string]*indexOwner
-	sessions []indexSession // by hash of the id
-	last     *cursor        // of the kind of the last entry
+	sessions []*indexSession // by hash of the id
+	last     *cursor         // of the kind of the last entry
 	lastKind event.Kind
 }
 
 // Bounds of what is remembered.
 const (
-	listedBits  = 10 // 2^10 sessions
+	listedBits  = 13 // 2^13 sessions
 	listedTerms = 1 << 14
 )
 
@@ -77,7 +77,7 @@ func (l *listed) begin(x *indexFile) {
 	}
 	l.terms, l.owners = map[indexTerm]*cursor{}, map[string]*indexOwner{}
 	if l.sessions == nil {
-		l.sessions = make([]indexSession, 1<<listedBits)
+		l.sessions = make([]*indexSession, 1<<listedBits)
 	}
 	clear(l.sessions)
 }
@@ -133,11 +133,11 @@ func (l *listed) entry(e *entry) {
 
 // session returns what is known of a session.
 func (l *listed) session(id uint64) *indexSession {
-	s := &l.sessions[id*0x9E3779B97F4A7C15>>(64-listedBits)]
-	if s.id != id {
-		*s = indexSession{id: id, term: l.x.find(indexTerm{"session", sessionText(id)})}
+	place := &l.sessions[id*0x9E3779B97F4A7C15>>(64-listedBits)]
+	if *place == nil || (*place).id != id {
+		*place = &indexSession{id: id, term: l.x.find(indexTerm{"session", sessionText(id)})}
 	}
-	return s
+	return *place
 }
 
 func sessionText(id uint64) string { return string(event.AppendSession(nil, id)) }

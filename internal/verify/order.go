@@ -12,6 +12,9 @@ import (
 // Older ones are read again from the journal.
 const recentEntries = 1 << 17
 
+// nearBits is how many sessions are found at once, as a power of two.
+const nearBits = 13
+
 // maxCached bounds the older ones remembered, and the ended sessions.
 const maxCached = 1 << 16
 
@@ -26,12 +29,12 @@ type order struct {
 	*check
 	listed   listed // of the journal; workers have those of segments
 	sessions map[uint64]*session
-	near     [256]*session       // of those, by hash of the id
-	ended    map[uint64]struct{} // sessions that ended lately
-	lastKind event.Kind          // of the last entry
-	lastTime int64               // of the last batch
-	stopped  bool                // the last entry that was signed is a stop
-	added    int64               // behind that, the first entry that no start makes; 0 for none
+	near     [1 << nearBits]*session // of those, by hash of the id
+	ended    map[uint64]struct{}     // sessions that ended lately
+	lastKind event.Kind              // of the last entry
+	lastTime int64                   // of the last batch
+	stopped  bool                    // the last entry that was signed is a stop
+	added    int64                   // behind that, the first entry that no start makes; 0 for none
 
 	names  []string        // of the journal files read
 	own    worker          // for what is read again
@@ -235,7 +238,7 @@ func (o *order) inSession(e *entry) *session {
 		}
 		return nil
 	}
-	near := &o.near[e.Session*0x9E3779B97F4A7C15>>56]
+	near := &o.near[e.Session*0x9E3779B97F4A7C15>>(64-nearBits)]
 	s := *near
 	if s == nil || s.id != e.Session {
 		s = o.sessions[e.Session]
