@@ -73,7 +73,7 @@ the hold keeps everything.`,
 	f := cmd.Flags()
 	f.Int64Var(&h.From, "from", 0, "entries from this `INDEX`")
 	f.Int64Var(&last, "to", 0, "entries up to this `INDEX`, and that one")
-	f.StringVar(&since, "since", "", "entries from this `TIME` (RFC 3339, or a duration back from now)")
+	f.StringVar(&since, "since", "", "entries from this `TIME` (RFC 3339, a date, or a duration back from now)")
 	f.StringVar(&until, "until", "", "entries up to this `TIME`")
 	f.StringVar(&h.User, "user", "", "sessions of this `NAME`")
 	f.StringVar(&h.Database, "database", "", "sessions in this database `NAME`")

@@ -46,11 +46,11 @@ Exit codes: 0 done; 1 a hold stopped all of it; 2 could not do it.`,
 			}
 			limit := time.Unix(0, 1<<62)
 			if before != "" {
-				f, err := query.ParseFilter(map[string][]string{"until": {before}}, time.Now())
-				if err != nil {
+				var err error
+				if limit, err = query.ParseTime(before, false, time.Now()); err != nil {
 					return fmt.Errorf("--before: %w", err)
 				}
-				limit, o.Until = f.Until, 1<<60
+				o.Until = 1 << 60
 			}
 			n, size, end, err := prunable(dir, limit, o.Until, values)
 			if err != nil {
@@ -66,7 +66,7 @@ Exit codes: 0 done; 1 a hold stopped all of it; 2 could not do it.`,
 	}
 	addDataFlag(cmd, &dir)
 	f := cmd.Flags()
-	f.StringVar(&before, "before", "", "segments that were complete before this `TIME` (RFC 3339, or a duration back from now)")
+	f.StringVar(&before, "before", "", "segments that were complete before this `TIME` (RFC 3339, a date, or a duration back from now)")
 	f.Int64Var(&until, "until", 0, "segments that end before the entry of this `INDEX`")
 	f.BoolVar(&values, "values", false, "only values: who did what when stays")
 	f.StringVar(&reason, "reason", "", "`TEXT` for the entry that says so")

@@ -153,6 +153,9 @@ func (r *reporting) filter(now time.Time) (f query.Filter, err error) {
 	if r.to != "" && f.Until.IsZero() {
 		f.End = last + 1
 	}
+	if !f.Until.IsZero() && f.Since.After(f.Until) || f.End > 0 && f.From >= f.End {
+		return f, fmt.Errorf("--from %s is behind --to %s", r.from, r.to)
+	}
 	return f, nil
 }
 
@@ -161,20 +164,11 @@ func stretchEnd(s string, now time.Time, end bool) (at time.Time, index int64, e
 	if s == "" {
 		return at, 0, nil
 	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 0 && n < 1<<60 {
 		return at, n, nil
 	}
-	if day, err := time.Parse(time.DateOnly, s); err == nil {
-		if end {
-			day = day.AddDate(0, 0, 1).Add(-1)
-		}
-		return day, 0, nil
-	}
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(-d), 0, nil
-	}
-	if at, err = time.Parse(time.RFC3339Nano, s); err != nil {
-		return at, 0, fmt.Errorf("%q is no time, date, duration or index", s)
+	if at, err = query.ParseTime(s, end, now); err != nil {
+		return at, 0, fmt.Errorf("no index, and %w", err)
 	}
 	return at, 0, nil
 }

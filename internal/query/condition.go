@@ -26,8 +26,14 @@ type Condition struct {
 // Conditions returns all conditions, in the order of the manual.
 func Conditions() []Condition {
 	return []Condition{
-		{Name: "since", Usage: "from this `TIME` on: RFC 3339, or a duration such as 15m for that long ago", set: func(f *Filter, s string, now time.Time) error { return setTime(&f.Since, s, now) }},
-		{Name: "until", Usage: "up to this `TIME`: RFC 3339, or a duration such as 5m for that long ago", set: func(f *Filter, s string, now time.Time) error { return setTime(&f.Until, s, now) }},
+		{Name: "since", Usage: "from this `TIME` on: RFC 3339, a date (UTC), or a duration such as 15m for that long ago", set: func(f *Filter, s string, now time.Time) (err error) {
+			f.Since, err = ParseTime(s, false, now)
+			return err
+		}},
+		{Name: "until", Usage: "up to this `TIME`: RFC 3339, a date, the whole of it, or a duration such as 5m for that long ago", set: func(f *Filter, s string, now time.Time) (err error) {
+			f.Until, err = ParseTime(s, true, now)
+			return err
+		}},
 		{Name: "user", Usage: "by this `USER`", set: text(func(f *Filter) *string { return &f.User })},
 		{Name: "database", Usage: "in this `DATABASE`", set: text(func(f *Filter) *string { return &f.Database })},
 		{Name: "application", Usage: "by clients that call themselves `NAME` at start-up", set: text(func(f *Filter) *string { return &f.Application })},
@@ -81,8 +87,15 @@ func ParseFilter(words url.Values, now time.Time) (Filter, error) {
 			}
 		}
 	}
-	_, err := f.compile()
-	return f, err
+	switch _, err := f.compile(); {
+	case err != nil:
+		return f, err
+	case !f.Since.IsZero() && !f.Until.IsZero() && f.Since.After(f.Until):
+		return f, fmt.Errorf("nothing can be since %s and until %s, which is earlier", f.Since.Format(time.RFC3339Nano), f.Until.Format(time.RFC3339Nano))
+	case f.End > 0 && f.From > f.End: // the last page of a search may be empty
+		return f, fmt.Errorf("nothing is from %d on and up to %d", f.From, f.End-1)
+	}
+	return f, nil
 }
 
 func text(field func(*Filter) *string) func(*Filter, string, time.Time) error {
@@ -92,19 +105,29 @@ func text(field func(*Filter) *string) func(*Filter, string, time.Time) error {
 	}
 }
 
-// setTime reads a time, or a duration that counts back from now.
-func setTime(t *time.Time, s string, now time.Time) (err error) {
+// ParseTime reads a time, a duration that counts back from now, or a date in
+// UTC, which stands for its first moment or, as an end, for its last.
+func ParseTime(s string, end bool, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil {
 		if d < 0 {
-			return fmt.Errorf("%s would be in the future: a duration counts back from now as it is", s)
+			return time.Time{}, fmt.Errorf("%s would be in the future: a duration counts back from now as it is", s)
 		}
-		*t = now.Add(-d)
-		return nil
+		return now.Add(-d), nil
 	}
-	if *t, err = time.Parse(time.RFC3339Nano, s); err != nil {
-		return fmt.Errorf("%q is neither a time such as %s nor a duration such as 15m", s, now.UTC().Format(time.RFC3339))
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		if t, err = time.Parse(time.DateOnly, s); err != nil {
+			return t, fmt.Errorf("%q is neither a time such as %s, nor a date such as %.10[2]s, nor a duration such as 15m", s, now.UTC().Format(time.RFC3339))
+		}
+		if end {
+			t = t.AddDate(0, 0, 1).Add(-1)
+		}
 	}
-	return nil
+	// As nanoseconds since 1970 anything else would be another time.
+	if t.Before(time.Unix(0, 0)) || t.Year() > 2261 {
+		return t, fmt.Errorf("%q is not between 1970 and 2261, where the times of entries are", s)
+	}
+	return t, nil
 }
 
 func setKinds(f *Filter, s string, _ time.Time) error {

@@ -2,7 +2,10 @@ package query
 
 import (
 	"encoding/json"
+	"net/url"
+	"strings"
 	"testing"
+	"time"
 )
 
 // checkRead holds that what was written as JSON can be read, and is written
@@ -54,4 +57,50 @@ func FuzzRead(f *testing.F) {
 			checkRead(t, s.AppendJSON(nil))
 		}
 	})
+}
+
+// TestParseFilterTimes holds what times mean: none stands for another one, and
+// what nothing can pass is an error, not an empty answer.
+func TestParseFilterTimes(t *testing.T) {
+	now := time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC)
+	const form = time.RFC3339Nano
+	for _, tt := range []struct{ query, since, until, err string }{
+		{query: "since=2026-01-30&until=2026-01-30", since: "2026-01-30T00:00:00Z", until: "2026-01-30T23:59:59.999999999Z"},
+		{query: "since=2026-01-30T10:00:00%2B02:00", since: "2026-01-30T08:00:00Z"},
+		{query: "since=15m&until=5m", since: "2026-01-31T11:45:00Z", until: "2026-01-31T11:55:00Z"},
+		{query: "since=1000000h", since: "1912-01-03T20:00:00Z"},
+		{query: "since=1970-01-01", since: "1970-01-01T00:00:00Z"},
+		{query: "until=2261-12-31", until: "2261-12-31T23:59:59.999999999Z"},
+		{query: "since=5m&until=15m", err: "which is earlier"},
+		{query: "since=2026-01-31&until=2026-01-30", err: "which is earlier"},
+		{query: "until=0001-01-01T00:00:00Z", err: "not between 1970 and 2261"},
+		{query: "since=1969-12-31", err: "not between 1970 and 2261"},
+		{query: "since=2262-01-01", err: "not between 1970 and 2261"},
+		{query: "since=9999-12-31T23:59:59Z", err: "not between 1970 and 2261"},
+		{query: "since=2026-13-01", err: "nor a date such as 2026-01-31, nor"},
+		{query: "since=-5m", err: "in the future"},
+		{query: "from=10&to=9"}, // as the last page of a search
+		{query: "from=10&to=8", err: "nothing is from 10 on and up to 8"},
+	} {
+		words, err := url.ParseQuery(tt.query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := ParseFilter(words, now)
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s: %v, want %q", tt.query, err, tt.err)
+			}
+			continue
+		}
+		show := func(at time.Time) string {
+			if at.IsZero() {
+				return ""
+			}
+			return at.UTC().Format(form)
+		}
+		if err != nil || show(f.Since) != tt.since || show(f.Until) != tt.until {
+			t.Errorf("%s: since %s, until %s, %v, want %s, %s", tt.query, show(f.Since), show(f.Until), err, tt.since, tt.until)
+		}
+	}
 }

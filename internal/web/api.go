@@ -46,6 +46,27 @@ func filter(words url.Values, v visit) (query.Filter, error) {
 	return f, nil
 }
 
+// parameters returns what a request asks. One that cannot be read to its end is
+// refused: what it leaves out would select more.
+func parameters(r *http.Request) (url.Values, error) {
+	words, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, "the parameters cannot be read: " + err.Error()}
+	}
+	return words, nil
+}
+
+// parametersOf is parameters for a request that knows those of these names only.
+func parametersOf(r *http.Request, names ...string) (url.Values, error) {
+	words, err := parameters(r)
+	for name := range words {
+		if !slices.Contains(names, name) {
+			return nil, &refusal{http.StatusBadRequest, name + ": there is no such parameter"}
+		}
+	}
+	return words, err
+}
+
 // shown returns of s what somebody may see.
 func shown(s *query.Statement, v visit) *query.Statement {
 	if v.Role >= access.Investigator {
@@ -57,7 +78,10 @@ func shown(s *query.Statement, v visit) *query.Statement {
 // search answers with statements, one JSON object a line. If it has to stop
 // in the middle it cuts the connection, so nobody takes a part for the whole.
 func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error {
-	words := r.URL.Query()
+	words, err := parameters(r)
+	if err != nil {
+		return err
+	}
 	find := h.Entries.Search
 	switch order := words["order"]; {
 	case len(order) == 1 && order[0] == "newest":
@@ -109,7 +133,10 @@ func (h *handler) ended(out *stream, err error) error {
 // tail answers with statements as they come, as Server-Sent Events. The id of
 // each is the index up to which everything was sent.
 func (h *handler) tail(w http.ResponseWriter, r *http.Request, v visit) error {
-	words := r.URL.Query()
+	words, err := parameters(r)
+	if err != nil {
+		return err
+	}
 	f, err := filter(words, v)
 	if err != nil {
 		return err
@@ -177,6 +204,9 @@ func (h *handler) entry(w http.ResponseWriter, r *http.Request, v visit) error {
 	if err != nil {
 		return err
 	}
+	if _, err := parametersOf(r); err != nil {
+		return err
+	}
 	// What was there before the request is shown at once: in a log that nobody else
 	// writes now, only the next checkpoint says that the request's own entry is durable.
 	if err := h.Entries.CatchUpTo(r.Context(), v.index); err != nil {
@@ -211,8 +241,12 @@ func (h *handler) proof(w http.ResponseWriter, r *http.Request, v visit) error {
 	if err != nil {
 		return err
 	}
+	words, err := parametersOf(r, "value")
+	if err != nil {
+		return err
+	}
 	withValue := false
-	if text := r.URL.Query().Get("value"); text != "" {
+	if text := words.Get("value"); text != "" {
 		if withValue, err = strconv.ParseBool(text); err != nil {
 			return &refusal{http.StatusBadRequest, "value is true or false"}
 		}
@@ -241,11 +275,9 @@ const sessionsSince = time.Hour
 
 // sessions answers with the sessions that entries since some time speak of.
 func (h *handler) sessions(w http.ResponseWriter, r *http.Request, _ visit) error {
-	words := r.URL.Query()
-	for name := range words {
-		if name != "since" && name != "limit" {
-			return &refusal{http.StatusBadRequest, name + ": there is no such parameter"}
-		}
+	words, err := parametersOf(r, "since", "limit")
+	if err != nil {
+		return err
 	}
 	now := time.Now()
 	f, err := query.ParseFilter(words, now)

@@ -157,6 +157,10 @@ func TestRoles(t *testing.T) {
 		{"/api/v1/search?usr=alice", 401, 403, 400, 400},
 		{"/api/v1/search?kind=outcome", 401, 403, 400, 400},
 		{"/api/v1/search?user=a&user=b", 401, 403, 400, 400},
+		{"/api/v1/search?user=nobody;database=app", 401, 403, 400, 400}, // not without the user
+		{"/api/v1/search?user=%zz", 401, 403, 400, 400},
+		{"/api/v1/search?since=5m&until=15m", 401, 403, 400, 400},
+		{"/api/v1/tail?user=%zz", 401, 403, 400, 400},
 		{"/api/v1/tail?limit=1&from=0", 401, 403, 200, 200},
 		{"/api/v1/tail?limit=1&from=0&text=x", 401, 403, 403, -1}, // it would wait
 		{entry, 401, 403, 200, 200},
@@ -165,6 +169,8 @@ func TestRoles(t *testing.T) {
 		{proof, 401, 403, 200, 200},
 		{proof + "?value=true", 401, 403, 403, 200},
 		{proof + "?value=perhaps", 401, 403, 400, 400},
+		{proof + "?values=true", 401, 403, 400, 400},
+		{entry + "?value=true", 401, 403, 400, 400},
 		{"/api/v1/proof/4711", 401, 403, 404, 404},
 		{"/api/v1/sessions", 401, 403, 200, 200},
 		{"/api/v1/sessions?user=alice", 401, 403, 400, 400},
