@@ -80,7 +80,8 @@ func columns() []string {
 
 func (t table) Header() []byte { return appendRecord(nil, columns()) }
 
-// appendRecord appends a row as encoding/csv writes it with CRLF.
+// appendRecord appends a row as encoding/csv writes it, but with CRLF at its end:
+// line ends inside a field stay what they are, for a text is shown as it was sent.
 func appendRecord(dst []byte, fields []string) []byte {
 	for i, f := range fields {
 		if i > 0 {
@@ -98,18 +99,12 @@ func appendField(dst []byte, f string) []byte {
 	}
 	dst = append(dst, '"')
 	for {
-		i := strings.IndexAny(f, "\"\r\n")
+		i := strings.IndexByte(f, '"')
 		if i < 0 {
 			return append(append(dst, f...), '"')
 		}
-		dst = append(dst, f[:i]...)
-		switch f[i] {
-		case '"':
-			dst = append(dst, '"', '"')
-		case '\n':
-			dst = append(dst, '\r', '\n')
-		}
-		f = f[i+1:] // a carriage return of its own is left out
+		dst = append(append(dst, f[:i]...), '"', '"')
+		f = f[i+1:]
 	}
 }
 
@@ -162,9 +157,9 @@ func (t table) Append(dst []byte, s *query.Statement) ([]byte, error) {
 
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
-// inert makes a text no formula.
+// inert makes a text no formula. Some spreadsheets read wide characters as the others.
 func inert(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+	if first, _ := utf8.DecodeRuneInString(s); s != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) {
 		return "'" + s
 	}
 	return s
