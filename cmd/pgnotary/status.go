@@ -52,8 +52,8 @@ func (p *proxy) ready() error {
 	if p.stopping.Load() {
 		return errors.New("stopping")
 	}
-	if p.witnesses != nil && p.witnesses.sync && !p.witnesses.feeder.Quorum.Load() {
-		return errors.New("too few witnesses cosigned the last checkpoint, and statements wait for them")
+	if p.witnesses != nil && p.witnesses.sync && !p.witnesses.feeder.Quorum(time.Now()) {
+		return errors.New("too few witnesses cosign the newest checkpoint, and statements wait for them")
 	}
 	return nil
 }

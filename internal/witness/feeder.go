@@ -68,11 +68,23 @@ type Feeder struct {
 	stop    chan struct{}
 	held    held
 
-	// Counts for metrics, and the last result of Cosign.
+	// Counts for metrics.
 	Cosignatures atomic.Int64 // received
 	Failures     atomic.Int64 // requests without one
 	Alarms       atomic.Int64
-	Quorum       atomic.Bool
+
+	quorum atomic.Bool  // the last result of Cosign
+	asked  atomic.Int64 // when the call of Cosign under way began, Unix nanoseconds; 0 if there is none
+}
+
+// patience is how long witnesses may take to cosign a checkpoint before they count as not there.
+const patience = 2 * time.Second
+
+// Quorum reports whether enough witnesses cosign: they did when asked last, and
+// do not leave a call of Cosign waiting for long. Without a grace, that is.
+func (f *Feeder) Quorum(now time.Time) bool {
+	asked := f.asked.Load()
+	return f.quorum.Load() && (asked == 0 || now.UnixNano()-asked < int64(patience))
 }
 
 // member is one witness. Its goroutine owns the fields below the line.
@@ -185,8 +197,10 @@ func (f *Feeder) note(m *member, err error) {
 // with the cosignatures that came before ctx ended, and whether they fulfil the
 // policy. Only one call at a time; sizes never fall.
 func (f *Feeder) Cosign(ctx context.Context, signed []byte) (cosigned []byte, quorum bool) {
+	f.asked.Store(time.Now().UnixNano())
 	cosigned, quorum, _ = f.ask(ctx, signed, f.cfg.Grace)
-	f.Quorum.Store(quorum)
+	f.quorum.Store(quorum)
+	f.asked.Store(0)
 	return cosigned, quorum
 }
 

@@ -162,6 +162,40 @@ func TestSlow(t *testing.T) {
 	f.Cosign(ctx, l.sign(61)) // returns
 }
 
+// TestQuorum: witnesses that hang are missed before their time is up.
+func TestQuorum(t *testing.T) {
+	l := newLog(t, "log.example/1", 1).grow(3, "")
+	w := serveNew(t, 1, l)
+	f := feed(t, l, "any", w)
+	soon := time.Now()
+	later := soon.Add(time.Hour)
+	if f.Quorum(soon) {
+		t.Error("a quorum before anybody was asked")
+	}
+	f.cosign(t, l.sign(1), 1, true)
+	if !f.Quorum(later) {
+		t.Error("no quorum after there was one, and nobody is asked")
+	}
+	hangs, free := make(chan struct{}), make(chan struct{})
+	w.set(func(rw http.ResponseWriter, r *http.Request) { close(hangs); <-free; w.Server.ServeHTTP(rw, r) })
+	done := make(chan struct{})
+	go func() { defer close(done); f.cosign(t, l.sign(2), 1, true) }()
+	<-hangs
+	if !f.Quorum(soon) || f.Quorum(later) {
+		t.Errorf("while the witness hangs: quorum %v at first, %v later", f.Quorum(soon), f.Quorum(later))
+	}
+	close(free)
+	<-done
+	w.set(func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
+	if !f.Quorum(later) {
+		t.Error("no quorum once it went on")
+	}
+	f.cosign(t, l.sign(3), 0, false)
+	if f.Quorum(soon) {
+		t.Error("a quorum of witnesses that refuse")
+	}
+}
+
 // TestAlarms is rows 4, 6 and 17 of the tamper matrix as the log sees them:
 // another process has the log's key.
 func TestAlarms(t *testing.T) {
