@@ -75,4 +75,8 @@ func TestPrunedIsSaid(t *testing.T) {
 	if code, out, errs := command(t, "verify", "--data", dir); code != 0 || !strings.Contains(out, fmt.Sprintf("gone        %d entries pruned, 0 values erased", first)) {
 		t.Errorf("verify = %d, %q, %q", code, out, errs)
 	}
+	p := startServe(t, nil, "--data", dir)
+	if code, body := p.get("/api/v1/status"); code != 200 || !strings.Contains(body, fmt.Sprintf(`"first_entry":%d,"first_value":%d}`, first, value)) {
+		t.Errorf("status = %d %s, want where entries and values begin", code, body)
+	}
 }

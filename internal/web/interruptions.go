@@ -24,6 +24,9 @@ type Interruptions struct {
 	Violations int64     `json:"violations"` // refusals and broken protocol
 	Starts     int64     `json:"starts"`
 	Stops      int64     `json:"stops"`
+	// From these on entries, and values, were not pruned.
+	FirstEntry int64 `json:"first_entry"`
+	FirstValue int64 `json:"first_value"`
 }
 
 func (n *Interruptions) add(k event.Kind) {
@@ -72,5 +75,6 @@ func countInterruptions(ctx context.Context, log *query.Log, since time.Time) (*
 		n.add(s.Kind)
 		return nil
 	})
+	n.FirstEntry, n.FirstValue = log.First(), log.FirstValue()
 	return n, err
 }

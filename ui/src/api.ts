@@ -110,7 +110,7 @@ export interface Status {
   commits: { bounds_s: number[]; counts: number[]; sum_s: number };
   sinks?: { name: string; next: number; lag_entries: number; lag_s: number; sent_total: number; failures_total: number }[];
   witnesses?: { size: number; cosignatures_total: number; failures_total: number; alarms_total: number; keys: string[] };
-  interruptions?: { since: string; gaps: number; recoveries: number; violations: number; starts: number; stops: number };
+  interruptions?: { since: string; gaps: number; recoveries: number; violations: number; starts: number; stops: number; first_entry: number; first_value: number };
 }
 
 /** An answer that is not what was asked for; code is 0 if there was none. */

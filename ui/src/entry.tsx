@@ -3,7 +3,7 @@
 
 import { useState } from "preact/hooks";
 import * as api from "./api.ts";
-import { bytes, count, micros, moment, mood, result } from "./format.ts";
+import { bytes, count, micros, moment, mood, result, visible } from "./format.ts";
 import { check, type Evidence } from "./evidence.ts";
 import { hex } from "./bytes.ts";
 import { Mismatch } from "./note.ts";
@@ -33,18 +33,18 @@ function Details({ entry: s, me }: { entry: api.Entry; me: api.Me }) {
   const error = s.outcome?.error ?? s.error ?? s.notice;
   return (
     <div class="details" tabIndex={0} role="region" aria-label="Details">
-      {s.statement !== undefined ? <pre class="sql"><code>{s.statement}</code></pre>
+      {s.statement !== undefined ? <pre class="sql"><code>{visible(s.statement)}</code></pre>
         : me.role === "auditor" && s.outcome && <p class="note">The text is for investigators; this token's role is auditor.</p>}
       {s.unavailable && <p class="note">The value is no longer there.</p>}
       {s.malformed && <p class="note">The message could not be read to its end; it was recorded as it came.</p>}
       {s.params && <Params params={s.params} />}
-      {s.rendering && s.params && <details><summary>With parameters in place</summary><pre class="sql"><code>{s.rendering}</code></pre>
+      {s.rendering && s.params && <details><summary>With parameters in place</summary><pre class="sql"><code>{visible(s.rendering)}</code></pre>
         <p class="note">A rendering: nobody sent this text.</p></details>}
-      {error && <section class="error"><h3>{error.severity ?? "Error"} {error.sqlstate}</h3><p>{error.message}</p>
-        {["detail", "hint", "where"].map((k) => error[k] && <p class="note">{k}: {error[k]}</p>)}</section>}
-      <section><h3>What happened</h3><dl>{facts(s).map(([k, v]) => <><dt>{k}</dt><dd>{v}</dd></>)}</dl></section>
+      {error && <section class="error"><h3>{error.severity ?? "Error"} {error.sqlstate}</h3><p>{visible(error.message)}</p>
+        {["detail", "hint", "where"].map((k) => error[k] && <p class="note">{k}: {visible(error[k])}</p>)}</section>}
+      <section><h3>What happened</h3><dl>{facts(s).map(([k, v]) => <><dt>{k}</dt><dd>{typeof v === "string" ? visible(v) : v}</dd></>)}</dl></section>
       <Proof key={s.index} entry={s} me={me} />
-      <details><summary>Leaf</summary><pre><code>{JSON.stringify(s.leaf, null, 1)}</code></pre></details>
+      <details><summary>Leaf</summary><pre><code>{visible(JSON.stringify(s.leaf, null, 1))}</code></pre></details>
     </div>
   );
 }
@@ -66,7 +66,7 @@ function facts(s: api.Entry) {
   if (s.request) list.push(["request", s.request]);
   if (s.messages !== undefined) list.push(["data", `${count(s.messages)} messages, ${bytes(s.bytes ?? 0)}`]);
   if (s.sql) list.push(["class", s.sql.class.join(", ") + (s.sql.complete === false ? " (not all of it was understood)" : "")]);
-  if (s.sql?.relations) list.push(["relations", s.sql.relations.map((r) => <><a href={href("search", { relation: r, since: "24h" })}>{r}</a> </>)]);
+  if (s.sql?.relations) list.push(["relations", s.sql.relations.map((r) => <><a href={href("search", { relation: r, since: "24h" })}>{visible(r)}</a> </>)]);
   if (s.sql?.fingerprint) list.push(["fingerprint", <a href={href("search", { fingerprint: s.sql.fingerprint, since: "24h" })}>{s.sql.fingerprint}</a>]);
   for (const [k, v] of Object.entries(s.facts ?? {})) list.push([k, v]);
   return list;
@@ -78,7 +78,7 @@ function Params({ params }: { params: api.Param[] }) {
       <thead><tr><th scope="col">Parameter</th><th scope="col">Type</th><th scope="col">Value</th></tr></thead>
       <tbody>{params.map((v, i) => (
         <tr><td>${i + 1}</td><td title={`sent as ${v.format}`}>{v.type ?? "unknown"}</td>
-          <td class="value">{v.value === null ? <em>NULL</em> : v.value === "" ? <em>empty</em> : v.value}</td></tr>
+          <td class="value">{v.value === null ? <em>NULL</em> : v.value === "" ? <em>empty</em> : visible(v.value)}</td></tr>
       ))}</tbody>
     </table>
   );

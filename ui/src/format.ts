@@ -49,10 +49,11 @@ export function clock(time: string | number): string {
   return `${pad(t.getHours())}:${pad(t.getMinutes())}:${pad(t.getSeconds())}.${pad(t.getMilliseconds(), 3)}`;
 }
 
-/** The time of day, with the day if it is another than today. */
+/** The time of day, with the day if it is another than today, or the date alone if it is of another year. */
 export function when(time: string | number): string {
-  const day = moment(time).slice(5, 10);
-  return day === moment(Date.now()).slice(5, 10) ? clock(time) : `${day} ${clock(time).slice(0, 8)}`;
+  const [then, now] = [moment(time), moment(Date.now())];
+  if (then.slice(0, 4) !== now.slice(0, 4)) return then.slice(0, 10); // no room for more
+  return then.slice(0, 10) === now.slice(0, 10) ? clock(time) : then.slice(5);
 }
 
 /** Day and time of day, local. */
@@ -85,17 +86,24 @@ export function result(s: Statement): string {
   return o.suspended ? tag + " …" : o.committed === false && !/^(BEGIN|ROLLBACK)/.test(tag) ? tag + " · undone" : tag;
 }
 
-const line = (text: string) => text.replace(/\s+/g, " ").trim();
+/** A client's text with what would not be seen, or would change how the rest is seen, as escapes. */
+export const visible = (text: string) =>
+  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (c, at) =>
+    c === "\n" || c === "\t" || (c === "\r" && text[at + 1] === "\n") ? c : "\\u" + c.codePointAt(0)!.toString(16).padStart(4, "0"));
+
+const most = 2000; // characters of a line: more are on no screen
+
+const line = (text: string) => visible(text.slice(0, most).replace(/\s+/g, " ").trim());
 
 /** What happened, on one line. */
 export function summary(s: Statement): string {
   if (s.statement !== undefined) return line(s.statement);
   if (s.error?.message) return line(s.error.message);
   if (s.notice) return line(s.notice.message);
-  if (s.request) return s.request;
+  if (s.request) return line(s.request);
   const facts = Object.entries(s.facts ?? {}).map(([k, v]) => `${k}=${v}`);
   if (s.messages !== undefined) facts.unshift(`${count(s.messages)} messages, ${bytes(s.bytes ?? 0)}`);
-  return facts.join("  ");
+  return visible(facts.join("  "));
 }
 
-export const who = (s: { user?: string; database?: string }) => (s.user ? `${s.user}@${s.database ?? ""}` : "");
+export const who = (s: { user?: string; database?: string }) => (s.user ? visible(`${s.user}@${s.database ?? ""}`) : "");

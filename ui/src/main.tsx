@@ -106,7 +106,7 @@ function App() {
           : me === null ? <Login done={setMe} />
           : !reader ? <p class="empty">Entries are for the roles auditor and investigator. This token's is {me.role}.</p>
           : view === "live" ? <Live {...props} me={reader} />
-          : view === "search" ? <Search {...props} me={reader} />
+          : view === "search" ? <Search {...props} me={reader} kept={history.last?.interruptions} />
           : view === "sessions" ? <Sessions {...props} me={reader} /> : null}
         {entry !== undefined && reader && <EntryPanel index={entry} me={reader} close={close} />}
       </main>

@@ -19,7 +19,7 @@ export const fields: Field[] = [
   { name: "text", label: "Text contains", hint: "accounts", content: true, main: true },
   { name: "user", label: "User", hint: "alice", main: true },
   { name: "database", label: "Database", hint: "app", main: true },
-  { name: "since", label: "Since", hint: "15m", main: true },
+  { name: "since", label: "Since", hint: "15m, or a date", main: true },
   { name: "until", label: "Until", hint: "5m" },
   { name: "application", label: "Application", hint: "psql" },
   { name: "client", label: "Client", hint: "10.0.0.0/8" },
@@ -80,6 +80,14 @@ const units: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1,
 export function duration(s: string): number | undefined {
   if (!/^(\d+(\.\d+)?(h|ms|m|s|us|µs|ns))+$/.test(s)) return undefined;
   return [...s.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)/g)].reduce((sum, [, n, unit]) => sum + Number(n) * units[unit!]!, 0);
+}
+
+/** A date, or a day and time as the page shows them, in the form of the API; anything else as it is. */
+export function instant(s: string, end: boolean): string {
+  const parts = /^(\d{4}-\d\d-\d\d)(?:[ T](\d\d?:\d\d(?::\d\d(?:\.\d+)?)?))?$/.exec(s.trim());
+  if (!parts) return s;
+  const t = new Date(`${parts[1]}T${(parts[2] ?? (end ? "23:59:59.999" : "00:00")).padStart(5, "0")}`);
+  return isNaN(t.getTime()) ? s : t.toISOString();
 }
 
 /** The query with times that count back from now made fixed, for others to see the same. */

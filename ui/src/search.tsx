@@ -1,16 +1,16 @@
 // Search: statements of the past that pass the filters in the address.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { search } from "./api.ts";
+import { search, type Status } from "./api.ts";
 import { count } from "./format.ts";
-import { changed, filterOf, href, pinned } from "./query.ts";
+import { changed, fields, filterOf, href, pinned } from "./query.ts";
 import { Rows } from "./rows.ts";
 import { Filters, StatementList, type ViewProps } from "./statements.tsx";
 
 // Statements asked for at once: the end of the list asks for as many again.
 const [leastAsked, mostAsked] = [2_000, 100_000];
 
-export function Search(p: ViewProps) {
+export function Search(p: ViewProps & { kept?: Status["interruptions"] }) {
   const rows = useRef(new Rows());
   const running = useRef<AbortController>(null);
   const [, redraw] = useState(0);
@@ -84,7 +84,16 @@ export function Search(p: ViewProps) {
       {n > 0 ? <StatementList label="Statements found" rows={rows.current} entry={p.entry} open={(i) => p.open(rows.current.at(i).index)}
         onEnd={state === "more" ? next : undefined} />
         : state === "reading" ? <p class="empty">Reading…</p>
-        : !problem && <p class="empty">Nothing in the log passes these filters.</p>}
+        : !problem && <p class="empty">Nothing in the log passes these filters.{pruned(p.query, p.kept)}</p>}
     </section>
   );
+}
+
+/** That nothing is found where nothing is left is no answer. */
+function pruned(query: URLSearchParams, kept: Status["interruptions"]): string {
+  const from = Number(query.get("from") ?? 0);
+  if (fields.some((f) => f.content && query.get(f.name)) && kept && kept.first_value > Math.max(kept.first_entry, from)) {
+    return ` Texts and parameters before entry ${count(kept.first_value)} were pruned: nothing there is found by them.`;
+  }
+  return kept && kept.first_entry > from ? ` Entries before ${count(kept.first_entry)} were pruned.` : "";
 }

@@ -2,7 +2,7 @@
 
 import { useState } from "preact/hooks";
 import * as api from "./api.ts";
-import { clock, count, many, micros, moment, mood, result, summary, when, who } from "./format.ts";
+import { clock, count, many, micros, moment, mood, result, summary, visible, when, who } from "./format.ts";
 import { List } from "./list.tsx";
 import { useLoad } from "./load.ts";
 import { changed, href } from "./query.ts";
@@ -49,7 +49,7 @@ function All(p: ViewProps) {
           mood={(i) => (shown[i]!.errors > 0 ? "failed" : shown[i]!.rolled_back > 0 ? "undone" : "")}
           cells={(i) => {
             const s = shown[i]!;
-            return [<time dateTime={s.begin} title={moment(s.begin)}>{s.connected ? "" : "… "}{when(s.begin)}</time>, who(s) || "not logged in", s.client, s.application,
+            return [<time dateTime={s.begin} title={moment(s.begin)}>{s.connected ? "" : "… "}{when(s.begin)}</time>, who(s) || "not logged in", s.client, visible(s.application ?? ""),
               count(s.statements), s.errors > 0 ? count(s.errors) : "", s.rolled_back > 0 ? count(s.rolled_back) : "", bar(s)];
           }}
           open={(i) => p.go(new URLSearchParams({ session: shown[i]!.session, from: String(shown[i]!.first), since }))} />
@@ -79,7 +79,7 @@ function One(p: ViewProps & { id: string }) {
       <div class="bar title">
         <a href={href("sessions", changed(new URLSearchParams(), { since: p.query.get("since") ?? undefined }))}>← Sessions</a>
         <h2>Session <code>{p.id}</code></h2>
-        {first && <span>{[who(first), first.client, first.application].filter(Boolean).join(" · ")}</span>}
+        {first && <span>{[who(first), first.client, visible(first.application ?? "")].filter(Boolean).join(" · ")}</span>}
         <span class="space" />
         <button onClick={load}>Reload</button>
         <a class="button" href={href("search", { session: p.id })}>Search in it</a>

@@ -4,7 +4,7 @@ import { useState } from "preact/hooks";
 import type { Me } from "./api.ts";
 import { micros, moment, mood, result, summary, when, who } from "./format.ts";
 import { type Column, List, type ListProps } from "./list.tsx";
-import { changed, type Field, fields } from "./query.ts";
+import { changed, type Field, fields, instant } from "./query.ts";
 import type { Rows } from "./rows.ts";
 
 /** What each view of entries is given. */
@@ -53,7 +53,8 @@ export function Filters(p: { query: URLSearchParams; me: Me; apply: (q: URLSearc
   );
   const send = (e: Event) => {
     e.preventDefault();
-    p.apply(changed(p.query, { ...words, entry: undefined }));
+    const times = Object.fromEntries(["since", "until"].filter((n) => words[n]).map((n) => [n, instant(words[n]!, n === "until")]));
+    p.apply(changed(p.query, { ...words, ...times, entry: undefined }));
     setWords({});
   };
   const clear = () => {

@@ -3,9 +3,9 @@ import { test } from "node:test";
 import type { Statement, Status } from "../src/api.ts";
 import { concat, toBase64, utf8 } from "../src/bytes.ts";
 import { frames, parameters, statementText } from "../src/evidence.ts";
-import { bytes, many, micros, mood, result, short, span, summary } from "../src/format.ts";
+import { bytes, many, micros, mood, result, short, span, summary, visible, when, who } from "../src/format.ts";
 import { emptyHistory, extend, quantile } from "../src/history.ts";
-import { changed, duration, fields, filterOf, href, parseRoute, pinned } from "../src/query.ts";
+import { changed, duration, fields, filterOf, href, instant, parseRoute, pinned } from "../src/query.ts";
 import { Rows } from "../src/rows.ts";
 import { timeline } from "../src/timeline.ts";
 
@@ -65,6 +65,30 @@ test("figures", () => {
 });
 
 const statement = (s: Partial<Statement>): Statement => ({ index: 0, time: "2026-11-26T12:00:00Z", kind: "query", ...s });
+
+test("what cannot be seen is shown", () => {
+  assert.equal(visible("a\u202eb\u0000\u001b[31m\u009b\u200b\r\n\tc\rd\u2028é漢"), "a\\u202eb\\u0000\\u001b[31m\\u009b\\u200b\r\n\tc\\u000dd\\u2028é漢");
+  const s = { index: 1, time: "2026-01-02T00:00:00Z", kind: "query", user: "rtl\u202egnp", database: "d", statement: "SELECT\r\n  1\u202e" + "x".repeat(1e6) };
+  assert.equal(who(s), "rtl\\u202egnp@d");
+  assert.ok(summary(s).startsWith("SELECT 1\\u202exx") && summary(s).length < 3000);
+});
+
+test("days of other years", () => {
+  const now = new Date();
+  const at = (year: number) => new Date(year, now.getMonth(), now.getDate(), 3, 4, 5);
+  assert.equal(when(at(now.getFullYear()).toISOString()), "03:04:05.000");
+  assert.match(when(at(now.getFullYear() - 1).toISOString()), new RegExp(`^${now.getFullYear() - 1}-\\d\\d-\\d\\d$`));
+});
+
+test("times as people write them", () => {
+  const local = (...at: [number, number, number, number?, number?, number?, number?]) => new Date(...at).toISOString();
+  assert.equal(instant("2026-01-30", false), local(2026, 0, 30));
+  assert.equal(instant("2026-01-30", true), local(2026, 0, 30, 23, 59, 59, 999));
+  assert.equal(instant(" 2026-01-30 22:15 ", false), local(2026, 0, 30, 22, 15));
+  assert.equal(instant("2026-01-30 9:15", false), local(2026, 0, 30, 9, 15));
+  assert.equal(instant("2026-01-30T22:15:07.5", true), local(2026, 0, 30, 22, 15, 7, 500));
+  for (const s of ["15m", "2026-01-30T22:15:00Z", "2026-13-01", "yesterday", ""]) assert.equal(instant(s, false), s);
+});
 
 test("what stands out", () => {
   const o = { index: 1 };

@@ -175,6 +175,19 @@ test("a search is its address", async (t) => {
   assert.equal(await page.getByLabel("Read every entry").count(), 0); // nothing is looked for by time
   await go(page, `#/search?text=${encodeURIComponent("no such text 'Ö'")}`);
   await page.getByText("Nothing in the log passes these filters.").waitFor();
+  await page.route("**/api/v1/status", async (route) => {
+    const answer = await route.fetch(patience);
+    const status = await answer.json();
+    await route.fulfill({ response: answer, json: { ...status, interruptions: { ...status.interruptions, first_entry: 10, first_value: 20 } } });
+  });
+  await page.getByText("Texts and parameters before entry 20 were pruned").waitFor();
+  await go(page, "#/search?user=nobody");
+  await page.getByText("Entries before 10 were pruned.").waitFor();
+  await page.unroute("**/api/v1/status");
+  // A day as people write it is fixed when it is asked for, so that the address says the same elsewhere.
+  await page.getByLabel("Since").fill("2026-01-30 22:15");
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/since=2026-01-\d\dT\d\d%3A\d\d%3A00\.000Z/);
   await go(page, "#/search?since=yesterday");
   await page.getByRole("alert").getByText("since").waitFor();
 });
@@ -208,6 +221,27 @@ test("the keys lead from a search to a proof and back", async (t) => {
   await page.keyboard.press("Escape");
   await page.keyboard.press("4");
   await page.getByRole("grid", { name: "Sessions" }).waitFor();
+});
+
+test("an entry can be printed", async (t) => {
+  const page = await visit(t, "#/search?text=balance+*&kind=execute");
+  await row(page, "UPDATE accounts").click();
+  await page.locator("aside.entry .details").waitFor();
+  const panel = page.locator("aside.entry");
+  await page.setViewportSize({ width: 800, height: 300 });
+  await page.emulateMedia({ media: "print" });
+  const whole = () => page.evaluate(() => [...document.querySelectorAll("main, aside.entry, .details")].every((e) => e.scrollHeight <= e.clientHeight + 1));
+  assert.ok(await whole(), "nothing of it is out of sight");
+  assert.equal(await page.locator(".list").isVisible(), false);
+  assert.equal(await panel.getByRole("button").count(), 0);
+  await page.emulateMedia({ media: "screen" });
+  await page.setViewportSize({ width: 1600, height: 800 });
+  // An entry on its own is a column, at the top.
+  await go(page, `#/entry/${/entry=(\d+)/.exec(page.url())[1]}`);
+  await panel.getByText("UPDATE accounts").first().waitFor();
+  const box = await panel.boundingBox();
+  const main = await page.locator("main").boundingBox();
+  assert.ok(box.width < 1000 && Math.abs(box.y - main.y) < 2, JSON.stringify([box, main]));
 });
 
 test("every entry of the workload verifies", async (t) => {
