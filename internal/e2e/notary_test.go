@@ -217,6 +217,7 @@ type outcome struct {
 	TX        string
 	Skipped   bool
 	Committed *bool
+	Facts     map[string]string
 	Result    *param
 	Error     *struct{ SQLState, Message string }
 }

@@ -252,10 +252,10 @@ func (r *run) joins(typ byte, body []byte) bool {
 	case 'B':
 		_, rest, _ := wire.CString(body)
 		stmt, _, ok := wire.CString(rest)
-		return r.parsed != nil && r.bound == nil && ok && string(stmt) == r.stmt
+		return r.parsed != nil && r.bound == nil && ok && string(cut(stmt)) == r.stmt
 	case 'E':
 		portal, _, ok := wire.CString(body)
-		return r.bound != nil && ok && string(portal) == r.portal
+		return r.bound != nil && ok && string(cut(portal)) == r.portal
 	}
 	return false
 }
@@ -306,6 +306,10 @@ func (s *Session) admit(typ byte, body []byte) {
 			r.facts = append(r.facts, event.Fact{Key: "portal", Val: "unknown"})
 		default:
 			r.parse, r.bind, e.does = p.parse, p.bind, p.does
+			if p.unsure {
+				r.facts = append(r.facts, event.Fact{Key: "portal", Val: "uncertain"})
+				e.does = verb.Verb{Ends: verb.EndsAny}
+			}
 		}
 	}
 	s.queue.push(e)
@@ -340,7 +344,7 @@ func (s *Session) bind(e *expect, portal, stmt []byte) {
 		r.facts = append(r.facts, event.Fact{Key: "statement", Val: "unknown"})
 	default:
 		p.does = st.does
-		if st.unsure {
+		if st.unsure && r.parsed == nil {
 			r.facts = append(r.facts, event.Fact{Key: "statement", Val: "uncertain"})
 			p.does = verb.Verb{Ends: verb.EndsAny}
 		}
@@ -381,7 +385,7 @@ func (s *Session) target(typ byte, body []byte) expect {
 	e.unnamed = len(name) == 0
 	e.portal = body[0] == 'P'
 	if len(name) > 0 && (typ == 'C' || !e.portal) {
-		e.name = string(name)
+		e.name = string(cut(name))
 	}
 	return e
 }

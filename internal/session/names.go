@@ -1,6 +1,9 @@
 package session
 
 import (
+	"bytes"
+	"unicode/utf8"
+
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/verb"
 )
@@ -32,11 +35,17 @@ type nameTable struct {
 
 type names struct{ stmts, portals nameTable }
 
+// maxName is how many bytes of a name count: servers take longer ones for the same if these are.
+const maxName = 63
+
+// cut returns what counts of a name.
+func cut(name []byte) []byte { return name[:min(len(name), maxName)] }
+
 // find returns what a name stands for, nil if unknown.
 func (t *nameTable) find(name []byte) *named {
 	switch {
 	case len(name) > 0:
-		return t.byName[string(name)]
+		return t.byName[string(cut(name))]
 	case t.known:
 		return &t.unnamed
 	}
@@ -49,8 +58,10 @@ func (t *nameTable) give(e *expect, name []byte, to named) *named {
 		e.unnamed, t.unnamed, t.known = true, to, true
 		return &t.unnamed
 	}
-	e.name, e.given = string(name), &named{}
+	e.name, e.given = string(cut(name)), &named{}
 	*e.given = to
+	// By what encoding it is read decides what other name is the same.
+	e.given.unsure = bytes.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf })
 	e.previous = t.set(e.name, e.given)
 	return e.given
 }

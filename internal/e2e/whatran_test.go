@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgraw"
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
+)
+
+// A trick is a dialogue that might have another statement recorded than the one that ran, or another end of it.
+type trick struct {
+	dialogue
+	want []string // the statements of the record, see told
+}
+
+// TestWhatRan plays tricks on the record. What the client receives must be the same as from the server itself.
+func TestWhatRan(t *testing.T) {
+	t.Parallel()
+	s := pgtest.Server(t)
+	if _, err := s.Psql(t.Context(), "postgres", dialogueSchema); err != nil {
+		t.Fatal(err)
+	}
+	n := start(t, s.Addr())
+	for _, d := range tricks() {
+		t.Run(d.name, func(t *testing.T) {
+			want := hold(t, s.Addr(), d.dialogue, deliveries()[0])
+			compare(t, "whole", hold(t, n.addr, d.dialogue, deliveries()[0]), want)
+		})
+	}
+	got := map[string][]string{}
+	var sessions []string
+	for _, r := range n.finish(t) {
+		switch r.Kind {
+		case "connect":
+			sessions = append(sessions, r.Session)
+		case "query", "execute":
+			got[r.Session] = append(got[r.Session], told(r))
+		}
+	}
+	for i, d := range tricks() {
+		if i >= len(sessions) || !slices.Equal(got[sessions[i]], d.want) {
+			t.Errorf("%s: recorded\n %s\nwant\n %s", d.name, strings.Join(got[sessions[i]], "\n "), strings.Join(d.want, "\n "))
+		}
+	}
+}
+
+// told is what the record says of a statement: its text and its end, and whether either is not certain.
+func told(r record) string {
+	text := r.Statement
+	for _, key := range []string{"statement", "portal"} {
+		if r.Facts[key] != "" {
+			text += ", " + key + " " + r.Facts[key]
+		}
+	}
+	o := r.Outcome
+	switch {
+	case o == nil:
+		return text
+	case o.Skipped:
+		return text + ": skipped"
+	case o.Error != nil:
+		return text + ": " + o.Error.SQLState
+	case o.Facts["statement"] != "":
+		text += ", statement " + o.Facts["statement"]
+	}
+	return fmt.Sprint(text, ": ", o.Tag, strings.Join(o.Tags, "+"))
+}
+
+func tricks() []trick {
+	n63 := strings.Repeat("n", 63)
+	return []trick{
+		{dialogue{name: "names that are the same to the server", steps: []step{
+			say("Z", parse(n63+"a", "SELECT 'harmless'"), sync()), say("Z", pgraw.CloseName('S', n63+"b"), sync()),
+			say("Z", parse(n63+"c", "SELECT 'evil'"), sync()), say("Z", bindText("", n63+"a"), execute("", 0), sync()),
+		}}, []string{"SELECT 'evil': SELECT 1"}},
+		{dialogue{name: "portals that are the same to the server", steps: []step{
+			say("Z", query("BEGIN")), say("Z", parse("h", "SELECT 'harmless'"), bindText(n63+"a", "h"), sync()),
+			say("Z", pgraw.CloseName('P', n63+"b"), parse("e", "SELECT 'evil'"), bindText(n63+"b", "e"), sync()),
+			say("Z", execute(n63+"a", 0), sync()),
+		}}, []string{"BEGIN: BEGIN", "SELECT 'evil': SELECT 1"}},
+		{dialogue{name: "names that another encoding makes the same", steps: []step{
+			say("Z", query("SET client_encoding = 'LATIN1'")),
+			say("Z", parse("\xc3\xa9", "SELECT 'harmless'"), parse("\xe9", "SELECT 'evil'"), sync()),
+			say("Z", query("SET client_encoding = 'UTF8'")), say("Z", bindText("", "\xc3\xa9"), execute("", 0), sync()),
+		}}, []string{
+			"SET client_encoding = 'LATIN1': SET", "SET client_encoding = 'UTF8': SET",
+			"SELECT 'harmless', statement uncertain: SELECT 1",
+		}},
+	}
+}
