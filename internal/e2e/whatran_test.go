@@ -89,5 +89,22 @@ func tricks() []trick {
 			"SET client_encoding = 'LATIN1': SET", "SET client_encoding = 'UTF8': SET",
 			"SELECT 'harmless', statement uncertain: SELECT 1",
 		}},
+		{dialogue{name: "a name that gets another text on the way", steps: []step{
+			say("Z", parse("s", "SELECT 'harmless'"), sync()),
+			say("ZZZ", query("DEALLOCATE s"), query("PREPARE s AS SELECT 'evil'"), bindText("", "s"), execute("", 0), sync()),
+		}}, []string{
+			"DEALLOCATE s: DEALLOCATE", "PREPARE s AS SELECT 'evil': PREPARE", "SELECT 'harmless', statement uncertain: SELECT 1",
+		}},
+		{dialogue{name: "a name that does not get another text", steps: []step{
+			say("Z", parse("s", "SELECT 'evil'"), sync()),
+			say("ZZ", parse("s", "SELECT 'harmless'"), sync(), bindText("", "s"), execute("", 0), sync()),
+		}}, []string{"SELECT 'harmless', statement uncertain: SELECT 1"}},
+		{dialogue{name: "a portal that SQL replaces", steps: []step{
+			say("Z", query("BEGIN")), say("Z", parse("", "SELECT 'harmless'"), bindText("p", ""), sync()),
+			say("Z", query("CLOSE p; DECLARE p CURSOR FOR SELECT 'evil'")), say("Z", execute("p", 0), sync()),
+		}}, []string{
+			"BEGIN: BEGIN", "CLOSE p; DECLARE p CURSOR FOR SELECT 'evil': CLOSE CURSOR+DECLARE CURSOR",
+			"SELECT 'harmless', portal uncertain: SELECT 1",
+		}},
 	}
 }

@@ -299,25 +299,14 @@ func (s *Session) admit(typ byte, body []byte) {
 		if !ok {
 			r.malformed("unterminated name")
 		}
-		switch p := n.portals.find(portal); {
-		case r.bound != nil: // of this very run
-			e.does = r.bound.does
-		case p == nil:
-			r.facts = append(r.facts, event.Fact{Key: "portal", Val: "unknown"})
-		default:
-			r.parse, r.bind, e.does = p.parse, p.bind, p.does
-			if p.unsure {
-				r.facts = append(r.facts, event.Fact{Key: "portal", Val: "uncertain"})
-				e.does = verb.Verb{Ends: verb.EndsAny}
-			}
-		}
+		s.execute(&e, portal)
 	}
 	s.queue.push(e)
 }
 
-func (r *run) malformed(what string) {
-	r.facts = append(r.facts, event.Fact{Key: "malformed", Val: what})
-}
+func (r *run) malformed(what string) { r.tell("malformed", what) }
+
+func (r *run) tell(key, val string) { r.facts = append(r.facts, event.Fact{Key: key, Val: val}) }
 
 // parse gives a statement name its new meaning.
 func (s *Session) parse(e *expect, name, text []byte) {
@@ -339,25 +328,37 @@ func (s *Session) parse(e *expect, name, text []byte) {
 func (s *Session) bind(e *expect, portal, stmt []byte) {
 	r := &s.client.run
 	p := named{parse: -1, bind: -1}
-	switch st := s.names.stmts.find(stmt); {
-	case st == nil:
-		r.facts = append(r.facts, event.Fact{Key: "statement", Val: "unknown"})
-	default:
-		p.does = st.does
-		if st.unsure && r.parsed == nil {
-			r.facts = append(r.facts, event.Fact{Key: "statement", Val: "uncertain"})
-			p.does = verb.Verb{Ends: verb.EndsAny}
-		}
+	if st := s.names.stmts.find(stmt); st == nil {
+		r.tell("statement", "unknown")
+	} else if p.does = st.does; r.parsed == nil { // else it is of this very run
+		p.parse, r.parse, r.types = st.parse, st.parse, st.types
+		r.named = st.parse >= 0 && !st.bySQL
 		if len(stmt) > 0 {
-			e.stmt = st
+			p.of, p.unsure = st, !s.refer(e, st, "statement")
 		}
-		if r.parsed == nil {
-			p.parse, r.parse, r.types = st.parse, st.parse, st.types
-			r.named = st.parse >= 0 && !st.bySQL
+		if p.unsure {
+			p.does = verb.Verb{Ends: verb.EndsAny}
 		}
 	}
 	r.bound = s.names.portals.give(e, portal, p)
 	r.portal = e.name
+}
+
+// execute notes what an Execute runs.
+func (s *Session) execute(e *expect, portal []byte) {
+	r := &s.client.run
+	p := s.names.portals.find(portal)
+	if p == nil {
+		r.tell("portal", "unknown")
+		return
+	}
+	if e.does = p.does; r.bound == nil { // else it is of this very run
+		r.parse, r.bind = p.parse, p.bind
+		s.refer(e, p, "portal")
+	}
+	if (r.bound != nil || len(portal) == 0) && !p.unsure { // p may be overwritten by another Bind
+		e.of = p.of
+	}
 }
 
 // appendTypes reads a list of types, as Parse and ParameterDescription end with.

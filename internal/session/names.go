@@ -4,15 +4,13 @@ import (
 	"bytes"
 	"unicode/utf8"
 
-	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/verb"
 )
 
-// What protocol-level names stand for. The map changes when a message is
-// admitted, since the messages right behind it mean the new one; if the server
-// then refuses it, the old meaning comes back. Of names made by SQL those of a
-// PREPARE or DECLARE that is a Query of its own are in it, once the server has
-// done it; a name that is not known is legal.
+// What protocol-level names stand for: what the client gave them last, since the messages right
+// behind mean that, and, until the server has answered, what they meant before, which stays if it
+// refuses. Of names made by SQL those of a PREPARE or DECLARE that is a Query of its own are
+// known once the server has done it; a name that is not known is legal.
 
 // A named is a prepared statement or a portal.
 type named struct {
@@ -20,10 +18,16 @@ type named struct {
 	bind  int64 // portals: index of the entry with its Bind
 	types []uint32
 	does  verb.Verb // by its text
-	// unsure says that SQL may have given the name another meaning since, and
-	// bySQL that a PREPARE made it.
+	of    *named    // portals: the statement with a name that it goes back to
+	// unsure says that the name may mean something else: the server refused to give it this meaning, or took it
+	// away, or SQL may have. bySQL says that a PREPARE made it.
 	unsure, bySQL bool
+	answered      bool   // the server has given the name this meaning
+	under         *named // until then: what it means for the server, nil if unknown
 }
+
+// doubtful reports whether n may not be what the server means.
+func (n *named) doubtful() bool { return n != nil && (n.unsure || n.of.doubtful()) }
 
 // A nameTable is what the names of statements, or of portals, stand for. The unnamed one is kept by
 // value since it changes with every statement.
@@ -31,12 +35,18 @@ type nameTable struct {
 	byName  map[string]*named
 	unnamed named
 	known   bool // there is an unnamed one
+	pending int  // times it was given without an answer yet
 }
 
 type names struct{ stmts, portals nameTable }
 
-// maxName is how many bytes of a name count: servers take longer ones for the same if these are.
-const maxName = 63
+const (
+	// maxName is how many bytes of a name count: servers take longer ones for the same if these are.
+	maxName = 63
+	// maxNames bounds the names that are kept. A server needs more memory for each; but a function may have it
+	// forget them unseen.
+	maxNames = 1 << 16
+)
 
 // cut returns what counts of a name.
 func cut(name []byte) []byte { return name[:min(len(name), maxName)] }
@@ -52,97 +62,133 @@ func (t *nameTable) find(name []byte) *named {
 	return nil
 }
 
+// now returns what a name means as of what the server has answered, nil if unknown.
+func (t *nameTable) now(name string) *named {
+	n := t.byName[name]
+	if n == nil || n.answered {
+		return n
+	}
+	return n.under
+}
+
 // give has the name that e is about mean to.
 func (t *nameTable) give(e *expect, name []byte, to named) *named {
 	if len(name) == 0 {
 		e.unnamed, t.unnamed, t.known = true, to, true
+		t.pending++
 		return &t.unnamed
 	}
+	// By what encoding a name is read decides what other name is the same.
+	to.unsure = to.unsure || bytes.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf })
 	e.name, e.given = string(cut(name)), &named{}
 	*e.given = to
-	// By what encoding it is read decides what other name is the same.
-	e.given.unsure = bytes.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf })
-	e.previous = t.set(e.name, e.given)
+	e.given.under = t.now(e.name)
+	t.set(e.name, e.given)
 	return e.given
 }
 
-// set gives a name its meaning and returns the one before.
-func (t *nameTable) set(name string, to *named) (before *named) {
-	before = t.byName[name]
-	if t.byName == nil {
+func (t *nameTable) set(name string, n *named) {
+	if t.byName == nil || len(t.byName) >= maxNames {
 		t.byName = make(map[string]*named)
 	}
-	t.byName[name] = to
-	return before
+	t.byName[name] = n
 }
 
-// forget drops all names that were given by entries up to index.
-func (t *nameTable) forget(index int64) {
-	for name, n := range t.byName {
-		if max(n.parse, n.bind) <= index {
-			delete(t.byName, name)
+// put has a name mean n for the server, too.
+func (t *nameTable) put(name string, n *named) {
+	t.drop(name)
+	n.answered = true
+	if newer := t.byName[name]; newer == nil || newer == n {
+		t.set(name, n)
+	} else {
+		newer.under = n
+	}
+}
+
+// drop takes away what a name means for the server. If the client gave it anew since, that stays.
+func (t *nameTable) drop(name string) {
+	n := t.now(name)
+	if n == nil {
+		return
+	}
+	n.unsure = true // for what was sent already
+	if newer := t.byName[name]; newer == n {
+		delete(t.byName, name)
+	} else {
+		newer.under = nil
+	}
+}
+
+// dropUnnamed is drop for the unnamed one.
+func (t *nameTable) dropUnnamed() { t.known = t.known && t.pending > 0 }
+
+// dropAll drops all names but the unnamed one.
+func (t *nameTable) dropAll() {
+	for name := range t.byName {
+		t.drop(name)
+	}
+}
+
+// doubt marks all names as perhaps changed by SQL.
+func (t *nameTable) doubt() {
+	for name := range t.byName {
+		if n := t.now(name); n != nil {
+			n.unsure = true
 		}
 	}
-	t.known = t.known && max(t.unnamed.parse, t.unnamed.bind) > index
 }
 
-// closed applies a Close. If the name was given anew since, it stays.
-func (s *Session) closed(e *expect) {
-	t, gives := &s.names.stmts, byte('P')
-	if e.portal {
-		t, gives = &s.names.portals, 'B'
+// table returns what e, a Parse or Bind, gives its name in, nil for others.
+func (n *names) table(e *expect) *nameTable {
+	switch e.typ {
+	case 'P':
+		return &n.stmts
+	case 'B':
+		return &n.portals
 	}
-	switch {
-	case s.pendingFor(gives, e.name):
-	case e.unnamed:
-		t.known = false
-	default:
-		delete(t.byName, e.name)
+	return nil
+}
+
+// gave notes that the server has done e, a Parse or Bind.
+func (t *nameTable) gave(e *expect) {
+	if e.unnamed {
+		t.pending--
+	} else {
+		t.put(e.name, e.given)
 	}
 }
 
 // undo takes back what admitting e, which left the queue, changed, since the
 // server refused it or skipped it. What the unnamed ones meant before is not
 // kept.
-func (s *Session) undo(e *expect) {
-	t := &s.names.stmts
-	switch e.typ {
-	case 'B':
-		t = &s.names.portals
-	case 'P':
+func (n *names) undo(e *expect) {
+	t := n.table(e)
+	switch {
+	case t == nil:
+	case e.unnamed:
+		t.pending--
+		t.dropUnnamed()
 	default:
-		return
+		e.given.unsure = true
+		if t.byName[e.name] != e.given {
+			return
+		}
+		if t.byName[e.name] = e.given.under; e.given.under == nil {
+			delete(t.byName, e.name)
+		}
+	}
+}
+
+// closed applies a Close.
+func (s *Session) closed(e *expect) {
+	t := &s.names.stmts
+	if e.portal {
+		t = &s.names.portals
 	}
 	if e.unnamed {
-		t.known = t.known && s.pendingFor(e.typ, "")
+		t.dropUnnamed()
 	} else {
-		s.restore(t.byName, e)
-	}
-}
-
-// restore gives e's name the meaning it had before e, or tells the message
-// behind e that gave it another one.
-func (s *Session) restore(m map[string]*named, e *expect) {
-	switch {
-	case m[e.name] != e.given:
-		for i := range s.queue.len() {
-			if f := s.queue.at(i); f.typ == e.typ && f.previous == e.given {
-				f.previous = e.previous
-			}
-		}
-	case e.previous == nil:
-		delete(m, e.name)
-	default:
-		m[e.name] = e.previous
-	}
-}
-
-// doubt marks all named statements not newer than index as perhaps changed by SQL.
-func (n *names) doubt(index int64) {
-	for _, s := range n.stmts.byName {
-		if s.parse <= index {
-			s.unsure = true
-		}
+		t.drop(e.name)
 	}
 }
 
@@ -156,41 +202,53 @@ func (s *Session) named(e *expect, name []byte) {
 	r, to, what := &s.client.run, (*named)(nil), "statement"
 	switch e.does.Kind {
 	case verb.Execute:
-		to = s.names.stmts.byName[string(name)]
+		to = s.names.stmts.find(name)
 	case verb.Fetch:
-		to, what = s.names.portals.byName[string(name)], "portal"
+		to, what = s.names.portals.find(name), "portal"
 	default: // it takes effect when its tag comes
 		e.name = string(name)
 		return
 	}
-	switch {
-	case to == nil:
-		r.facts = append(r.facts, event.Fact{Key: what, Val: "unknown"})
+	if to == nil {
+		r.tell(what, "unknown")
 		return
-	case to.unsure:
-		r.facts = append(r.facts, event.Fact{Key: what, Val: "uncertain"})
 	}
+	s.refer(e, to, what)
 	r.parse, r.bind = to.parse, to.bind
+}
+
+// refer notes what e goes back to, and reports whether that is certain: else the entry says so, or, if it turns
+// out later, the outcome.
+func (s *Session) refer(e *expect, to *named, what string) (certain bool) {
+	if to.doubtful() {
+		s.client.run.tell(what, "uncertain")
+		e.does = verb.Verb{Ends: verb.EndsAny}
+		return false
+	}
+	e.of = to
+	return true
+}
+
+// doubt has the outcome say that what was sent right may have been overtaken by what the server did before it.
+func (s *Session) doubt(e *expect) {
+	if e.of.doubtful() {
+		e.does = verb.Verb{Ends: verb.EndsAny}
+		s.work.cur.doubt = true
+	}
 }
 
 // prepared follows the tag PREPARE: its text is what the name stands for.
 func (s *Session) prepared(e *expect) {
-	if e.typ == 'Q' && e.does.Kind == verb.Prepare && e.name != "" && !s.pendingFor('P', e.name) {
-		s.names.stmts.set(e.name, &named{parse: e.index, bind: -1, bySQL: true})
+	if e.typ == 'Q' && e.does.Kind == verb.Prepare && e.name != "" {
+		s.names.stmts.put(e.name, &named{parse: e.index, bind: -1, bySQL: true})
 	}
 }
 
 // declared follows the tags DECLARE CURSOR and CLOSE CURSOR.
 func (s *Session) declared(e *expect) {
 	if e.typ == 'Q' && e.does.Kind == verb.Declare && e.name != "" {
-		if !s.pendingFor('B', e.name) {
-			s.names.portals.set(e.name, &named{parse: e.index, bind: -1})
-		}
-		return
-	}
-	for name, p := range s.names.portals.byName { // which of them is not known
-		if p.bind < 0 {
-			delete(s.names.portals.byName, name)
-		}
+		s.names.portals.put(e.name, &named{parse: e.index, bind: -1})
+	} else {
+		s.names.portals.doubt() // which of them is not known
 	}
 }

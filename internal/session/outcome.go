@@ -33,6 +33,7 @@ type result struct {
 	types    []uint32
 	facts    []event.Fact
 	suspend  bool
+	doubt    bool // what ran may be another statement than the admission says
 	over     int8 // the transaction ended with this command: +1 committed, -1 rolled back
 	undoes   bool // a ROLLBACK TO whose savepoint is known
 }
@@ -227,6 +228,9 @@ func (s *Session) emitOutcome(p *pending) error {
 	l.Of, l.Msgs, l.Tags, l.Types = event.Ref(p.index), p.letters, p.tags, p.types
 	l.Rows, l.Bytes, l.Micros = p.rows, p.bytes, p.micros
 	l.Tx, l.Committed, l.Since = p.tx, p.committed, event.Ref(p.since)
+	if p.doubt {
+		p.facts = append(p.facts, event.Fact{Key: "statement", Val: "uncertain"})
+	}
 	if p.sqlstate != "" {
 		p.facts = s.settings.foreign(p.facts)
 	}
@@ -278,7 +282,8 @@ func (s *Session) settle(tx byte) {
 				w.split.Since = -1
 			}
 		}
-		s.names.portals.forget(w.Settled)
+		s.names.portals.dropAll()
+		s.names.portals.dropUnnamed()
 		w.Reset()
 	} else if tx == 'T' {
 		w.Failed, w.Rollback = false, false // ROLLBACK TO SAVEPOINT, or a new block
@@ -325,15 +330,16 @@ func (s *Session) command(e *expect, tag []byte) {
 	case "DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL":
 		s.declared(e)
 	case "DISCARD ALL", "DEALLOCATE ALL":
-		s.names.stmts.forget(max(w.Settled, e.index))
+		s.names.stmts.dropAll()
 	case "DEALLOCATE":
-		if e.typ == 'Q' && e.name != "" && !s.pendingFor('P', e.name) {
-			delete(s.names.stmts.byName, e.name)
+		if e.typ == 'Q' && e.name != "" {
+			s.names.stmts.drop(e.name)
 		} else {
-			s.names.doubt(max(w.Settled, e.index))
+			s.names.stmts.doubt()
 		}
 	case "DO", "CALL":
-		s.names.doubt(max(w.Settled, e.index))
+		s.names.stmts.doubt()
+		s.names.portals.doubt()
 		if !w.inBlock() { // where a procedure may COMMIT and ROLLBACK
 			w.Kept.Set(e.index)
 			if e.does.Ends != verb.EndsCommit {

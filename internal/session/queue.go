@@ -31,8 +31,7 @@ type expect struct {
 	at       int64     // time of admission
 	name     string    // Parse, Bind, Describe, Close: the name; Query: what DEALLOCATE names
 	given    *named    // Parse, Bind: what the name was given to mean
-	previous *named    // and what it meant before
-	stmt     *named    // Bind: the named statement it goes back to
+	of       *named    // Bind, Execute, Query: the statement or portal with a name that it goes back to
 }
 
 // A queue is a ring of expects.

@@ -17,6 +17,9 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 	}
 	r := &s.work.cur
 	body := frame[wire.HeaderLen:]
+	if typ != 'D' {
+		s.doubt(e)
+	}
 	runs := e.typ == 'Q' || e.typ == 'E'
 	switch typ {
 	case '1':
@@ -103,6 +106,9 @@ func (s *Session) dropCopyEnds() {
 // if it was the last of it.
 func (s *Session) done() bool {
 	done := s.queue.pop()
+	if t := s.names.table(&done); t != nil {
+		t.gave(&done)
+	}
 	switch {
 	case done.index >= 0 && done.last:
 		s.ended(&done, "", nil, nil)
@@ -196,23 +202,13 @@ func (s *Session) swallowedByCopy() {
 	for i := 1; i < s.queue.len(); i++ {
 		if e := *s.queue.at(i); e.typ != 'c' && e.typ != 'S' {
 			s.queue.remove(i)
-			s.undo(&e)
+			s.names.undo(&e)
 			if e.last {
 				s.dropped(&e, event.EndSkipped)
 			}
 			return
 		}
 	}
-}
-
-// pendingFor reports whether a Parse or Bind of this name is outstanding.
-func (s *Session) pendingFor(typ byte, name string) bool {
-	for i := range s.queue.len() {
-		if e := s.queue.at(i); e.typ == typ && e.name == name && e.unnamed == (name == "") {
-			return true
-		}
-	}
-	return false
 }
 
 // describedTypes keeps the parameter types a Describe of a statement told.
@@ -222,10 +218,12 @@ func (s *Session) describedTypes(e *expect, body []byte) {
 	}
 	types := appendTypes(s.work.cur.types[:0], body)
 	s.work.cur.types = types
-	if s.pendingFor('P', e.name) {
-		return // the name means something else by now
+	t := &s.names.stmts
+	st := t.now(e.name)
+	if e.unnamed && t.known && t.pending == 0 {
+		st = &t.unnamed
 	}
-	if st := s.names.stmts.find([]byte(e.name)); st != nil {
+	if st != nil {
 		st.types = append(st.types[:0], types...)
 	}
 }
@@ -293,6 +291,7 @@ func (s *Session) failed(frame []byte) error {
 		frame = redact.Error(frame)
 	}
 	w.Failed, w.Rollback = true, false
+	s.doubt(e)
 	if e.does.Ends != verb.EndsNone && !w.inBlock() {
 		w.Kept.Set(e.index)
 	}
@@ -313,10 +312,10 @@ func (s *Session) failed(frame []byte) error {
 	hadCopy := s.copy.mode == 'G'
 	s.copyFailed(e.index)
 	e2 := s.queue.pop()
-	if e2.stmt != nil && string(state) == "26000" {
-		e2.stmt.unsure = true // SQL dropped it
+	if e2.typ == 'B' && e2.of != nil && string(state) == "26000" {
+		e2.of.unsure = true // SQL dropped it
 	}
-	s.undo(&e2)
+	s.names.undo(&e2)
 	s.ended(&e2, "", state, frame)
 	s.skipRest(e2.index, hadCopy)
 	s.dropCopyEnds()
@@ -367,7 +366,7 @@ func (s *Session) skipRest(failed int64, inCopy bool) {
 			return
 		}
 		d := q.pop()
-		s.undo(&d)
+		s.names.undo(&d)
 		switch {
 		case d.typ == 'c':
 			s.dropped(&d, event.EndDiscarded)
@@ -400,7 +399,7 @@ func (s *Session) skipFrom(i int) error {
 		if e.typ == 'S' {
 			continue
 		}
-		s.undo(&e)
+		s.names.undo(&e)
 		q.remove(j)
 		if e.index >= 0 && e.index != told {
 			told = e.index

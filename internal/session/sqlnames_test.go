@@ -47,7 +47,7 @@ func TestSQLNames(t *testing.T) {
 		`execute ES parse=20`, `outcome sZ of=22 tx=T end=suspended`,
 		`query Q parse=20`, `outcome CZ of=24 ["FETCH 2"] tx=T`,
 		`query Q`, `outcome CZ of=26 ["CLOSE CURSOR"] tx=T`,
-		`query Q portal:unknown`, `outcome CZ of=28 ["FETCH 0"] tx=T`,
+		`query Q parse=20 portal:uncertain`, `outcome CZ of=28 ["FETCH 0"] tx=T`,
 		`query Q`, `outcome CZ of=30 ["COMMIT"] tx=I committed=true since=18`,
 	)
 }
