@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -66,7 +67,7 @@ func (s *Session) FromClient(now int64, p []byte) (fwd []byte, err error) {
 		in = c.held
 	}
 	n, err := s.walkClient(in)
-	if _ = s.closeRun(in, n); s.err != nil {
+	if s.closeRun(in, n); s.err != nil {
 		n, err = 0, s.err
 	}
 	s.hold(in, n)
@@ -103,36 +104,30 @@ func (s *Session) hold(in []byte, n int) {
 // walkClient goes through the messages in and returns how many bytes may pass.
 func (s *Session) walkClient(in []byte) (n int, err error) {
 	c := &s.client
-	for n < len(in) && s.phase != phaseClosing {
+	for n < len(in) && s.phase != phaseClosing && s.err == nil {
 		if c.stream.left > 0 || c.stream.done {
-			m, err := s.streamOn(in[n:])
-			n += m
-			if err != nil || c.stream.left > 0 || c.stream.done {
-				return n, err
+			if n += s.streamOn(in[n:]); c.stream.left > 0 || c.stream.done {
+				break
 			}
 			continue
 		}
 		typ, length, ok := wire.Header(in[n:])
 		if !ok {
-			return n, nil
+			break
 		}
 		if err := s.admissible(typ, length); err != nil {
 			return n, s.refuse(in, n, err.Code, err.Message)
 		}
-		switch total := length + 1; {
+		total := length + 1
+		if typ == 'd' || total > maxHeld {
+			s.closeRun(in, n)
+		}
+		switch {
 		case typ == 'd':
-			if err := s.closeRun(in, n); err != nil {
-				return n, err
-			}
 			s.copyIn(length - 4)
 			n += wire.HeaderLen
 		case total > maxHeld:
-			if err := s.closeRun(in, n); err != nil {
-				return n, err
-			}
-			if err := s.streamBlob(typ, total); err != nil {
-				return n, err
-			}
+			s.streamBlob(typ, total)
 		case total > len(in)-n:
 			return n, nil
 		default:
@@ -147,9 +142,7 @@ func (s *Session) walkClient(in []byte) (n int, err error) {
 
 // refuse closes the run in front of an offence and records the offence.
 func (s *Session) refuse(in []byte, at int, code, message string) error {
-	if err := s.closeRun(in, at); err != nil {
-		return err
-	}
+	s.closeRun(in, at)
 	if in[at] == 'p' {
 		return s.violate(code, message, in[at:at+1]) // a password follows
 	}
@@ -182,55 +175,33 @@ func (s *Session) admissible(typ byte, length int) *Violation {
 func (s *Session) fromClient(typ byte, in []byte, from, to int) error {
 	c, r := &s.client, &s.client.run
 	body := in[from+wire.HeaderLen : to]
-	switch typ {
-	case 'p':
+	if !r.takes(typ, body) {
+		s.closeRun(in, from)
+	}
+	admits := strings.IndexByte("QFPBE", typ) >= 0
+	switch {
+	case typ == 'p':
 		s.login.asked = false
 		return s.saslBegun(body)
-	case 'Q', 'F', 'P', 'B', 'E':
-		if !r.joins(typ, body) {
-			if err := s.closeRun(in, from); err != nil {
-				return err
-			}
-			if err := s.copyBroken(); err != nil {
-				return err
-			}
-			r.open(from, s.queue.len(), c.skip)
-		}
-		c.letter(typ)
-		r.to = to
+	case admits && r.kind == "":
+		s.copyBroken()
+		r.open(from, s.queue.len(), c.skip)
+	}
+	c.letter(typ)
+	r.to = to
+	switch {
+	case admits:
 		s.admit(typ, body)
-	case 'c', 'f':
-		if err := s.closeRun(in, from); err != nil {
-			return err
-		}
-		c.letter(typ)
-		return s.copyInEnded(typ)
-	case 'X':
-		if err := s.closeRun(in, from); err != nil {
-			return err
-		}
-		c.letter(typ)
+	case typ == 'c', typ == 'f':
+		s.copyInEnded(typ)
+	case typ == 'X':
 		s.phase = phaseClosing
-	case 'D', 'C':
-		if r.kind == event.KindQuery || r.kind == event.KindFunctionCall {
-			if err := s.closeRun(in, from); err != nil {
-				return err
-			}
-		}
-		c.letter(typ)
-		r.to = to
-		if r.kind != "" || !c.skip {
-			s.queue.push(s.target(typ, body))
-		}
-	case 'H':
-		c.letter(typ)
-		r.to = to
-	case 'S':
-		c.letter(typ)
-		r.to = to
+	case typ == 'S':
 		c.skip = false
 		s.queue.push(expect{typ: 'S', index: -1, at: s.now})
-		return s.closeRun(in, to)
+		s.closeRun(in, to)
+	case typ != 'H' && (r.kind != "" || !c.skip):
+		s.queue.push(s.target(typ, body))
 	}
 	return nil
 }
@@ -242,22 +213,22 @@ func (r *run) open(from, queued int, skip bool) {
 	*r = run{kind: event.KindQuery, from: from, to: from, queued: queued, skip: skip, parse: -1, bind: -1}
 }
 
-// joins reports whether a message belongs to the open run: a Bind to the
-// statement parsed right before it, an Execute to the portal bound before it.
-func (r *run) joins(typ byte, body []byte) bool {
-	if r.kind == "" || r.executed {
-		return false
-	}
+// takes reports whether a message belongs to the open run: a Bind to the statement parsed right
+// before it, an Execute to the portal bound before it, and what changes nothing by itself.
+func (r *run) takes(typ byte, body []byte) bool {
+	open := r.kind != "" && !r.executed
 	switch typ {
 	case 'B':
 		_, rest, _ := wire.CString(body)
 		stmt, _, ok := wire.CString(rest)
-		return r.parsed != nil && r.bound == nil && ok && string(cut(stmt)) == r.stmt
+		return open && r.parsed != nil && r.bound == nil && ok && string(cut(stmt)) == r.stmt
 	case 'E':
 		portal, _, ok := wire.CString(body)
-		return r.bound != nil && ok && string(cut(portal)) == r.portal
+		return open && r.bound != nil && ok && string(cut(portal)) == r.portal
+	case 'D', 'C':
+		return r.kind != event.KindQuery && r.kind != event.KindFunctionCall
 	}
-	return false
+	return typ == 'H' || typ == 'S'
 }
 
 // admit notes a message that makes or joins an admission. body may be only
@@ -392,10 +363,10 @@ func (s *Session) target(typ byte, body []byte) expect {
 }
 
 // closeRun records the open run, whose frames lie in in and end before upto.
-func (s *Session) closeRun(in []byte, upto int) error {
+func (s *Session) closeRun(in []byte, upto int) {
 	r := &s.client.run
 	if r.kind == "" {
-		return nil
+		return
 	}
 	frames := in[r.from:min(r.to, upto)]
 	if r.kind == event.KindQuery || r.parsed != nil {
@@ -407,8 +378,7 @@ func (s *Session) closeRun(in []byte, upto int) error {
 	if r.plain(frames) {
 		frames = nil
 	}
-	_, err := s.admission(frames, nil)
-	return err
+	s.admission(frames, nil)
 }
 
 // plain reports whether the leaf alone says what the frames of a run do: they
@@ -454,7 +424,7 @@ const (
 
 // admission emits the entry of the open run, with a value or a synced blob, and
 // tells everything that refers to it.
-func (s *Session) admission(value []byte, b Blob) (int64, error) {
+func (s *Session) admission(value []byte, b Blob) {
 	c, r := &s.client, &s.client.run
 	l := s.entry(r.kind)
 	r.facts = s.settings.foreign(r.facts)
@@ -463,20 +433,12 @@ func (s *Session) admission(value []byte, b Blob) (int64, error) {
 		l.Types = r.types
 	}
 	l.Parse, l.Bind = event.Ref(r.parse), event.Ref(r.bind)
-	var index int64
-	var err error
-	if b == nil {
-		index, err = s.emit(value)
-	} else {
-		l = s.stamp()
+	if l.HasValue, l.Size = value != nil, int64(len(value)); b != nil {
 		l.HasValue, l.Size = true, c.stream.total
-		index, err = s.emitted(s.cfg.Log.EmitBlob(l, b))
 	}
+	index := s.record(value, b)
 	if c.letters = c.letters[:0]; cap(c.letters) > 128 {
 		c.letters = nil
-	}
-	if err != nil {
-		return -1, err
 	}
 	for i := r.queued; i < s.queue.len(); i++ {
 		if e := s.queue.at(i); e.typ != 'S' {
@@ -500,7 +462,6 @@ func (s *Session) admission(value []byte, b Blob) (int64, error) {
 	s.work.newest = index
 	r.kind = ""
 	if r.skip {
-		return index, s.skipFrom(r.queued)
+		s.skipFrom(r.queued)
 	}
-	return index, nil
 }

@@ -16,20 +16,14 @@ func (s *Session) Close(now int64, reason string) error {
 		s.client.stream.large = nil
 	}
 	if !s.login.done && s.login.begun {
-		if err := s.loginEnded("unfinished", nil, nil); err != nil {
-			return err
-		}
+		s.loginEnded("unfinished", nil, nil)
 	}
-	if err := s.copyBroken(); err != nil {
-		return err
-	}
+	s.copyBroken()
 	of := s.work.newest
 	if e := s.queue.first(); e != nil && e.index >= 0 {
 		of = e.index
 	}
-	if err := s.copyOutEnded(of); err != nil {
-		return err
-	}
+	s.copyOutEnded(of)
 	w := &s.work
 	w.splitOff()
 	if s.queue.len() == 0 && w.Open() { // the server undoes what was not committed
@@ -43,19 +37,15 @@ func (s *Session) Close(now int64, reason string) error {
 		}
 		told = e.index
 		s.ended(&e, event.EndUnknown, nil, nil)
-		if err := s.flush(); err != nil {
-			return err
-		}
+		s.flush()
 	}
 	if len(s.server.letters) > 0 {
 		s.ended(&expect{index: -1}, "", nil, nil)
 	}
-	if err := s.flush(); err != nil {
-		return err
-	}
+	s.flush()
 	l := s.entry(event.KindDisconnect)
 	l.Who, l.Msgs = &s.who, s.client.letters
 	l.Facts = []event.Fact{{Key: "reason", Val: reason}}
-	_, err := s.emit(nil)
-	return err
+	s.emit(nil)
+	return s.err
 }

@@ -34,8 +34,8 @@ func (n *named) doubtful() bool { return n != nil && (n.unsure || n.of.doubtful(
 type nameTable struct {
 	byName  map[string]*named
 	unnamed named
-	known   bool // there is an unnamed one
-	pending int  // times it was given without an answer yet
+	known   bool  // there is an unnamed one
+	pending int32 // times it was given without an answer yet
 }
 
 type names struct{ stmts, portals nameTable }

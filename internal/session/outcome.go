@@ -179,17 +179,14 @@ func (r *result) clear() {
 }
 
 // flush emits what is pending.
-func (s *Session) flush() error {
+func (s *Session) flush() {
 	w := &s.work
 	if w.done == nil {
-		return nil
-	}
-	var err error
-	for i := 0; i < w.used && err == nil; i++ {
-		err = s.emitOutcome(&w.done[i])
+		return
 	}
 	for i := range w.used {
 		p := &w.done[i]
+		s.emitOutcome(p)
 		p.value = nil
 		p.clear()
 		p.shrink(4 << 10)
@@ -203,7 +200,6 @@ func (s *Session) flush() error {
 	if cap(s.server.letters) > 128 && len(s.server.letters) == 0 {
 		s.server.letters = nil
 	}
-	return err
 }
 
 // shrink drops the buffers larger than about n bytes if nothing is in them.
@@ -219,7 +215,7 @@ func (r *result) shrink(n int) {
 	}
 }
 
-func (s *Session) emitOutcome(p *pending) error {
+func (s *Session) emitOutcome(p *pending) {
 	kind := event.KindOutcome
 	if p.index < 0 {
 		kind = event.KindSettle
@@ -248,8 +244,7 @@ func (s *Session) emitOutcome(p *pending) error {
 	if value == nil && p.framed {
 		value = p.frames
 	}
-	_, err := s.emit(value)
-	return err
+	s.emit(value)
 }
 
 // settle works out, at a ReadyForQuery, what became of the open group, and

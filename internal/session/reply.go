@@ -43,7 +43,7 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 	case 'T':
 		if s.results == content.Full && (e.typ == 'Q' || e.portal) {
 			s.server.body = typ
-			_ = s.returned(frame, true) // an error stays in s.err
+			s.returned(frame, true)
 		}
 		return e.typ == 'Q' || e.typ == 'D' && s.done()
 	case 'D':
@@ -51,7 +51,7 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 		r.bytes += int64(total)
 		if s.results != content.Count {
 			s.server.body = typ
-			_ = s.returned(frame, true) // likewise
+			s.returned(frame, true)
 		}
 		return runs
 	case 'I':
@@ -122,7 +122,7 @@ func (s *Session) done() bool {
 // completed follows CommandComplete, or EmptyQueryResponse with tag nil.
 func (s *Session) completed(e *expect, tag, frame []byte) bool {
 	if s.copy.mode != 0 {
-		_ = s.copyOutEnded(e.index) // an error stays in s.err
+		s.copyOutEnded(e.index)
 		if s.copy.mode == 'G' {
 			s.swallowed()
 			e = s.queue.first() // it moved
@@ -141,18 +141,14 @@ func (s *Session) completed(e *expect, tag, frame []byte) bool {
 
 // copyOutEnded records what a COPY carried to the client, or replication both
 // ways, however it ended.
-func (s *Session) copyOutEnded(of int64) error {
+func (s *Session) copyOutEnded(of int64) {
 	switch s.copy.mode {
 	case 'H':
-		if err := s.flush(); err != nil {
-			return err
-		}
-		_, err := s.copied(&s.copy.out, "out", of, event.KindCopy, nil, false)
-		return err
+		s.flush()
+		s.copied(&s.copy.out, "out", of, event.KindCopy, nil, false)
 	case 'W':
-		return s.replicated(of)
+		s.replicated(of)
 	}
-	return nil
 }
 
 // A replication stream, which may go on for months, is told of when it has
@@ -164,20 +160,11 @@ const (
 
 // replicated records the sizes of what a replication stream carried since the
 // last such entries.
-func (s *Session) replicated(of int64) error {
-	if err := s.flush(); err != nil {
-		return err
-	}
+func (s *Session) replicated(of int64) {
+	s.flush()
 	s.copy.told = s.now
-	for _, f := range []struct {
-		flow      *content.Flow
-		direction string
-	}{{&s.copy.in, "in"}, {&s.copy.out, "out"}} {
-		if _, err := s.copied(f.flow, f.direction, of, event.KindReplication, nil, false); err != nil {
-			return err
-		}
-	}
-	return nil
+	s.copied(&s.copy.in, "in", of, event.KindReplication, nil, false)
+	s.copied(&s.copy.out, "out", of, event.KindReplication, nil, false)
 }
 
 // swallowed drops, when a COPY from the client has succeeded, its end marker
@@ -237,9 +224,7 @@ func (s *Session) readyForQuery(tx byte, frame []byte) error {
 	e := s.queue.pop()
 	switch e.typ {
 	case '0':
-		if err := s.loginEnded("ok", nil, nil); err != nil {
-			return err
-		}
+		s.loginEnded("ok", nil, nil)
 		s.login.done = true
 		if s.phase == phaseAuth {
 			s.phase = phaseReady
@@ -268,24 +253,27 @@ func (s *Session) nextSyncMaybe() {
 }
 
 // failed follows an ErrorResponse.
-func (s *Session) failed(frame []byte) error {
+func (s *Session) failed(frame []byte) {
 	severity, state := wire.ErrorFields(frame[wire.HeaderLen:])
 	fatal := string(severity) == "FATAL" || string(severity) == "PANIC"
 	if e := s.queue.first(); !s.login.done && (e == nil || e.typ == '0') {
 		if s.login.told {
-			return s.failedFatally(nil, state, frame)
+			s.failedFatally(nil, state, frame)
+		} else {
+			s.login.full = string(state) == "53300"
+			s.loginEnded("failed", state, frame)
 		}
-		s.login.full = string(state) == "53300"
-		return s.loginEnded("failed", state, frame)
+		return
 	}
 	w := &s.work
 	w.splitOff()
 	e := s.queue.first()
-	if e == nil || fatal {
-		return s.failedFatally(e, state, frame)
+	if !fatal {
+		e = s.head()
 	}
-	if e = s.head(); e == nil {
-		return s.failedFatally(e, state, frame)
+	if e == nil || fatal {
+		s.failedFatally(e, state, frame)
+		return
 	}
 	if e.redacted {
 		frame = redact.Error(frame)
@@ -304,10 +292,10 @@ func (s *Session) failed(frame []byte) error {
 		s.copyFailed(e.index)
 		s.ended(e, "", state, frame)
 		e.index = -1 // its outcome is told; ReadyForQuery is still to come
-		return nil
+		return
 	case 'S':
 		s.ended(e, "", state, frame)
-		return nil
+		return
 	}
 	hadCopy := s.copy.mode == 'G'
 	s.copyFailed(e.index)
@@ -319,12 +307,11 @@ func (s *Session) failed(frame []byte) error {
 	s.ended(&e2, "", state, frame)
 	s.skipRest(e2.index, hadCopy)
 	s.dropCopyEnds()
-	return nil
 }
 
 // failedFatally follows an error after which the server closes, or one that
 // belongs to nothing that was asked.
-func (s *Session) failedFatally(e *expect, state, frame []byte) error {
+func (s *Session) failedFatally(e *expect, state, frame []byte) {
 	none := expect{index: -1, at: s.now}
 	if e == nil || e.index < 0 {
 		e = &none
@@ -335,7 +322,6 @@ func (s *Session) failedFatally(e *expect, state, frame []byte) error {
 	}
 	s.ended(e, end, state, frame)
 	s.queue.outcomeTold(e.index)
-	return nil
 }
 
 // outcomeTold marks everything of an entry as having its outcome.
@@ -349,7 +335,7 @@ func (q *queue) outcomeTold(index int64) {
 
 // copyFailed ends a COPY of the entry of that an error ended.
 func (s *Session) copyFailed(of int64) {
-	_ = s.copyOutEnded(of) // an error stays in s.err
+	s.copyOutEnded(of)
 	s.copy.mode = 0
 }
 
@@ -391,7 +377,7 @@ func (s *Session) maybeSwallowed() {
 
 // skipFrom ends at once what was just admitted from position i of the queue
 // on, because the server ignores everything up to the next Sync.
-func (s *Session) skipFrom(i int) error {
+func (s *Session) skipFrom(i int) {
 	q := &s.queue
 	var told int64 = -1
 	for j := q.len() - 1; j >= i; j-- {
@@ -406,5 +392,5 @@ func (s *Session) skipFrom(i int) error {
 			s.dropped(&e, event.EndSkipped)
 		}
 	}
-	return s.flush()
+	s.flush()
 }

@@ -80,12 +80,10 @@ func (i *injection) into(b []byte) []byte {
 // walkServer goes through the messages in and returns how many bytes may pass.
 func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 	v := &s.server
-	for n < len(in) {
+	for n < len(in) && s.err == nil {
 		if v.skip > 0 {
 			m := min(v.skip, len(in)-n)
-			if err := s.passed(in[n : n+m]); err != nil {
-				return n, err
-			}
+			s.passed(in[n : n+m])
 			v.skip -= m
 			n += m
 			continue
@@ -95,7 +93,8 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 			return n, nil
 		}
 		if typ == 'E' && !s.login.done && (length < 8 || length > maxControl) {
-			return len(in), s.oldError(in[n:])
+			s.oldError(in[n:])
+			return len(in), nil
 		}
 		if length < 4 {
 			return n, s.violate("08P01", "the server sent a message with an invalid length", in[n:])
@@ -128,24 +127,24 @@ func (s *Session) walkServer(in []byte, put *injection) (n int, err error) {
 
 // passed takes bytes that pass without being looked at, of a message that may
 // have content.
-func (s *Session) passed(b []byte) error {
+func (s *Session) passed(b []byte) {
 	switch s.server.body {
 	case 'd':
 		s.copy.out.Add(b)
 		of := s.queue.index(s.work.newest)
 		if c := &s.copy; c.mode == 'W' && (c.out.Bytes+c.in.Bytes >= maxUntold || s.now-c.told >= untoldTime) {
-			return s.replicated(of)
+			s.replicated(of)
+		} else {
+			s.kept(&s.copy.out, event.KindCopy, "out", of, content.MaxChunk)
 		}
-		return s.kept(&s.copy.out, event.KindCopy, "out", of, content.MaxChunk)
 	case 'D', 'T':
-		return s.returned(b, false)
+		s.returned(b, false)
 	}
-	return nil
 }
 
 // oldError follows an error in the form of protocol 2.0: the letter, a text, a
 // NUL. A postmaster that cannot fork still answers so. All that follows passes.
-func (s *Session) oldError(b []byte) error {
+func (s *Session) oldError(b []byte) {
 	s.server.letters = event.AppendLetter(s.server.letters, 'E')
 	s.server.skip = math.MaxInt
 	text, _, _ := wire.CString(b[1:])
@@ -153,7 +152,7 @@ func (s *Session) oldError(b []byte) error {
 		text = text[:4*maxFact]
 	}
 	s.work.cur.facts = append(s.work.cur.facts[:0], event.Fact{Key: "message", Val: string(bytes.TrimSpace(text))})
-	return s.loginEnded("failed", nil, nil)
+	s.loginEnded("failed", nil, nil)
 }
 
 // putNegotiation has the client told, before or in place of the server's
@@ -172,7 +171,8 @@ func (s *Session) fromServer(typ byte, total int, frame []byte) error {
 	body := frame[wire.HeaderLen:]
 	switch typ {
 	case 'N', 'A':
-		return s.noticed(frame)
+		s.noticed(frame)
+		return nil
 	case 'S':
 		s.parameterChanged(body)
 		return nil
@@ -191,7 +191,8 @@ func (s *Session) fromServer(typ byte, total int, frame []byte) error {
 			return nil
 		}
 	case 'E':
-		return s.failed(frame)
+		s.failed(frame)
+		return nil
 	case 'Z':
 		if len(body) == 1 && (body[0] == 'I' || body[0] == 'T' || body[0] == 'E') {
 			return s.readyForQuery(body[0], frame)
@@ -206,10 +207,8 @@ func (s *Session) fromServer(typ byte, total int, frame []byte) error {
 }
 
 // noticed records a notice or a notification.
-func (s *Session) noticed(frame []byte) error {
-	if err := s.flush(); err != nil {
-		return err
-	}
+func (s *Session) noticed(frame []byte) {
+	s.flush()
 	l := s.entry(event.KindNotice)
 	l.Who, l.Msgs = &s.who, s.server.takeLetters()
 	if frame[0] == 'N' {
@@ -218,8 +217,7 @@ func (s *Session) noticed(frame []byte) error {
 	}
 	l.Of = event.Ref(s.queue.index(-1))
 	l.Facts = s.settings.foreign(l.Facts)
-	_, err := s.emit(frame)
-	return err
+	s.emit(frame)
 }
 
 // parameterChanged keeps what a later reader needs to understand texts.

@@ -163,38 +163,44 @@ func (s *Session) entry(kind event.Kind) *event.Leaf {
 	return &s.leaf
 }
 
-// emit records the leaf that entry returned. value nil means there is none.
-func (s *Session) emit(value []byte) (int64, error) {
-	l := s.stamp()
+// emit records the leaf that entry returned, and returns its index. value nil means there is none.
+func (s *Session) emit(value []byte) int64 {
 	if value != nil {
-		l.HasValue, l.Size = true, int64(len(value))
+		s.leaf.HasValue, s.leaf.Size = true, int64(len(value))
 	}
-	index, err := s.cfg.Log.Emit(l, value)
-	return s.emitted(index, err)
+	return s.record(value, nil)
 }
 
-func (s *Session) stamp() *event.Leaf {
+// record is emit for a leaf that says what it has for a value, perhaps a synced blob. When it has failed once,
+// nothing more is recorded, and nothing passes.
+func (s *Session) record(value []byte, b Blob) (index int64) {
+	if s.err != nil {
+		return -1
+	}
 	s.seq++
 	s.leaf.Time, s.leaf.Session, s.leaf.Seq = s.now, s.cfg.ID, s.seq
-	return &s.leaf
-}
-
-func (s *Session) emitted(index int64, err error) (int64, error) {
+	var err error
+	if b == nil {
+		index, err = s.cfg.Log.Emit(&s.leaf, value)
+	} else {
+		index, err = s.cfg.Log.EmitBlob(&s.leaf, b)
+	}
 	s.leaf.Msgs, s.leaf.Tags, s.leaf.Types, s.leaf.Facts = nil, nil, nil, nil
 	if err != nil {
-		s.phase, s.err = phaseDead, err
-		return -1, err
+		s.fail(err)
+		return -1
 	}
 	s.last = index
-	return index, nil
+	return index
 }
+
+// fail ends the session because recording failed; whoever passes bytes on looks at s.err.
+func (s *Session) fail(err error) { s.phase, s.err = phaseDead, err }
 
 // violate records that a peer broke the protocol and ends the session. at is
 // the offending place, of which up to 64 bytes are kept; nil keeps nothing.
 func (s *Session) violate(code, message string, at []byte) error {
-	if err := s.flush(); err != nil {
-		return err
-	}
+	s.flush()
 	if !s.login.done {
 		at = nil // it might be a password
 	}
@@ -205,8 +211,8 @@ func (s *Session) violate(code, message string, at []byte) error {
 	if at != nil {
 		at = at[:min(len(at), 64)]
 	}
-	if _, err := s.emit(at); err != nil {
-		return err
+	if s.emit(at); s.err != nil {
+		return s.err
 	}
 	s.phase = phaseDead
 	return &Violation{Code: code, Message: message}

@@ -80,12 +80,10 @@ func (s *Session) Start(now int64, packet []byte) (fwd []byte, err error) {
 	}
 	l := s.entry(event.KindConnect)
 	l.Who, l.Facts = &s.who, facts
-	if _, err := s.emit(packet); err != nil {
-		return nil, err
-	}
+	s.emit(packet)
 	s.login.begun, s.cfg.Facts = true, nil // they are in the log
 	s.queue.push(expect{typ: '0', index: -1, at: now})
-	return fwd, nil
+	return fwd, s.err
 }
 
 // identify takes who is logging in from the parameters as a server would: the
@@ -204,18 +202,19 @@ func (s *Session) User() string { return s.who.User }
 func (s *Session) Refuse(now int64, code, message, hint string) error {
 	s.now = max(s.now, now)
 	s.LoginFact("reason", message)
-	if err := s.loginEnded("refused", []byte(code), nil); err != nil {
-		return err
+	s.loginEnded("refused", []byte(code), nil)
+	if s.err != nil {
+		return s.err
 	}
 	s.phase = phaseDead
 	return &Violation{Code: code, Message: message, Hint: hint}
 }
 
 // loginEnded emits the auth entry. frame is the ErrorResponse of a failure.
-func (s *Session) loginEnded(result string, sqlstate, frame []byte) error {
+func (s *Session) loginEnded(result string, sqlstate, frame []byte) {
 	lg := &s.login
 	if lg.told {
-		return nil
+		return
 	}
 	lg.told = true
 	l := s.entry(event.KindAuth)
@@ -231,8 +230,7 @@ func (s *Session) loginEnded(result string, sqlstate, frame []byte) error {
 	l.Facts, lg.facts = append(l.Facts, lg.facts...), nil
 	l.Facts = append(l.Facts, event.Fact{Key: "result", Val: result})
 	l.Facts = append(l.Facts, s.work.cur.facts...) // what the server told
-	_, err := s.emit(frame)
-	return err
+	s.emit(frame)
 }
 
 // negotiated returns the NegotiateProtocolVersion for the client: ours, and

@@ -33,18 +33,17 @@ type large struct {
 }
 
 // streamBlob begins to stream a large message.
-func (s *Session) streamBlob(typ byte, total int) error {
+func (s *Session) streamBlob(typ byte, total int) {
 	b, err := s.cfg.Log.NewBlob()
 	if err != nil {
-		s.phase, s.err = phaseDead, err
-		return err
+		s.fail(err)
+		return
 	}
 	s.client.stream = stream{left: total, large: &large{total: int64(total), typ: typ, blob: b}}
-	return nil
 }
 
 // streamOn takes more of the streamed message and returns how much may pass.
-func (s *Session) streamOn(in []byte) (n int, err error) {
+func (s *Session) streamOn(in []byte) (n int) {
 	st := &s.client.stream
 	if st.done {
 		return s.streamed()
@@ -53,7 +52,8 @@ func (s *Session) streamOn(in []byte) (n int, err error) {
 	st.left -= n
 	if st.large == nil {
 		s.copy.in.Add(in[:n])
-		return n, s.kept(&s.copy.in, event.KindCopy, "in", s.copyInOf(), content.MaxChunk)
+		s.kept(&s.copy.in, event.KindCopy, "in", s.copyInOf(), content.MaxChunk)
+		return n
 	}
 	st.head = append(st.head, in[:min(n, maxHead-len(st.head))]...)
 	value := in[:n]
@@ -65,23 +65,20 @@ func (s *Session) streamOn(in []byte) (n int, err error) {
 		}
 	}
 	if _, err := st.blob.Write(value); err != nil {
-		s.phase, s.err = phaseDead, err
-		return 0, err
+		s.fail(err)
 	}
 	if st.left == 0 {
 		st.done = true
-		return n - 1, nil
+		return n - 1
 	}
-	return n, nil
+	return n
 }
 
 // streamed emits the entry of a streamed message whose blob is durable, and
 // lets its last byte go.
-func (s *Session) streamed() (n int, err error) {
+func (s *Session) streamed() (n int) {
 	c, st := &s.client, &s.client.stream
-	if err := s.copyBroken(); err != nil {
-		return 0, err
-	}
+	s.copyBroken()
 	b := st.blob
 	st.blob, st.done = nil, false // it is not ours to abort any more
 	c.run.open(0, s.queue.len(), c.skip)
@@ -91,11 +88,9 @@ func (s *Session) streamed() (n int, err error) {
 	if st.redacted {
 		c.run.tellRedacted()
 	}
-	if _, err := s.admission(nil, b); err != nil {
-		return 0, err
-	}
+	s.admission(nil, b)
 	st.large = nil
-	return 1, nil
+	return 1
 }
 
 // unread takes back what admit made of a text of which it saw only the head.
@@ -147,22 +142,19 @@ func (s *Session) copyIn(n int) {
 
 // copyInEnded records the content of a COPY before its CopyDone or CopyFail
 // passes: until then the server has made nothing of it.
-func (s *Session) copyInEnded(typ byte) error {
+func (s *Session) copyInEnded(typ byte) {
 	if s.copy.mode == 'W' {
-		return nil // replication: the entry comes at the end of both directions
+		return // replication: the entry comes at the end of both directions
 	}
-	index, err := s.copied(&s.copy.in, "in", s.copyInOf(), event.KindCopy, s.client.letters, typ == 'f')
-	if err != nil {
-		return err
-	}
+	index := s.copied(&s.copy.in, "in", s.copyInOf(), event.KindCopy, s.client.letters, typ == 'f')
 	s.client.letters = s.client.letters[:0]
 	e := expect{typ: 'c', index: index, at: s.now}
 	if s.client.skip || s.queue.len() == 0 { // it was sent after an error, or to no COPY
 		s.dropped(&e, event.EndDiscarded)
-		return s.flush()
+		s.flush()
+		return
 	}
 	s.queue.push(e)
-	return nil
 }
 
 // copyInOf is the admission that COPY data from the client belongs to.
@@ -175,19 +167,16 @@ func (s *Session) copyInOf() int64 {
 
 // copyBroken records COPY data that was sent but never ended: another message
 // came, or the session ends. The server makes nothing of such data.
-func (s *Session) copyBroken() error {
-	if s.copy.in.Rows == 0 || s.copy.mode == 'W' {
-		return nil
+func (s *Session) copyBroken() {
+	if s.copy.in.Rows > 0 {
+		s.copyInEnded(0)
 	}
-	return s.copyInEnded(0)
 }
 
 // copied emits the entry about what a COPY carried.
-func (s *Session) copied(f *content.Flow, direction string, of int64, kind event.Kind, letters []byte, failed bool) (int64, error) {
+func (s *Session) copied(f *content.Flow, direction string, of int64, kind event.Kind, letters []byte, failed bool) int64 {
 	f.Begin(s.copyMode())
-	if err := s.kept(f, kind, direction, of, 1); err != nil {
-		return -1, err
-	}
+	s.kept(f, kind, direction, of, 1)
 	l := s.entry(kind)
 	l.Who, l.Msgs, l.Of = &s.who, letters, event.Ref(of)
 	l.Rows, l.Bytes = f.Rows, f.Bytes
@@ -202,14 +191,12 @@ func (s *Session) copied(f *content.Flow, direction string, of int64, kind event
 
 // kept emits what a flow has kept, if that is at least n bytes, as an entry of
 // its own.
-func (s *Session) kept(f *content.Flow, kind event.Kind, direction string, of int64, n int) error {
+func (s *Session) kept(f *content.Flow, kind event.Kind, direction string, of int64, n int) {
 	chunk := f.Chunk(n)
 	if len(chunk) == 0 {
-		return nil
+		return
 	}
-	if err := s.flush(); err != nil {
-		return err
-	}
+	s.flush()
 	l := s.entry(kind)
 	l.Who, l.Of = &s.who, event.Ref(of)
 	if direction != "" {
@@ -217,12 +204,11 @@ func (s *Session) kept(f *content.Flow, kind event.Kind, direction string, of in
 	}
 	l.Facts = append(l.Facts, event.Fact{Key: "content", Val: "full"})
 	l.Facts = s.settings.foreign(l.Facts)
-	_, err := s.emit(chunk)
-	return err
+	s.emit(chunk)
 }
 
 // returned takes a part of a DataRow, or of the RowDescription in front of some.
-func (s *Session) returned(b []byte, first bool) error {
+func (s *Session) returned(b []byte, first bool) {
 	n := 4 * content.MaxChunk // of one row
 	if first {
 		if n = content.MaxChunk; s.rows == nil {
@@ -230,9 +216,8 @@ func (s *Session) returned(b []byte, first bool) error {
 			s.rows.Begin(s.results)
 		}
 	}
-	err := s.kept(s.rows, event.KindResult, "", s.queue.index(-1), n)
+	s.kept(s.rows, event.KindResult, "", s.queue.index(-1), n)
 	s.rows.Add(b)
-	return err
 }
 
 // resultEnded records the rows of the statement of, in full or their digest.
@@ -243,11 +228,12 @@ func (s *Session) resultEnded(of int64) {
 	}
 	s.rows = nil
 	if f.Keeps() {
-		_ = s.kept(f, event.KindResult, "", of, 1) // an error stays in s.err
-	} else if s.flush() == nil {
-		l := s.entry(event.KindResult)
-		l.Who, l.Of, l.Rows, l.Bytes = &s.who, event.Ref(of), s.work.cur.rows, f.Bytes
-		l.Facts = append(l.Facts, event.Fact{Key: "content", Val: "sha256"})
-		_, _ = s.emit(f.Sum()) // likewise
+		s.kept(f, event.KindResult, "", of, 1)
+		return
 	}
+	s.flush()
+	l := s.entry(event.KindResult)
+	l.Who, l.Of, l.Rows, l.Bytes = &s.who, event.Ref(of), s.work.cur.rows, f.Bytes
+	l.Facts = append(l.Facts, event.Fact{Key: "content", Val: "sha256"})
+	s.emit(f.Sum())
 }
