@@ -20,9 +20,6 @@ type trick struct {
 func TestWhatRan(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Server(t)
-	if _, err := s.Psql(t.Context(), "postgres", dialogueSchema); err != nil {
-		t.Fatal(err)
-	}
 	n := start(t, s.Addr())
 	for _, d := range tricks() {
 		t.Run(d.name, func(t *testing.T) {

@@ -32,17 +32,17 @@ type run struct {
 	kind     event.Kind // "" if none is open
 	from, to int        // its frames, as offsets into the bytes read
 	queued   int        // replies outstanding before it
-	skip     bool       // the server skips it
 	stmt     string     // name of its Parse, "" for the unnamed
 	portal   string     // name of its Bind
 	parsed   *named     // what its Parse gave a name to mean, nil if it has none
 	bound    *named     // likewise Bind
-	named    bool       // it binds what a Parse in an entry before gave a name to
-	executed bool
-	parse    int64 // entry with the Parse, if not this one
+	parse    int64      // entry with the Parse, if not this one
 	bind     int64
 	types    []uint32
 	facts    []event.Fact
+	skip     bool // the server skips it
+	named    bool // it binds what a Parse in an entry before gave a name to
+	executed bool
 	redacted bool // a password was replaced
 }
 

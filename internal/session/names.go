@@ -120,7 +120,11 @@ func (t *nameTable) drop(name string) {
 }
 
 // dropUnnamed is drop for the unnamed one.
-func (t *nameTable) dropUnnamed() { t.known = t.known && t.pending > 0 }
+func (t *nameTable) dropUnnamed() {
+	if t.pending == 0 {
+		t.known, t.unnamed.of = false, nil
+	}
+}
 
 // dropAll drops all names but the unnamed one.
 func (t *nameTable) dropAll() {

@@ -57,12 +57,12 @@ type pending struct {
 // work is what is known of the transaction going on.
 type work struct {
 	tx     byte  // of the last ReadyForQuery
+	left   bool  // the block that told of is perhaps over
 	newest int64 // newest admission, -1 for none
 	transaction.Group
 	// split is a group that ended with a COMMIT inside a Query: its admissions,
 	// Since -1 for none, are committed, whatever more the Query does.
 	split transaction.Part
-	left  bool // the block that the last ReadyForQuery told of is perhaps over
 
 	cur  result
 	done []pending // outcomes known in this read, not emitted
