@@ -20,6 +20,9 @@ type trick struct {
 func TestWhatRan(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Server(t)
+	if _, err := s.Psql(t.Context(), "postgres", tricksSchema); err != nil {
+		t.Fatal(err)
+	}
 	n := start(t, s.Addr())
 	for _, d := range tricks() {
 		t.Run(d.name, func(t *testing.T) {
@@ -66,7 +69,14 @@ func told(r record) string {
 	return fmt.Sprint(text, ": ", o.Tag, strings.Join(o.Tags, "+"))
 }
 
+const tricksSchema = `
+CREATE TABLE tricks (i int UNIQUE DEFERRABLE INITIALLY DEFERRED);
+CREATE FUNCTION tricked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '08P01'; END $$;
+CREATE TABLE refusing (i int);
+CREATE TRIGGER tricked BEFORE INSERT ON refusing FOR EACH STATEMENT EXECUTE FUNCTION tricked();`
+
 func tricks() []trick {
+	data, done, end := pgraw.CopyData, pgraw.CopyDone(), say(".", pgraw.Msg('X'))
 	n63 := strings.Repeat("n", 63)
 	return []trick{
 		{dialogue{name: "names that are the same to the server", steps: []step{
@@ -103,5 +113,17 @@ func tricks() []trick {
 			"BEGIN: BEGIN", "CLOSE p; DECLARE p CURSOR FOR SELECT 'evil': CLOSE CURSOR+DECLARE CURSOR",
 			"SELECT 'harmless', portal uncertain: SELECT 1",
 		}},
+		{dialogue{name: "a trigger that says what a server says of a message in COPY data", steps: []step{
+			say("ZZ", query("COPY refusing FROM STDIN"), data([]byte("1\n")), done, query("SELECT 'ran'")), end,
+		}}, []string{"COPY refusing FROM STDIN: 08P01", "SELECT 'ran': SELECT 1"}},
+		{dialogue{name: "an error at Sync behind a COPY that failed", steps: []step{
+			say("ZZZ", run("COPY refusing FROM STDIN"), sync(), run("INSERT INTO tricks VALUES (1), (1)"), sync(), run("SELECT 'ran'"), sync()), end,
+		}}, []string{"COPY refusing FROM STDIN: 08P01", "INSERT INTO tricks VALUES (1), (1): 23505", "SELECT 'ran': SELECT 1"}},
+		{dialogue{name: "and one behind the data of that", steps: []step{
+			say("ZZZZ", run("COPY refusing FROM STDIN"), sync(), data([]byte("1\n")), done, sync(), run("INSERT INTO tricks VALUES (1), (1)"), sync(), run("SELECT 'ran'"), sync()), end,
+		}}, []string{"COPY refusing FROM STDIN: 08P01", "INSERT INTO tricks VALUES (1), (1): 23505", "SELECT 'ran': SELECT 1"}},
+		{dialogue{name: "a Sync in the data of a Query", steps: []step{
+			say("G", query("COPY tricks FROM STDIN")), say("Z", sync(), data([]byte("bad\n")), done), say("Z", query("SELECT 'ran'")), end,
+		}}, []string{"COPY tricks FROM STDIN: 22P02", "SELECT 'ran': SELECT 1"}},
 	}
 }

@@ -165,6 +165,8 @@ func (s *Session) admissible(typ byte, length int) *Violation {
 		return &Violation{Code: "08P01", Message: "invalid message length"}
 	case length > limit:
 		return &Violation{Code: "54000", Message: "message is longer than the server allows"}
+	case typ == 'H' && length > 4: // the server would skip what follows, and nothing it says would tell
+		return &Violation{Code: "08P01", Message: "invalid message format"}
 	case s.phase == phaseAuth && s.login.asked && typ != 'X':
 		return &Violation{Code: "08P01", Message: "expected an authentication response"}
 	}

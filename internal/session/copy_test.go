@@ -93,7 +93,7 @@ func TestCopyIn(t *testing.T) {
 			client(query("copy t from stdin")),
 			server(copyStart('G')),
 			client(data("1\n"), query("a")),
-			server(failure("08P01"), ready('I')),
+			server(unexpected(), ready('I')),
 			client(query("b")),
 			server(tag("B"), ready('I')),
 		}, []string{
@@ -241,4 +241,75 @@ func TestCopyDigest(t *testing.T) {
 	if e := d.log.entries[3]; string(e.value) != string(sum[:]) || e.Bytes != 8 {
 		t.Errorf("copy of %d bytes, digest %x, want 8, %x", e.Bytes, e.value, sum)
 	}
+}
+
+// unexpected is the error of a server that reads another message in the middle of COPY data.
+func unexpected() []byte {
+	e := failure("08P01")
+	return msg('E', append(e[5:len(e)-1], "RCopyGetData\x00\x00"...))
+}
+
+// An error during COPY does not tell what the server has read of the messages behind it.
+func TestCopyFails(t *testing.T) {
+	runDialogues(t, []dialogueTest{
+		{"by a trigger with the code of a protocol violation", []step{
+			client(query("copy t from stdin"), data("1\n"), copyDone(), query("runs")),
+			server(copyStart('G'), failure("08P01"), ready('I'), tag("A"), ready('I')),
+		}, []string{
+			`query Q`,
+			`copy dc of=2 rows=1 direction:in`,
+			`query Q`,
+			`outcome GEZ of=2 tx=I committed=false 08P01`,
+			`outcome of=3 end=discarded`,
+			`outcome CZ of=4 ["A"] tx=I committed=true`,
+		}},
+		{"behind it an error at Sync", []step{
+			client(parse("", "copy t from stdin"), bind("", ""), execute("", 0), syncMsg(), parse("", "insert"), bind("", ""), execute("", 0), syncMsg(), query("runs")),
+			server(parsed(), bound(), copyStart('G'), failure("P0001"), ready('I')),
+			server(parsed(), bound(), tag("INSERT 0 1"), failure("23505"), ready('I'), tag("A"), ready('I')),
+		}, []string{
+			`execute PBES`,
+			`execute PBES`,
+			`query Q`,
+			`outcome 12GEZ of=2 tx=I committed=false P0001`,
+			`outcome 12C of=3 ["INSERT 0 1"]`,
+			`settle EZ of=3 tx=I committed=false since=3 23505`,
+			`outcome CZ of=4 ["A"] tx=I committed=true`,
+		}},
+		{"with a Sync in a Query's data, read", []step{
+			client(query("copy t from stdin"), syncMsg(), data("bad\n"), copyDone(), query("runs")),
+			server(copyStart('G'), failure("22P02"), ready('I'), tag("A"), ready('I')),
+		}, []string{
+			`query QS`,
+			`copy dc of=2 rows=1 direction:in`,
+			`query Q`,
+			`outcome GEZ of=2 tx=I committed=false 22P02`,
+			`outcome of=3 end=discarded`,
+			`outcome CZ of=4 ["A"] tx=I committed=true`,
+		}},
+		{"with a Sync in a Query's data, not read", []step{
+			client(query("copy t from stdin"), syncMsg(), data("1\n"), copyDone(), query("runs")),
+			server(copyStart('G'), failure("P0001"), ready('I'), ready('I'), tag("A"), ready('I')),
+		}, []string{
+			`query QS`,
+			`copy dc of=2 rows=1 direction:in`,
+			`query Q`,
+			`outcome GEZZ of=2 tx=I committed=false P0001`,
+			`outcome of=3 end=discarded`,
+			`outcome CZ of=4 ["A"] tx=I committed=true`,
+		}},
+		{"and more before the next Sync, which may be skipped or not", []step{
+			client(parse("", "copy t from stdin"), bind("", ""), execute("", 0), syncMsg(), data("1\n"), copyDone()),
+			client(query("runs, or is skipped"), syncMsg()),
+			server(parsed(), bound(), copyStart('G'), failure("22P02")),
+			server(ready('I')).breaks("08P01"),
+		}, []string{
+			`execute PBES`,
+			`copy dc of=2 rows=1 direction:in`,
+			`query QS`,
+			`outcome 12GE of=2 22P02`,
+			`outcome of=3 end=discarded`,
+			`violation 08P01 reason:cannot tell what the server skipped after a COPY that failed: Sync came before its data, and other messages behind it`,
+		}},
+	})
 }

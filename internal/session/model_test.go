@@ -16,7 +16,7 @@ import (
 // The commands the model knows. insert has an effect, copy too.
 var commands = []string{
 	"insert", "insert", "insert", "insert", "begin", "begin", "commit", "rollback", "bad", "copy", "end and chain", "rollback work and chain",
-	"savepoint a", "savepoint b", "SavePoint \"b\"", "rollback to a", "rollback to savepoint b", "release a", "release savepoint b",
+	"savepoint a", "savepoint b", "SavePoint \"b\"", "rollback to a", "rollback to savepoint b", "release a", "release savepoint b", "deferred",
 }
 
 // A modelServer answers like PostgreSQL and keeps, for each statement, whether
@@ -35,6 +35,7 @@ type modelServer struct {
 	kept    map[string]int // effects committed, by statement
 	lost    map[string]int // effects undone
 
+	deferred bool // what was done is to fail when it is committed
 	copying  bool // reading COPY data
 	copyOf   string
 	simple   []string // commands of the Query behind its COPY
@@ -62,7 +63,7 @@ func (m *modelServer) end(to map[string]int) {
 	for _, id := range m.effects {
 		to[id]++
 	}
-	m.effects, m.points, m.tx = nil, nil, 'I'
+	m.effects, m.points, m.tx, m.deferred = nil, nil, 'I', false
 }
 
 // run does one command for the statement id; ok is false if it failed.
@@ -84,6 +85,9 @@ func (m *modelServer) run(id, cmd string, inBlock bool) (ok bool) {
 	case "insert":
 		m.effects = append(m.effects, id)
 		m.send(tag("INSERT 0 1"))
+	case "deferred":
+		m.effects, m.deferred = append(m.effects, id), true
+		m.send(tag("INSERT 0 1"))
 	case "begin":
 		m.tx = 'T'
 		m.send(tag("BEGIN"))
@@ -91,6 +95,9 @@ func (m *modelServer) run(id, cmd string, inBlock bool) (ok bool) {
 		if m.tx == 'E' {
 			m.end(m.lost)
 			m.send(tag("ROLLBACK"))
+		} else if m.deferred {
+			m.end(m.lost)
+			return m.fail("23505")
 		} else {
 			m.end(m.kept)
 			m.send(tag("COMMIT"))
@@ -174,7 +181,9 @@ func (m *modelServer) query(id string, cmds []string) {
 }
 
 func (m *modelServer) ready() {
-	if m.tx == 'I' {
+	if m.tx == 'I' && m.deferred {
+		m.fail("23505")
+	} else if m.tx == 'I' {
 		m.end(m.kept)
 	}
 	m.send(ready(m.tx))
@@ -289,6 +298,9 @@ func (m *modelServer) next() []*request {
 		out := []*request{wrap(r)}
 		for _, c := range r.cmds {
 			if c == "copy" {
+				if m.rnd(3) == 0 {
+					out = append(out, wrap(request{typ: 'S'}))
+				}
 				out = append(out, data...)
 			}
 		}

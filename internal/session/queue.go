@@ -1,6 +1,10 @@
 package session
 
-import "github.com/pgnotary/pgnotary/internal/verb"
+import (
+	"strings"
+
+	"github.com/pgnotary/pgnotary/internal/verb"
+)
 
 // maxQueue is how many replies may be outstanding before the client is no
 // longer read; a server with full buffers would stop reading it too.
@@ -24,6 +28,7 @@ type expect struct {
 	redacted bool      // a password was replaced in the record of its text
 	last     bool      // last message of its entry but for Sync
 	maybe    bool      // Sync: the server may have swallowed it during COPY
+	skips    bool      // and if it did, it skips what comes behind up to the next Sync
 	does     verb.Verb // by the text: Query, Execute
 	unnamed  bool      // of the unnamed statement or portal
 	portal   bool      // Describe, Close: of a portal
@@ -102,10 +107,16 @@ func (q *queue) pop() expect {
 	return e
 }
 
-// remove takes the expect at position i out.
-func (q *queue) remove(i int) {
-	for ; i > 0; i-- {
-		*q.at(i) = *q.at(i - 1)
+// drop takes out those of some types from position from on and before to.
+func (q *queue) drop(from, to int, types string) {
+	kept := to
+	for i := to - 1; i >= 0; i-- {
+		if i < from || strings.IndexByte(types, q.at(i).typ) < 0 {
+			kept--
+			*q.at(kept) = *q.at(i)
+		}
 	}
-	q.pop()
+	for range kept {
+		q.pop()
+	}
 }

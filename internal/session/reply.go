@@ -170,16 +170,8 @@ func (s *Session) replicated(of int64) {
 // swallowed drops, when a COPY from the client has succeeded, its end marker
 // and the Syncs before that, which the server read as part of the COPY.
 func (s *Session) swallowed() {
-	q := &s.queue
-	end := q.find('c', 1)
-	if end >= q.len() {
-		return
-	}
-	q.remove(end)
-	for i := end - 1; i > 0; i-- {
-		if q.at(i).typ == 'S' {
-			q.remove(i)
-		}
+	if end := s.queue.find('c', 1); end < s.queue.len() {
+		s.queue.drop(1, end+1, "Sc")
 	}
 }
 
@@ -188,7 +180,7 @@ func (s *Session) swallowed() {
 func (s *Session) swallowedByCopy() {
 	for i := 1; i < s.queue.len(); i++ {
 		if e := *s.queue.at(i); e.typ != 'c' && e.typ != 'S' {
-			s.queue.remove(i)
+			s.queue.drop(i, i+1, string(e.typ))
 			s.names.undo(&e)
 			if e.last {
 				s.dropped(&e, event.EndSkipped)
@@ -233,8 +225,15 @@ func (s *Session) readyForQuery(tx byte, frame []byte) error {
 		s.work.cur.clear() // parameters told at start-up change nothing
 		return nil
 	case 'S':
-		if e.maybe { // this may have been the answer to the next one
-			s.nextSyncMaybe()
+		ended := s.queue.first()
+		s.dropCopyEnds()
+		next := s.queue.first()
+		switch {
+		case !e.maybe || next == nil:
+		case next.typ == 'S': // this may have been the answer to it
+			next.maybe, next.skips = true, e.skips
+		case e.skips && ended != next && s.queue.find('S', 0) < s.queue.len():
+			return s.violate("08P01", "cannot tell what the server skipped after a COPY that failed: Sync came before its data, and other messages behind it", nil)
 		}
 	default:
 		if e.index >= 0 {
@@ -243,13 +242,10 @@ func (s *Session) readyForQuery(tx byte, frame []byte) error {
 	}
 	s.settle(tx)
 	s.dropCopyEnds()
-	return nil
-}
-
-func (s *Session) nextSyncMaybe() {
-	if i := s.queue.find('S', 0); i < s.queue.len() {
-		s.queue.at(i).maybe = true
+	if s.work.used > maxPending { // nothing more goes into them
+		s.flush()
 	}
+	return nil
 }
 
 // failed follows an ErrorResponse.
@@ -275,29 +271,32 @@ func (s *Session) failed(frame []byte) {
 		s.failedFatally(e, state, frame)
 		return
 	}
-	if e.redacted {
-		frame = redact.Error(frame)
-	}
 	w.Failed, w.Rollback = true, false
 	s.doubt(e)
 	if e.does.Ends != verb.EndsNone && !w.inBlock() {
 		w.Kept.Set(e.index)
 	}
-	if s.copy.mode == 'G' && string(state) == "08P01" {
-		s.swallowedByCopy()
+	if s.copy.mode == 'G' && string(state) == "08P01" && string(wire.ErrorField(frame[wire.HeaderLen:], 'R')) == "CopyGetData" {
+		s.swallowedByCopy() // which no function of a user can say
 		e = s.queue.first() // it moved
 	}
+	if e.redacted {
+		frame = redact.Error(frame)
+	}
+	hadCopy := s.copy.mode == 'G'
 	switch e.typ {
 	case 'Q', 'F':
 		s.copyFailed(e.index)
 		s.ended(e, "", state, frame)
 		e.index = -1 // its outcome is told; ReadyForQuery is still to come
+		if hadCopy {
+			s.maybeSwallowed(1, false)
+		}
 		return
 	case 'S':
 		s.ended(e, "", state, frame)
 		return
 	}
-	hadCopy := s.copy.mode == 'G'
 	s.copyFailed(e.index)
 	e2 := s.queue.pop()
 	if e2.typ == 'B' && e2.of != nil && string(state) == "26000" {
@@ -347,7 +346,7 @@ func (s *Session) skipRest(failed int64, inCopy bool) {
 		e := q.first()
 		if e.typ == 'S' {
 			if inCopy {
-				s.maybeSwallowed()
+				s.maybeSwallowed(0, true)
 			}
 			return
 		}
@@ -364,33 +363,24 @@ func (s *Session) skipRest(failed int64, inCopy bool) {
 	s.client.skip = true
 }
 
-// maybeSwallowed marks the Syncs before the end of a COPY that failed: the
-// server may have read them as part of the COPY, or not.
-func (s *Session) maybeSwallowed() {
-	q := &s.queue
-	for i := range q.find('c', 0) { // or its end is still to come from the client: all are before it
-		if e := q.at(i); e.typ == 'S' {
-			e.maybe = true
-		}
+// maybeSwallowed marks the Syncs at position i, right behind a COPY that failed: the server may have
+// read them as part of the COPY, or not. skips says that it skips up to the next Sync in the first case.
+func (s *Session) maybeSwallowed(i int, skips bool) {
+	for ; i < s.queue.len() && s.queue.at(i).typ == 'S'; i++ {
+		e := s.queue.at(i)
+		e.maybe, e.skips = true, skips
 	}
 }
 
-// skipFrom ends at once what was just admitted from position i of the queue
-// on, because the server ignores everything up to the next Sync.
+// skipFrom ends at once the entry just admitted, whose messages are those from position i of
+// the queue on, because the server ignores everything up to the next Sync.
 func (s *Session) skipFrom(i int) {
 	q := &s.queue
-	var told int64 = -1
-	for j := q.len() - 1; j >= i; j-- {
-		e := *q.at(j)
-		if e.typ == 'S' {
-			continue
-		}
-		s.names.undo(&e)
-		q.remove(j)
-		if e.index >= 0 && e.index != told {
-			told = e.index
-			s.dropped(&e, event.EndSkipped)
-		}
+	first, n := *q.at(i), q.len()
+	for j := n - 1; j >= i; j-- {
+		s.names.undo(q.at(j))
 	}
+	q.drop(i, n, "QFPBDEC")
+	s.dropped(&first, event.EndSkipped)
 	s.flush()
 }

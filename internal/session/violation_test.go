@@ -25,6 +25,9 @@ func TestLetters(t *testing.T) {
 			d.play(from.after...)
 			before := len(d.log.entries)
 			body := []byte("I")
+			if typ == 'H' {
+				body = nil
+			}
 			fwd, err := d.feed(from.client, msg(typ, body))
 			legal := strings.IndexByte(from.legal, typ) >= 0
 			var v *Violation
@@ -61,6 +64,7 @@ func TestLengths(t *testing.T) {
 		{"d\x3f\xff\xff\xff", "54000"},
 		{"d\x3f\xff\xff\xfe", ""},
 		{"S\x00\x00\x00\x00", "08P01"},
+		{"H\x00\x00\x00\x05", "08P01"}, // the server would skip what follows
 		{"S\x00\x00\x27\x10", ""},
 		{"S\x00\x00\x27\x11", "54000"},
 		{"E\x00\x00\x27\x11", "54000"},

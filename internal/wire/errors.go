@@ -29,31 +29,29 @@ func AppendErrorV2(dst []byte, message string) []byte {
 	return append(append(append(dst, 'E'), message...), '\n', 0)
 }
 
-// ErrorFields reads what decides from the body of an ErrorResponse or
-// NoticeResponse: SQLSTATE, and the severity that is never translated (or, if
-// a server sends none, the other). Both alias body and are empty if missing.
-func ErrorFields(body []byte) (severity, sqlstate []byte) {
-	var translated []byte
+// ErrorField returns a field of the body of an ErrorResponse or NoticeResponse, nil
+// if it has none. It aliases body.
+func ErrorField(body []byte, field byte) []byte {
 	for len(body) > 0 && body[0] != 0 {
-		field := body[0]
 		val, rest, ok := CString(body[1:])
 		if !ok {
 			break
 		}
-		switch field {
-		case 'S':
-			translated = val
-		case 'V':
-			severity = val
-		case 'C':
-			sqlstate = val
+		if body[0] == field {
+			return val
 		}
 		body = rest
 	}
-	if severity == nil {
-		severity = translated
+	return nil
+}
+
+// ErrorFields reads what decides from such a body: SQLSTATE, and the severity that
+// is never translated (or, if a server sends none, the other).
+func ErrorFields(body []byte) (severity, sqlstate []byte) {
+	if severity = ErrorField(body, 'V'); severity == nil {
+		severity = ErrorField(body, 'S')
 	}
-	return severity, sqlstate
+	return severity, ErrorField(body, 'C')
 }
 
 // AppendNegotiate appends a NegotiateProtocolVersion: the newest version that
