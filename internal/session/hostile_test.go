@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -50,4 +51,40 @@ func TestWrappedLength(t *testing.T) {
 		}
 		w.finish()
 	}
+}
+
+// What a client may send at once must not cost more the more of it there is: a loop serves others, too. If it
+// does, this runs into the time limit of tests.
+func TestDeepPipelines(t *testing.T) {
+	const n = 300000
+	many := func(m []byte) []byte { return bytes.Repeat(m, n) }
+	for _, tt := range []struct {
+		name           string
+		client, server []byte
+	}{
+		{"Close", many(closing('S', "s")), many(closed())},
+		{"Describe", append(parse("s", ""), many(describe('S', "s"))...), append(parsed(), many(append(paramTypes(23), noData()...))...)},
+		{"Syncs in COPY data", bytes.Join([][]byte{execute("", 0), many(syncMsg()), data("x"), copyDone()}, nil), append(copyStart('G'), tag("COPY 1")...)},
+		{"Syncs behind a COPY that failed", bytes.Join([][]byte{execute("", 0), many(syncMsg())}, nil), bytes.Join([][]byte{copyStart('G'), failure("P0001"), many(ready('I'))}, nil)},
+		{"a name that is refused", many(append(parse("s", ""), syncMsg()...)), many(append(failure("42601"), ready('I')...))},
+		{"skipped", many(execute("", 0)), failure("42601")},
+		{"DO", query(""), append(many(tag("DO")), ready('I')...)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := loggedIn(t)
+			d.s.cfg.Log = &nullLog{}
+			for i := range maxNames / 2 {
+				d.play(client(parse(fmt.Sprint("n", i), "")), server(parsed()))
+			}
+			d.play(client(tt.client), server(tt.server))
+			if n := d.s.queue.len(); n > 0 {
+				t.Errorf("%d messages are outstanding", n)
+			}
+		})
+	}
+	t.Run("skipped later", func(t *testing.T) {
+		d := loggedIn(t)
+		d.play(client(execute("", 0)), server(failure("42601")), client(parse("s", ""), many(describe('S', "s"))))
+		d.play(client(syncMsg()), server(ready('I')))
+	})
 }

@@ -35,6 +35,7 @@ type nameTable struct {
 	byName  map[string]*named
 	unnamed named
 	known   bool  // there is an unnamed one
+	sure    bool  // a name was given since all were doubted
 	pending int32 // times it was given without an answer yet
 }
 
@@ -45,7 +46,7 @@ const (
 	maxName = 63
 	// maxNames bounds the names that are kept. A server needs more memory for each; but a function may have it
 	// forget them unseen.
-	maxNames = 1 << 16
+	maxNames = 1 << 14
 )
 
 // cut returns what counts of a name.
@@ -97,7 +98,7 @@ func (t *nameTable) set(name string, n *named) {
 // put has a name mean n for the server, too.
 func (t *nameTable) put(name string, n *named) {
 	t.drop(name)
-	n.answered = true
+	n.answered, t.sure = true, true
 	if newer := t.byName[name]; newer == nil || newer == n {
 		t.set(name, n)
 	} else {
@@ -135,6 +136,10 @@ func (t *nameTable) dropAll() {
 
 // doubt marks all names as perhaps changed by SQL.
 func (t *nameTable) doubt() {
+	if !t.sure {
+		return
+	}
+	t.sure = false
 	for name := range t.byName {
 		if n := t.now(name); n != nil {
 			n.unsure = true

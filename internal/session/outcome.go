@@ -78,6 +78,9 @@ func (w *work) reset() {
 // inBlock reports that the next command runs in a transaction block for sure.
 func (w *work) inBlock() bool { return w.tx != 'I' && w.tx != 0 && !w.left }
 
+// maxPending is how many outcomes are kept until a read is done.
+const maxPending = 256
+
 // pendings lends the memory of outcomes that are not emitted yet, which is
 // needed only while FromServer or FromClient runs.
 var pendings = sync.Pool{New: func() any { p := make([]pending, 4); return &p }}
@@ -191,7 +194,7 @@ func (s *Session) flush() {
 		p.clear()
 		p.shrink(4 << 10)
 	}
-	if len(w.done) <= 256 {
+	if len(w.done) <= maxPending {
 		*w.lent = w.done
 		pendings.Put(w.lent)
 	}
