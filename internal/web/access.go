@@ -125,13 +125,36 @@ func (g *guardian) who(r *http.Request) (access.Token, error) {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		return access.Token{}, &refusal{http.StatusForbidden, "a page of another origin asks"}
 	}
-	g.mu.Lock()
-	l, ok := g.logins[access.Hash(cookie.Value)]
-	g.mu.Unlock()
-	if !ok || g.now().After(l.until) {
+	l, ok := g.loginOf(cookie)
+	if !ok {
 		return access.Token{}, &refusal{http.StatusUnauthorized, "the login has ended: a token is needed"}
 	}
 	return g.check(r, l.token)
+}
+
+// loginOf returns the login that a cookie stands for, unless it has ended.
+func (g *guardian) loginOf(cookie *http.Cookie) (login, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l, ok := g.logins[access.Hash(cookie.Value)]
+	return l, ok && !g.now().After(l.until)
+}
+
+// still reports whether somebody whose request was let in may be shown more: the
+// token was not taken back, and the login, if there is one, has not ended.
+func (g *guardian) still(r *http.Request, was access.Token) bool {
+	if t, ok := g.tokens().Find(was.Hash); !ok || t.Role != was.Role {
+		return false
+	}
+	if strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ") {
+		return true
+	}
+	cookie, err := r.Cookie(g.cookie)
+	if err != nil {
+		return false
+	}
+	_, ok := g.loginOf(cookie)
+	return ok
 }
 
 // check finds the token with this hash. A wrong one is recorded.

@@ -154,8 +154,8 @@ func (h *handler) tail(w http.ResponseWriter, r *http.Request, v visit) error {
 	}
 	var buf []byte
 	err = h.Entries.Follow(r.Context(), from, f, func(s *query.Statement, next int64) error {
-		if t, ok := h.guardian.tokens().Find(v.Hash); !ok || t.Role != v.Role {
-			return context.Canceled // the token was taken back: who comes again hears that
+		if !h.guardian.still(r, v.Token) {
+			return context.Canceled // who comes again hears why
 		}
 		buf = buf[:0]
 		if next > 0 {

@@ -564,6 +564,44 @@ func TestTailTakenBack(t *testing.T) {
 	}
 }
 
+// TestTailLoggedOut holds that a stream ends with the login it was opened with.
+func TestTailLoggedOut(t *testing.T) {
+	f := newFixture(t)
+	srv := httptest.NewServer(NewHandler(f.config))
+	defer srv.Close()
+	f.statement("SELECT 1", "")
+	send := func(method, path, body string, cookies ...*http.Cookie) *http.Response {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range cookies {
+			r.AddCookie(c)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.StatusCode >= 300 {
+			t.Fatalf("%s %s = %v, %v", method, path, resp, err)
+		}
+		return resp
+	}
+	in := send("POST", "/api/v1/login", `{"token":"`+f.secret[access.Investigator]+`"}`)
+	defer in.Body.Close()
+	resp := send("GET", "/api/v1/tail?kind=query&from=0", "", in.Cookies()...)
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() && !strings.Contains(lines.Text(), "SELECT 1") {
+	}
+	out := send("POST", "/api/v1/logout", "", in.Cookies()...)
+	defer out.Body.Close()
+	f.statement("SELECT 2", "")
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "SELECT 2") {
+			t.Fatal("a stream whose login has ended shows more")
+		}
+	}
+}
+
 // TestStreamHeartbeat holds that a stream without news writes comments, and
 // none after its end.
 func TestStreamHeartbeat(t *testing.T) {
