@@ -46,7 +46,7 @@ func Conditions() []Condition {
 		{Name: "relation", Usage: "that names this `RELATION`: users, public.users; without a schema, on either side, any will do", Content: true, set: text(func(f *Filter) *string { return &f.Relation })},
 		{Name: "fingerprint", Usage: "whose text has this `FINGERPRINT`: the same but for literals, spacing and comments", Content: true, set: text(func(f *Filter) *string { return &f.Fingerprint })},
 		{Name: "param", Usage: "one of whose parameters is this `VALUE`, as text", Content: true, set: setParam},
-		{Name: "sqlstate", Usage: "that failed with this `CODE`, or a code that begins so (23 for all constraints)", set: setSQLState},
+		{Name: "sqlstate", Usage: "that failed with this `CODE`, or a code that begins so (23 for all constraints), or any", set: setSQLState},
 		{Name: "min-duration", Usage: "that took at least this `LONG`", set: setMinDuration},
 		{Name: "from", Usage: "from this `INDEX` on", set: setFrom},
 		{Name: "to", Usage: "up to and with this `INDEX` (default the end)", set: setTo},
@@ -153,9 +153,12 @@ func setClient(f *Filter, s string, _ time.Time) error {
 }
 
 func setSQLState(f *Filter, s string, _ time.Time) error {
-	f.SQLState = strings.ToUpper(s)
+	if f.SQLState = strings.ToUpper(s); f.SQLState == "ANY" {
+		f.SQLState = anyState
+		return nil
+	}
 	if len(s) > 5 || strings.Trim(f.SQLState, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") != "" {
-		return fmt.Errorf("%q is not a code such as 42P01, nor the beginning of one", s)
+		return fmt.Errorf("%q is not a code such as 42P01, nor the beginning of one, nor any", s)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ type Filter struct {
 	Relation                    string         // named in the text
 	Fingerprint                 string         // of the text
 	Param                       *string        // the value of one of the parameters, as text
-	SQLState                    string         // of the error, or its beginning (a class: 23)
+	SQLState                    string         // of the error, or its beginning (a class: 23), or * for any
 	MinDuration                 time.Duration  // statements whose end is known only
 
 	From, End int64 // indexes from From up to but without End; 0 means no end
@@ -228,7 +228,7 @@ func sameText(b []byte, want string) bool {
 }
 
 func (m *matcher) sqlstate(b []byte) bool {
-	return bytes.HasPrefix(b, []byte(m.f.SQLState)) && len(b) > 0
+	return len(b) > 0 && (m.f.SQLState == anyState || bytes.HasPrefix(b, []byte(m.f.SQLState)))
 }
 
 // byText says that the text of statements must be looked at.

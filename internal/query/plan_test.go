@@ -107,7 +107,7 @@ func TestSearchWithAnyIndex(t *testing.T) {
 			case 2:
 				f.Kinds = rapid.SampledFrom([][]string{{"query"}, {"execute", "bind"}, {"copy"}}).Draw(t, "kinds")
 			case 3:
-				f.SQLState = rapid.SampledFrom([]string{"2", "23", "42P", "23505", "42P01"}).Draw(t, "sqlstate")
+				f.SQLState = rapid.SampledFrom([]string{anyState, "2", "23", "42P", "23505", "42P01"}).Draw(t, "sqlstate")
 			case 4:
 				f.MinDuration = time.Duration(rapid.SampledFrom([]int64{1, 1023, 1024, 2000}).Draw(t, "min")) * time.Microsecond
 			case 5:

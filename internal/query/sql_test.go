@@ -110,8 +110,8 @@ func TestConditionErrors(t *testing.T) {
 		{"since=-5m", "since: -5m would be in the future: a duration counts back from now as it is"},
 		{"client=10.0.0.0/33", `client: "10.0.0.0/33" is not a network such as 10.0.0.0/8`},
 		{"client=10.0.0/24", `client: "10.0.0/24" is not a network such as 10.0.0.0/8`},
-		{"sqlstate=42P011", `sqlstate: "42P011" is not a code such as 42P01, nor the beginning of one`},
-		{"sqlstate=22%25", `sqlstate: "22%" is not a code such as 42P01, nor the beginning of one`},
+		{"sqlstate=42P011", `sqlstate: "42P011" is not a code such as 42P01, nor the beginning of one, nor any`},
+		{"sqlstate=22%25", `sqlstate: "22%" is not a code such as 42P01, nor the beginning of one, nor any`},
 		{"limit=many", `limit: "many" is not a number from 0 on`},
 	} {
 		words, err := url.ParseQuery(tt.words)

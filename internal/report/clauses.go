@@ -9,7 +9,7 @@ func clauses() []clause {
 		{"PCI DSS 4.0.1, 10.2.1", "Audit logs are active", "starts, stops, recoveries, heartbeats and the longest silence", "connections that do not pass through the proxy, and the logs of other components"},
 		{"PCI DSS 4.0.1, 10.2.1.1", "Individual access to cardholder data", "how many statements each user ran on each relation; of a statement the log itself has user, address, time and number of rows", "which rows were read, who stands behind a shared account, and what runs inside functions"},
 		{"PCI DSS 4.0.1, 10.2.1.2", "Actions with administrative access", "the number of statements by user, the lists of ROLE and DDL statements", "actions on the server's machine without a connection; which users are administrators is for you to say"},
-		{"PCI DSS 4.0.1, 10.2.1.3", "Access to audit logs", "who read the log over HTTP", "who read its files on the disk, or copies in other systems"},
+		{"PCI DSS 4.0.1, 10.2.1.3", "Access to audit logs", "who read the log over HTTP, and, in the history of the configuration, who was allowed to", "who read its files on the disk, or copies in other systems"},
 		{"PCI DSS 4.0.1, 10.2.1.4", "Invalid access attempts", "failed logins, refusals, the number of statements that failed with 42501", "attempts that did not reach the proxy"},
 		{"PCI DSS 4.0.1, 10.2.1.5", "Changes to credentials and privileges", "the list of ROLE statements", "changes outside of SQL, and those inside functions"},
 		{"PCI DSS 4.0.1, 10.2.1.6", "Starting, stopping and pausing of logs", "starts, stops, starts without a stop, gaps", "-"},

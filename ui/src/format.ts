@@ -100,7 +100,7 @@ export function summary(s: Statement): string {
   if (s.statement !== undefined) return line(s.statement);
   if (s.error?.message) return line(s.error.message);
   if (s.notice) return line(s.notice.message);
-  if (s.request) return line(s.request);
+  if (s.request) return line([s.facts?.reader, s.request].filter(Boolean).join(": "));
   const facts = Object.entries(s.facts ?? {}).map(([k, v]) => `${k}=${v}`);
   if (s.messages !== undefined) facts.unshift(`${count(s.messages)} messages, ${bytes(s.bytes ?? 0)}`);
   return visible(facts.join("  "));

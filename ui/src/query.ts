@@ -30,7 +30,7 @@ export const fields: Field[] = [
   { name: "regex", label: "Text matches", hint: "(?i)drop\\s+table", content: true },
   { name: "param", label: "Parameter is", hint: "42", content: true },
   { name: "fingerprint", label: "Fingerprint", hint: "of a statement", content: true },
-  { name: "sqlstate", label: "SQLSTATE", hint: "42501, or 23 for its class" },
+  { name: "sqlstate", label: "SQLSTATE", hint: "42501, 23, any" },
   { name: "min-duration", label: "Took at least", hint: "500ms" },
   { name: "from", label: "From index", hint: "0" },
   { name: "to", label: "To index", hint: "1000" },

@@ -106,6 +106,7 @@ test("what stands out", () => {
     assert.equal(result(statement(s)), word);
   }
   assert.equal(summary(statement({ statement: " SELECT\n\t1 " })), "SELECT 1");
+  assert.equal(summary(statement({ kind: "notice", facts: { read: "search", reader: "bob" }, request: "/api/v1/search?user=alice" })), "bob: /api/v1/search?user=alice");
 });
 
 test("statements in transactions", () => {

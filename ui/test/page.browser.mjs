@@ -188,6 +188,9 @@ test("a search is its address", async (t) => {
   await page.getByLabel("Since").fill("2026-01-30 22:15");
   await page.keyboard.press("Enter");
   await page.waitForURL(/since=2026-01-\d\dT\d\d%3A\d\d%3A00\.000Z/);
+  await go(page, "#/search?sqlstate=any&since=1h");
+  await row(page, "DELETE FROM accounts").waitFor();
+  assert.equal(await page.locator(".rows .row:not(.failed)").count(), 0);
   await go(page, "#/search?since=yesterday");
   await page.getByRole("alert").getByText("since").waitFor();
 });
@@ -478,4 +481,9 @@ test("a narrow window", async (t) => {
   await row(page, "ERROR 42501").click();
   await page.getByText("permission denied for table accounts").waitFor();
   await picture(page, "narrow");
+  // As narrow as WCAG has it: nothing lies over anything else.
+  await page.setViewportSize({ width: 320, height: 700 });
+  const [name, dot] = await Promise.all([".top h1", ".top .dot"].map((s) => page.locator(s).first().boundingBox()));
+  assert.ok(name.x + name.width <= dot.x || name.y + name.height <= dot.y, JSON.stringify([name, dot]));
+  assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 320);
 });
