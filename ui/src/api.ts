@@ -125,10 +125,18 @@ let expired = () => {};
 /** Calls f whenever an answer says that a token is needed. */
 export const onExpired = (f: () => void) => void (expired = f);
 
+let ahead = 0; // ms that the proxy's clock is ahead of this browser's
+
+/** The time by the proxy's clock, which entries go by; at most a second and a request's time more. */
+export const proxyNow = () => Date.now() + ahead;
+
 async function ask(path: string, init?: RequestInit, tries = 4): Promise<Response> {
   let r: Response;
   try {
+    const sent = Date.now();
     r = await fetch(path, init);
+    const date = Date.parse(r.headers.get("Date") ?? ""); // of whole seconds
+    if (!isNaN(date)) ahead = date + 999 - sent;
   } catch (e) {
     if (init?.signal?.aborted) throw e;
     throw new Refused(0, "The proxy does not answer.");

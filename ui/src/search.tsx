@@ -1,7 +1,7 @@
 // Search: statements of the past that pass the filters in the address.
 
 import { useEffect, useRef, useState } from "preact/hooks";
-import { search, type Status } from "./api.ts";
+import { proxyNow, search, type Status } from "./api.ts";
 import { count } from "./format.ts";
 import { changed, fields, filterOf, href, pinned } from "./query.ts";
 import { Rows } from "./rows.ts";
@@ -50,7 +50,7 @@ export function Search(p: ViewProps & { kept?: Status["interruptions"] }) {
     setProblem("");
     setCopied(false);
     // Times that count back from now must not move on from one page to the next.
-    asked.current = filterOf(pinned(new URLSearchParams(filter || "since=1h"), Date.now()));
+    asked.current = filterOf(pinned(new URLSearchParams(filter || "since=1h"), proxyNow()));
     if (newest) asked.current.set("order", "newest");
     if (all) asked.current.set("all", "true");
     read();

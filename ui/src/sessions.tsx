@@ -21,7 +21,7 @@ function All(p: ViewProps) {
   const [find, setFind] = useState("");
   const { value: answer, problem, load } = useLoad(async () => {
     const a = await api.sessions(since);
-    return { since: Date.parse(a.since), until: Date.now(), sessions: a.sessions.reverse() };
+    return { since: Date.parse(a.since), until: api.proxyNow(), sessions: a.sessions.reverse() };
   }, [since]);
   const shown = answer?.sessions.filter((s) => [s.session, s.user, s.database, s.application, s.client].some((t) => t?.includes(find))) ?? [];
   const open = shown.filter((s) => s.open).length;

@@ -378,6 +378,11 @@ test("sessions and their transactions are time lines", async (t) => {
   await picture(page, "session");
 });
 
+test("a clock that is behind hides nothing", async (t) => {
+  const page = await visit(t, "#/search?text=tick&since=5m", { setUp: (page) => page.clock.setSystemTime(Date.now() - 600_000) });
+  await row(page, "SELECT 'tick").waitFor();
+});
+
 test("a request that is one too many is asked again", async (t) => {
   const page = await visit(t, "#/health");
   await page.locator(".events").waitFor();
