@@ -51,7 +51,7 @@ func pageLog(t *testing.T) (log *reader.Log, proofs [4][]byte, ws [2]*checkpoint
 	if _, err := l.Emit(&event.Leaf{Kind: event.KindQuery, Session: 1, Seq: 1, Who: who, Msgs: []byte("Q")}, value); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := l.Emit(&event.Leaf{Kind: event.KindParse, Session: 1, Seq: 2, Who: who, Msgs: []byte("P")}, []byte("P SELECT prepared")); err != nil {
+	if _, err := l.Emit(&event.Leaf{Kind: event.KindParse, Session: 1, Seq: 2, Who: who, Msgs: []byte("P")}, []byte("P\x00\x00\x00\x1bstmt\x00SELECT prepared\x00\x00\x00")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Emit(&event.Leaf{Kind: event.KindExecute, Session: 1, Seq: 3, Who: who, Msgs: []byte("E"), Parse: event.Ref(2)}, []byte("E run")); err != nil {
@@ -190,7 +190,7 @@ func pageCases(t *testing.T) (*reader.Log, []pageCase) {
 		{Name: "no policy", Proof: leaf, Policy: []byte("quorum none\n")},
 		{Name: "policy without a quorum", Proof: leaf, Policy: []byte("log " + vkey + "\n")},
 	}
-	cases = append(cases, pageCase{Name: "prepared", Proof: proofs[3], Policy: none, Typed: true, valid: true, want: []string{"proven, in entry 2: P SELECT prepared"}})
+	cases = append(cases, pageCase{Name: "prepared", Proof: proofs[3], Policy: none, Typed: true, valid: true, want: []string{`proven, in entry 2: Parse "stmt": SELECT prepared`}})
 	for i := 40; i < len(proofs[3]); i += 23 {
 		b := bytes.Clone(proofs[3])
 		b[i] ^= 1 << (i % 5)

@@ -76,7 +76,7 @@ func (d *document) markdown() string {
 	return b.String()
 }
 
-const style = `body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff}
+const style = `body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#111;background:#fff;overflow-wrap:anywhere}main{overflow-x:auto}
 h1,h2{line-height:1.2}h2{margin-top:2.5rem;border-top:1px solid #999;padding-top:1rem}
 table{border-collapse:collapse;width:100%;margin:1rem 0}th,td{text-align:left;vertical-align:top;padding:.3rem .6rem;border:1px solid #999;overflow-wrap:anywhere;min-width:7rem}
 th{background:#eee}@media (prefers-color-scheme:dark){body{color:#eee;background:#111}th{background:#222}}@media print{h2{break-after:avoid}}`

@@ -2,6 +2,7 @@
 // HTML file (internal/web.ProofPage), with this as its script.
 
 import { type Bytes, text, toBase64, utf8 } from "./bytes.ts";
+import { frames } from "./evidence.ts";
 import { keyLine, Mismatch, parseCheckpoint } from "./note.ts";
 import { parsePolicy, verify } from "./policy.ts";
 import { checkEntry, type Extra, parseProof } from "./proof.ts";
@@ -31,6 +32,20 @@ function printable(bytes: Uint8Array): string {
     /[\p{Cc}\u202a-\u202e\u2066-\u2069]/u.test(c) && c !== "\n" && c !== "\t" ? "\\x" + c.codePointAt(0)!.toString(16).padStart(2, "0") : c).join("");
 }
 
+/** A value message by message, as pgnotary check shows it; as it is if it is no messages. */
+function readable(value: Bytes): string {
+  if (value.length > maxShown) return printable(value.subarray(0, maxShown)) + "\n…";
+  const all = frames(value);
+  if (all.reduce((n, f) => n + 5 + f.body.length, 0) !== value.length) return printable(value);
+  const upToZero = (b: Uint8Array) => b.subarray(0, b.indexOf(0) < 0 ? b.length : b.indexOf(0));
+  return all.map(({ type, body }) => {
+    if (type === "Q") return printable(upToZero(body));
+    const name = upToZero(body);
+    if (type === "P") return `Parse "${printable(name)}": ${printable(upToZero(body.subarray(name.length + 1)))}`;
+    return `${printable(utf8(type))}, ${body.length} bytes: ${printable(body)}`;
+  }).join("\n");
+}
+
 type Leaf = { [key: string]: any }; // in the tree, so as pgnotary wrote it
 
 function whatHappened(l: Leaf): string {
@@ -58,7 +73,7 @@ function showFacts(rows: [string, unknown][]): void {
 function elsewhere(extra: Extra, index: number | undefined): string | undefined {
   if (index === undefined) return undefined;
   const r = extra.related.find((r) => r.index === index);
-  return r ? `proven, in entry ${index}: ${printable(r.value.subarray(0, 10000))}` : `in entry ${index}, which needs a proof of its own`;
+  return r ? `proven, in entry ${index}: ${readable(r.value).slice(0, 10000)}` : `in entry ${index}, which needs a proof of its own`;
 }
 
 function showValid({ index, checkpoint, extra, by, cosigned, successor, leafText, ...shown }: Awaited<ReturnType<typeof check>>): void {
@@ -90,7 +105,7 @@ function showValid({ index, checkpoint, extra, by, cosigned, successor, leafText
     ...cosigned.map((c): [string, string] => ["witness", `${c.name}, at ${utc(c.time)}`]),
   ]);
   $("statement").hidden = !value;
-  if (value) $("value").textContent = printable(value.subarray(0, maxShown)) + (value.length > maxShown ? "\n…" : "");
+  if (value) $("value").textContent = readable(value);
   $("leaf-box").hidden = false;
   $("leaf").textContent = printable(utf8(leafText));
 }

@@ -74,6 +74,9 @@ var proofpage = (() => {
     return new Uint8Array(await crypto.subtle.digest("SHA-256", concat(...parts)));
   }
 
+  // src/format.ts
+  var grouped = new Intl.NumberFormat("en");
+
   // src/note.ts
   var Mismatch = class extends Error {
   };
@@ -157,78 +160,6 @@ ${keyLine(next)}
     return [];
   }
   var keyLine = (k) => `${k.name}+${k.id}+${toBase64(concat(Uint8Array.of(k.witness ? 4 : 1), k.public))}`;
-
-  // src/policy.ts
-  function need(ok, what) {
-    if (!ok) throw new Mismatch(what);
-  }
-  async function parsePolicy(source) {
-    const logs = [];
-    const witnesses = [];
-    const rules = /* @__PURE__ */ new Map();
-    const members = /* @__PURE__ */ new Set();
-    const keys = /* @__PURE__ */ new Set();
-    let quorum;
-    const lines = /^\S+\+[0-9a-f]{8}\+\S+\s*$/.test(source) ? ["log " + source.trim(), "quorum none"] : source.split("\n");
-    const key = async (line, witness) => {
-      const k = await parseKey(line);
-      need(k.witness === witness, `policy: the key of ${k.name} is not that of a ${witness ? "witness" : "log"}`);
-      const id = `${witness} ${hex(k.public)}`;
-      need(!keys.has(id), "policy: a key is listed twice");
-      keys.add(id);
-      return k;
-    };
-    const free = (name) => need(name !== "none" && !rules.has(name), `policy: the name ${name} is taken`);
-    for (const [i, line] of lines.entries()) {
-      need(!/[\x00-\x08\x0a-\x1f\x7f]/.test(line), `policy: line ${i + 1} has a control character`);
-      const [word, a = "", b = "", ...rest] = line.split(/[ \t]+/).filter((x) => x !== "");
-      const n = line.split(/[ \t]+/).filter((x) => x !== "").length;
-      if (word === void 0 || word.startsWith("#")) continue;
-      if (word === "log" && (n === 2 || n === 3)) {
-        logs.push(await key(a, false));
-      } else if (word === "witness" && (n === 3 || n === 4)) {
-        free(a);
-        witnesses.push({ label: a, key: await key(b, true) });
-        rules.set(a, (seen) => seen.has(a));
-      } else if (word === "group" && n >= 4) {
-        free(a);
-        const k = b === "any" ? 1 : b === "all" ? rest.length : fromDecimal(b) ?? 0;
-        need(k >= 1 && k <= rest.length, `policy: line ${i + 1} wants ${b} of ${rest.length}`);
-        const of = rest.map((name) => {
-          const rule = rules.get(name);
-          need(rule && !members.has(name), `policy: ${name} is not defined above line ${i + 1}, or is in two groups`);
-          members.add(name);
-          return rule;
-        });
-        rules.set(a, (seen) => of.filter((rule) => rule(seen)).length >= k);
-      } else if (word === "quorum" && n === 2) {
-        need(quorum === void 0, "policy: two quorum lines");
-        need(a === "none" || rules.has(a), `policy: ${a} is not defined`);
-        quorum = a === "none" ? null : rules.get(a);
-      } else {
-        need(false, `policy: line ${i + 1} is not understood`);
-      }
-    }
-    need(quorum !== void 0, "policy: no quorum line");
-    need(logs.length > 0, "policy: it lists no log");
-    return { logs, witnesses, quorum };
-  }
-  async function verify(c, policy, succession = "") {
-    const trusted = policy.logs.filter((k) => k.name === c.origin);
-    need(trusted.length > 0, `your policy does not know the log ${c.origin}`);
-    const later = (await Promise.all(trusted.map((k) => followers(k, succession)))).flat();
-    const all = new Map([...trusted, ...later].map((k) => [keyLine(k), k]));
-    let by;
-    for (const k of all.values()) if (await signedBy(c, k)) by ??= k;
-    need(by, "the checkpoint is not signed by the log of your policy");
-    const cosigned = [];
-    for (const w of policy.witnesses) {
-      const found = await signedBy(c, w.key);
-      if (found) cosigned.push({ name: w.label, time: found.time });
-    }
-    need(policy.quorum === null || policy.quorum(new Set(cosigned.map((w) => w.name))), `too few witnesses cosigned it: ${cosigned.length} of your policy’s ${policy.witnesses.length}`);
-    return { by, cosigned, successor: !trusted.includes(by) };
-  }
 
   // src/tree.ts
   var leafPrefix = Uint8Array.of(0);
@@ -359,6 +290,91 @@ ${keyLine(next)}
     }
   }
 
+  // src/evidence.ts
+  function frames(value) {
+    const out = [];
+    const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+    for (let at = 0; at + 5 <= value.length; ) {
+      const size = view.getUint32(at + 1);
+      if (size < 4 || at + 1 + size > value.length) break;
+      out.push({ type: String.fromCharCode(value[at]), body: value.slice(at + 5, at + 1 + size) });
+      at += 1 + size;
+    }
+    return out;
+  }
+
+  // src/policy.ts
+  function need(ok, what) {
+    if (!ok) throw new Mismatch(what);
+  }
+  async function parsePolicy(source) {
+    const logs = [];
+    const witnesses = [];
+    const rules = /* @__PURE__ */ new Map();
+    const members = /* @__PURE__ */ new Set();
+    const keys = /* @__PURE__ */ new Set();
+    let quorum;
+    const lines = /^\S+\+[0-9a-f]{8}\+\S+\s*$/.test(source) ? ["log " + source.trim(), "quorum none"] : source.split("\n");
+    const key = async (line, witness) => {
+      const k = await parseKey(line);
+      need(k.witness === witness, `policy: the key of ${k.name} is not that of a ${witness ? "witness" : "log"}`);
+      const id = `${witness} ${hex(k.public)}`;
+      need(!keys.has(id), "policy: a key is listed twice");
+      keys.add(id);
+      return k;
+    };
+    const free = (name) => need(name !== "none" && !rules.has(name), `policy: the name ${name} is taken`);
+    for (const [i, line] of lines.entries()) {
+      need(!/[\x00-\x08\x0a-\x1f\x7f]/.test(line), `policy: line ${i + 1} has a control character`);
+      const [word, a = "", b = "", ...rest] = line.split(/[ \t]+/).filter((x) => x !== "");
+      const n = line.split(/[ \t]+/).filter((x) => x !== "").length;
+      if (word === void 0 || word.startsWith("#")) continue;
+      if (word === "log" && (n === 2 || n === 3)) {
+        logs.push(await key(a, false));
+      } else if (word === "witness" && (n === 3 || n === 4)) {
+        free(a);
+        witnesses.push({ label: a, key: await key(b, true) });
+        rules.set(a, (seen) => seen.has(a));
+      } else if (word === "group" && n >= 4) {
+        free(a);
+        const k = b === "any" ? 1 : b === "all" ? rest.length : fromDecimal(b) ?? 0;
+        need(k >= 1 && k <= rest.length, `policy: line ${i + 1} wants ${b} of ${rest.length}`);
+        const of = rest.map((name) => {
+          const rule = rules.get(name);
+          need(rule && !members.has(name), `policy: ${name} is not defined above line ${i + 1}, or is in two groups`);
+          members.add(name);
+          return rule;
+        });
+        rules.set(a, (seen) => of.filter((rule) => rule(seen)).length >= k);
+      } else if (word === "quorum" && n === 2) {
+        need(quorum === void 0, "policy: two quorum lines");
+        need(a === "none" || rules.has(a), `policy: ${a} is not defined`);
+        quorum = a === "none" ? null : rules.get(a);
+      } else {
+        need(false, `policy: line ${i + 1} is not understood`);
+      }
+    }
+    need(quorum !== void 0, "policy: no quorum line");
+    need(logs.length > 0, "policy: it lists no log");
+    return { logs, witnesses, quorum };
+  }
+  async function verify(c, policy, succession = "") {
+    const trusted = policy.logs.filter((k) => k.name === c.origin);
+    need(trusted.length > 0, `your policy does not know the log ${c.origin}`);
+    const later = (await Promise.all(trusted.map((k) => followers(k, succession)))).flat();
+    const all = new Map([...trusted, ...later].map((k) => [keyLine(k), k]));
+    let by;
+    for (const k of all.values()) if (await signedBy(c, k)) by ??= k;
+    need(by, "the checkpoint is not signed by the log of your policy");
+    const cosigned = [];
+    for (const w of policy.witnesses) {
+      const found = await signedBy(c, w.key);
+      if (found) cosigned.push({ name: w.label, time: found.time });
+    }
+    need(policy.quorum === null || policy.quorum(new Set(cosigned.map((w) => w.name))), `too few witnesses cosigned it: ${cosigned.length} of your policy’s ${policy.witnesses.length}`);
+    return { by, cosigned, successor: !trusted.includes(by) };
+  }
+
   // src/proofpage.ts
   var maxProof = 36 << 20;
   var maxShown = 1 << 20;
@@ -377,6 +393,18 @@ ${keyLine(next)}
   var utc = (seconds) => new Date(seconds * 1e3).toISOString().replace(".000", "");
   function printable(bytes) {
     return Array.from(new TextDecoder().decode(bytes), (c) => /[\p{Cc}\u202a-\u202e\u2066-\u2069]/u.test(c) && c !== "\n" && c !== "	" ? "\\x" + c.codePointAt(0).toString(16).padStart(2, "0") : c).join("");
+  }
+  function readable(value) {
+    if (value.length > maxShown) return printable(value.subarray(0, maxShown)) + "\n…";
+    const all = frames(value);
+    if (all.reduce((n, f) => n + 5 + f.body.length, 0) !== value.length) return printable(value);
+    const upToZero = (b) => b.subarray(0, b.indexOf(0) < 0 ? b.length : b.indexOf(0));
+    return all.map(({ type, body }) => {
+      if (type === "Q") return printable(upToZero(body));
+      const name = upToZero(body);
+      if (type === "P") return `Parse "${printable(name)}": ${printable(upToZero(body.subarray(name.length + 1)))}`;
+      return `${printable(utf8(type))}, ${body.length} bytes: ${printable(body)}`;
+    }).join("\n");
   }
   function whatHappened(l) {
     let s = l.k;
@@ -400,7 +428,7 @@ ${keyLine(next)}
   function elsewhere(extra, index) {
     if (index === void 0) return void 0;
     const r = extra.related.find((r2) => r2.index === index);
-    return r ? `proven, in entry ${index}: ${printable(r.value.subarray(0, 1e4))}` : `in entry ${index}, which needs a proof of its own`;
+    return r ? `proven, in entry ${index}: ${readable(r.value).slice(0, 1e4)}` : `in entry ${index}, which needs a proof of its own`;
   }
   function showValid({ index, checkpoint, extra, by, cosigned, successor, leafText, ...shown }) {
     const leaf = shown.leaf;
@@ -428,7 +456,7 @@ ${keyLine(next)}
       ...cosigned.map((c) => ["witness", `${c.name}, at ${utc(c.time)}`])
     ]);
     $("statement").hidden = !value;
-    if (value) $("value").textContent = printable(value.subarray(0, maxShown)) + (value.length > maxShown ? "\n…" : "");
+    if (value) $("value").textContent = readable(value);
     $("leaf-box").hidden = false;
     $("leaf").textContent = printable(utf8(leafText));
   }
