@@ -124,8 +124,9 @@ func failedTerm(session uint64) uint64 {
 // openTerm is of admissions whose end, or what became of it, an index does not know.
 const openTerm = "open"
 
-// engine names the rules that relations, fingerprints and texts of parameters come from.
-func engine() uint64 { return term("engine", sqlinfo.Engine+" "+pgvalue.Engine) }
+// engine names the rules that relations, fingerprints and texts of parameters come from, and
+// that entries may be unread.
+func engine() uint64 { return term("engine", sqlinfo.Engine+" "+pgvalue.Engine+" unread") }
 
 // segmentStamp returns the stamp of an index of a segment as it is now.
 func (l *Log) segmentStamp(first int64) (s stamp, err error) {

@@ -83,11 +83,27 @@ type indexSession struct {
 
 func newIndexBuilder(src source, first int64) *indexBuilder {
 	return &indexBuilder{
-		dec: newDecoder(src), first: first, next: first,
+		dec: newDecoder(frugal{src}), first: first, next: first,
 		terms: make(map[uint64]*postings), ends: make(map[uint64]*postings),
 		known: make(map[knownTerm]*postings), kinds: make(map[event.Kind]*postings),
 		sessions: make(map[uint64]*indexSession),
 	}
+}
+
+// maxIndexedBlob bounds the values that an index is made from. The process that makes it serves too, and must not
+// need several times the memory of the largest statement that somebody sends.
+const maxIndexedBlob = 8 << 20
+
+// frugal is a source without large values.
+type frugal struct{ source }
+
+var errLarge = errors.New("too large to be indexed")
+
+func (s frugal) Blob(r *journal.BlobRef) ([]byte, error) {
+	if r.Size > maxIndexedBlob {
+		return nil, errLarge
+	}
+	return s.source.Blob(r)
 }
 
 // A knownTerm is one whose hash was worked out before.
@@ -261,7 +277,7 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 	if e.Gone != journal.NotGone {
 		b.of(openTerm, keptTerm).put(at)
 	} else if !ok {
-		b.openText(at)
+		b.unread(at)
 	}
 	cs := v.charset()
 	switch v.kind {
@@ -298,6 +314,9 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 			return err
 		}
 	}
+	if s.Unavailable && e.Gone == journal.NotGone { // of itself, or of what it goes back to
+		b.unread(at)
+	}
 	for i := range s.Params {
 		b.param(at, &s.Params[i])
 	}
@@ -306,8 +325,6 @@ func (b *indexBuilder) content(at int64, e *journal.Entry, v *view) error {
 	} else if s.HasText {
 		b.buf = append(b.buf[:0], s.Text...)
 		b.text(at, b.buf)
-	} else if s.Unavailable && e.Gone == journal.NotGone {
-		b.openText(at)
 	}
 	return nil
 }

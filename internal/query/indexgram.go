@@ -41,6 +41,9 @@ var errGrams = fmt.Errorf("%w: its trigrams make no sense", errIndex)
 const (
 	textTerm = "text"
 	keptTerm = "kept"
+	// unreadTerm is the term of entries of which the index knows neither class, relations
+	// nor fingerprint.
+	unreadTerm = "unread"
 )
 
 // trigrams are rows while an index is made: of 64 bundles each, a word a row.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/sqlinfo"
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
@@ -152,6 +153,85 @@ func TestIndexGrams(t *testing.T) {
 			if int64(vain) > bundles/20 { // they share a few trigrams
 				t.Errorf("%d bundles: %s is found in %d bundles in vain", bundles, part, vain)
 			}
+		}
+	}
+}
+
+// A countedLog counts how often a value that is not inline is read.
+type countedLog struct {
+	*fakeLog
+	read int
+}
+
+func (l *countedLog) Blob(ref *journal.BlobRef) ([]byte, error) {
+	l.read++
+	return l.fakeLog.Blob(ref)
+}
+
+// TestIndexLarge holds that an index is made without reading large values, and that whatever is
+// searched for may be in them, and in what goes back to them.
+func TestIndexLarge(t *testing.T) {
+	l := &fakeLog{blobs: make(map[[16]byte][]byte)}
+	done := event.Leaf{Tags: []string{"SELECT 1"}, Tx: 'I', Committed: 1}
+	fill := func() {
+		for range 3 * tree.Width / 2 {
+			l.end(l.admit(event.KindQuery, queryMsg(fmt.Sprint("SELECT other FROM t WHERE id = ", len(l.entries)))), done, nil)
+		}
+	}
+	large := func(i int64) int64 {
+		e := &l.entries[i]
+		e.Blob = &journal.BlobRef{ID: [16]byte{byte(len(l.blobs))}, Size: maxIndexedBlob + 1}
+		l.blobs[e.Blob.ID], e.Value = e.Value, nil
+		return i
+	}
+	var at []int64
+	add := func(i int64) {
+		l.end(i, done, nil)
+		at = append(at, i)
+		fill()
+	}
+	const text = "DELETE FROM big WHERE id = $1"
+	execute := func(leaf event.Leaf, value []byte) int64 {
+		leaf.Session, leaf.Kind, leaf.Who = 1, event.KindExecute, alice
+		return l.add(leaf, value)
+	}
+	add(large(l.admit(event.KindQuery, queryMsg("DELETE FROM big WHERE id = 7"))))
+	add(large(execute(event.Leaf{}, join(parseFrame("", text, 25), bindFrame("", "", nil, []byte("seven")), executeFrame("", 0)))))
+	parse := large(l.admit(event.KindParse, parseFrame("s", text, 25)))
+	add(parse)
+	add(execute(event.Leaf{Parse: event.Ref(parse)}, join(bindFrame("", "s", nil, []byte("seven")), executeFrame("", 0))))
+	bind := large(l.add(event.Leaf{Session: 1, Kind: event.KindBind, Who: alice, Parse: event.Ref(parse)}, bindFrame("p", "s", nil, []byte("seven"))))
+	fill()
+	add(execute(event.Leaf{Parse: event.Ref(parse), Bind: event.Ref(bind)}, executeFrame("p", 0)))
+
+	full := int64(len(l.entries)) / 256 * 256
+	counted := &countedLog{fakeLog: l}
+	b := newIndexBuilder(counted, 0)
+	for i := range l.entries[:full] {
+		if err := b.entry(&l.entries[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if counted.read > 0 {
+		t.Errorf("large values were read %d times to make the index", counted.read)
+	}
+	file, err := b.encode(stamp{count: full}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seven := "seven"
+	for _, f := range []Filter{
+		{Text: "FROM big"}, {Classes: []string{"WRITE"}}, {Relation: "big"}, {Fingerprint: sqlinfo.Analyze(text).Fingerprint}, {Param: &seven},
+	} {
+		want := l.searchBy(t, f, nil, full)
+		if len(want) < 3 {
+			t.Fatalf("%+v is in %d", f, want)
+		}
+		if found := l.searchBy(t, f, file, full); !slices.Equal(found, want) {
+			t.Errorf("%+v is found in %d, want %d", f, found, want)
+		}
+		if l.reads.Load() > 256*14 {
+			t.Errorf("%+v takes %d entries of %d", f, l.reads.Load(), full)
 		}
 	}
 }

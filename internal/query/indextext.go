@@ -82,6 +82,13 @@ func (b *indexBuilder) parts(at int64, text []byte) {
 // openText says that the entry at may have any text as far as the index knows.
 func (b *indexBuilder) openText(at int64) { b.of(openTerm, textTerm).put(at) }
 
+// unread says that the entry at may have any text and parameters as far as the index knows.
+func (b *indexBuilder) unread(at int64) {
+	b.openText(at)
+	b.of(openTerm, paramTerm).put(at)
+	b.of(openTerm, unreadTerm).put(at)
+}
+
 // shapeTerms returns the terms of a text by its shape.
 func (b *indexBuilder) shapeTerms(text []byte) *textTerms {
 	x := &b.texts

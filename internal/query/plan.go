@@ -93,14 +93,18 @@ func (m *matcher) terms() (all [][]uint64) {
 	if len(m.kinds) > 0 {
 		need("kind", f.Kinds...)
 	}
+	said := func(kind string, texts ...string) { // what the text says
+		need(kind, texts...)
+		all[len(all)-1] = append(all[len(all)-1], term(openTerm, unreadTerm))
+	}
 	if len(f.Classes) > 0 {
-		need("class", f.Classes...)
+		said("class", f.Classes...)
 	}
 	if m.relation != "" {
-		need("relation", lastName(m.relation))
+		said("relation", lastName(m.relation))
 	}
 	if m.fingerprint != "" {
-		need("fingerprint", m.fingerprint)
+		said("fingerprint", m.fingerprint)
 	}
 	unknown := term(openTerm, "")
 	if state := f.SQLState; state != "" {
