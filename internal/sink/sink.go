@@ -25,6 +25,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -246,8 +247,13 @@ func (s *Sink) record(st *query.Statement) (Record, error) {
 		Failed: st.SQLState() != "" || st.Kind == event.KindViolation || st.Kind == event.KindGap,
 	}
 	r.short = shorten(st)
-	body, err := s.format.Append(nil, st)
-	if err == nil && len(body) > s.MaxRecord {
+	var body []byte
+	var err error
+	long := s.exceeds(st)
+	if !long {
+		body, err = s.format.Append(nil, st)
+	}
+	if err == nil && (long || len(body) > s.MaxRecord) {
 		s.shortened.Add(1)
 		if body, err = s.format.Append(nil, r.short); err == nil && len(body) > s.MaxRecord {
 			body, err = s.format.Append(nil, bare(st))
@@ -263,6 +269,17 @@ func (s *Sink) record(st *query.Statement) (Record, error) {
 	return r, nil
 }
 
+// exceeds reports that the record of st is too large in any format, without making it: that
+// would take a multiple of the memory. An array as text may be smaller than as it was sent, but
+// not by more than this.
+func (s *Sink) exceeds(st *query.Statement) bool {
+	size := len(st.Text)
+	for i := range st.Params {
+		size += len(st.Params[i].Raw) / 8
+	}
+	return size > s.MaxRecord
+}
+
 // shorten returns st with the beginning of its text and without parameters.
 func shorten(st *query.Statement) *query.Statement {
 	c := bare(st)
@@ -272,6 +289,7 @@ func shorten(st *query.Statement) *query.Statement {
 		for len(c.Text) < len(st.Text) && c.Text != "" && st.Text[len(c.Text)]&0xc0 == 0x80 { // in the middle of a character
 			c.Text = c.Text[:len(c.Text)-1]
 		}
+		c.Text = strings.Clone(c.Text) // which must not keep the rest in memory
 	}
 	return c
 }
@@ -294,6 +312,7 @@ func (s *Sink) flush(ctx context.Context) error {
 			return err
 		}
 		s.last.Store(s.batch[len(s.batch)-1].Time)
+		clear(s.batch)
 		s.batch, s.bytes = s.batch[:0], 0
 	}
 	now := time.Now()

@@ -17,11 +17,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/ledger"
@@ -263,6 +265,34 @@ func TestLargeRecords(t *testing.T) {
 	}
 	if n := k.Numbers(); n.Shortened != 3 {
 		t.Errorf("%d were shortened, want 3", n.Shortened)
+	}
+}
+
+// TestLargeMemory holds that a large statement is shortened without making the whole record,
+// and that nothing of it stays.
+func TestLargeMemory(t *testing.T) {
+	s := newSource(t)
+	large := strings.Repeat("x", 16<<20)
+	for _, format := range []string{"jsonl", "csv", "ocsf"} {
+		k := s.sink(NewWebhook(HTTPConfig{}), func(c *Config) { c.Format = format })
+		for _, st := range []query.Statement{
+			{Kind: event.KindQuery, HasText: true, Text: large},
+			{Kind: event.KindExecute, HasText: true, Text: "SELECT $1", Params: []query.Param{{OID: 25, Raw: []byte(large)}}},
+		} {
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			r, err := k.record(&st)
+			runtime.ReadMemStats(&after)
+			if err != nil || !bytes.Contains(r.Body, []byte("truncated")) {
+				t.Fatalf("%s: %.200s, %v", format, r.Body, err)
+			}
+			if n := after.TotalAlloc - before.TotalAlloc; n > 1<<20 {
+				t.Errorf("%s: a statement of %d bytes took %d to shorten", format, len(large), n)
+			}
+			if unsafe.StringData(r.short.Text) == unsafe.StringData(st.Text) {
+				t.Errorf("%s: the shortened text keeps the whole one", format)
+			}
+		}
 	}
 }
 
