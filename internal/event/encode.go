@@ -33,8 +33,10 @@ func PutCommitment(leaf []byte, c *[32]byte) bool {
 
 // Append appends the encoding of l to dst and returns the result. It does not
 // allocate if dst has room. Strings that are not valid UTF-8 have the invalid
-// bytes replaced by U+FFFD, and long ones are cut: the value keeps the bytes.
+// bytes replaced by U+FFFD, and long ones are cut: the value keeps the bytes. Of lists
+// what would make the leaf larger than MaxLeaf is left out.
 func (l *Leaf) Append(dst []byte) []byte {
+	start := len(dst)
 	dst = append(dst, `{"v":1,"t":"`...)
 	dst = AppendTime(dst, l.Time)
 	dst = append(dst, '"')
@@ -73,7 +75,7 @@ func (l *Leaf) Append(dst []byte) []byte {
 				dst = append(dst, ',')
 			}
 			dst = strconv.AppendUint(dst, uint64(t), 10)
-			if len(dst) > MaxLeaf/2 {
+			if len(dst)-start > MaxLeaf/2 {
 				break
 			}
 		}
@@ -86,6 +88,9 @@ func (l *Leaf) Append(dst []byte) []byte {
 				dst = append(dst, ',')
 			}
 			dst = appendString(dst, t, maxText)
+			if len(dst)-start > MaxLeaf/2 {
+				break
+			}
 		}
 		dst = append(dst, ']')
 	}
@@ -121,6 +126,9 @@ func (l *Leaf) Append(dst []byte) []byte {
 			dst = appendString(dst, f.Key, maxText)
 			dst = append(dst, ':')
 			dst = appendString(dst, f.Val, 4*maxText)
+			if len(dst)-start > MaxLeaf*3/4-maxText { // one more takes 30 maxText at most
+				break
+			}
 		}
 		dst = append(dst, '}')
 	}

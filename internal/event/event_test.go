@@ -78,6 +78,23 @@ func TestStringsAreBounded(t *testing.T) {
 	}
 }
 
+// Whatever a peer makes a leaf hold, the ledger takes it.
+func TestLeafIsBounded(t *testing.T) {
+	ugly := strings.Repeat("\x01", 1000)
+	l := Leaf{Time: 1, Session: 1, Seq: 1, Kind: KindSettle, Who: &Who{User: ugly, Database: ugly, Application: ugly, Client: ugly}, Msgs: bytes.Repeat([]byte("Z"), maxLetters), SQLState: ugly, HasValue: true, Size: 1 << 40}
+	for range 1000 {
+		l.Types = append(l.Types, 1<<32-1)
+		l.Tags = append(l.Tags, ugly)
+		l.Facts = append(l.Facts, Fact{ugly, ugly})
+	}
+	for _, all := range []Leaf{l, {Kind: KindOutcome, Facts: l.Facts}, {Kind: KindOutcome, Tags: l.Tags, HasValue: true}} {
+		b := all.Append(nil)
+		if _, err := Parse(b); err != nil || len(b) > MaxLeaf || len(b) < MaxLeaf/2 {
+			t.Errorf("%d bytes, %v; want at most %d", len(b), err, MaxLeaf)
+		}
+	}
+}
+
 func TestParseRejects(t *testing.T) {
 	for _, s := range []string{
 		"", "{}", `{"v":2,"t":"1970-01-01T00:00:00.000000000Z","k":"start"}`,

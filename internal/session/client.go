@@ -409,6 +409,9 @@ func (r *run) plain(frames []byte) bool {
 				return false
 			}
 		case 'H', 'S':
+			if len(body) > 0 {
+				return false
+			}
 		default:
 			return false
 		}

@@ -65,3 +65,13 @@ func TestPlain(t *testing.T) {
 		})
 	}
 }
+
+// The body of a Sync says nothing, but it came.
+func TestPlainSync(t *testing.T) {
+	w := loggedIn(t)
+	w.play(client(parse("s", "select 1"), syncMsg()), server(parsed(), ready('I')))
+	w.play(client(msg('B', "", "s", int16(0), int16(0), int16(0)), execute("", 0), msg('S', byte(1))))
+	if last := w.log.entries[len(w.log.entries)-1]; !last.HasValue {
+		t.Errorf("%s has no value", &last)
+	}
+}
