@@ -1,7 +1,7 @@
 // One entry: what it says, how it ended, where it stands in the tree, and
 // whether all that is so.
 
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import * as api from "./api.ts";
 import { bytes, count, micros, moment, mood, result, visible } from "./format.ts";
 import { check, type Evidence } from "./evidence.ts";
@@ -14,8 +14,13 @@ import { trustedKey, useWatch } from "./watch.ts";
 
 export function EntryPanel(p: { index: number; me: api.Me; close: () => void }) {
   const { value: entry, problem } = useLoad(() => api.entry(p.index), [p.index]);
+  const panel = useRef<HTMLElement>(null);
+  // In a narrow window it takes the place of the list, and so of what had the focus.
+  useLayoutEffect(() => {
+    if (!document.querySelector<HTMLElement>(".list")?.offsetParent) panel.current?.focus();
+  }, [p.index]);
   return (
-    <aside class="entry" aria-label={`Entry ${p.index}`}>
+    <aside class="entry" ref={panel} tabIndex={-1} aria-label={`Entry ${p.index}`}>
       <header>
         <h2>Entry {count(entry?.index ?? p.index)}</h2>
         {entry && <span class={`tag ${mood(entry)}`}>{result(entry)}</span>}

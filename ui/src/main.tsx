@@ -60,7 +60,7 @@ function App() {
       const typing = e.target instanceof HTMLInputElement || e.target instanceof HTMLSelectElement;
       if (e.key === "Escape" && !help.current?.open) {
         if (typing) (e.target as HTMLElement).blur();
-        else if (entry !== undefined) close();
+        else if (entry !== undefined) return close();
         focusList();
         return;
       }
@@ -78,6 +78,11 @@ function App() {
     addEventListener("keydown", key);
     return () => removeEventListener("keydown", key);
   });
+  const opened = useRef(false);
+  useEffect(() => {
+    if (opened.current && entry === undefined) focusList(); // only now it may be there again
+    opened.current = entry !== undefined;
+  }, [entry]);
   useEffect(() => void (document.title = `${entry !== undefined ? `Entry ${entry} · ` : ""}${views.find(([v]) => v === view)?.[1] ?? "Entry"} · pgnotary`), [view, entry]);
 
   const state = answering === "yes" ? (history.last?.ready ? "ready" : "down") : answering === "no answer" ? "down" : "waiting";

@@ -247,6 +247,25 @@ test("an entry can be printed", async (t) => {
   assert.ok(box.width < 1000 && Math.abs(box.y - main.y) < 2, JSON.stringify([box, main]));
 });
 
+test("the keys do without a list in a narrow window", async (t) => {
+  const page = await visit(t, "#/search?text=balance+*&kind=execute", { viewport: { width: 800, height: 600 } });
+  await row(page, "UPDATE accounts").waitFor();
+  await page.keyboard.press("j");
+  await page.keyboard.press("j");
+  await page.keyboard.press("Enter");
+  await page.locator("aside.entry .details").waitFor();
+  assert.equal(await page.locator(".list").isVisible(), false);
+  assert.equal(await page.evaluate(() => document.activeElement.tagName), "ASIDE");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.ariaLabel), "Close");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.activeElement.matches(".list"));
+  await page.keyboard.press("Enter"); // the row it was
+  await page.locator("aside.entry .details").waitFor();
+  await page.keyboard.press("Escape");
+  await page.waitForFunction(() => document.activeElement.matches(".list"));
+});
+
 test("every entry of the workload verifies", async (t) => {
   const page = await visit(t, "#/search?to=60");
   await page.locator(".rows .row").nth(10).waitFor();
