@@ -3,7 +3,6 @@ package session
 import (
 	"encoding/binary"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -180,7 +179,7 @@ func (s *Session) fromClient(typ byte, in []byte, from, to int) error {
 	if !r.takes(typ, body) {
 		s.closeRun(in, from)
 	}
-	admits := strings.IndexByte("QFPBE", typ) >= 0
+	admits := typ == 'P' || typ == 'B' || typ == 'E' || typ == 'Q' || typ == 'F'
 	switch {
 	case typ == 'p':
 		s.login.asked = false

@@ -27,7 +27,7 @@ type named struct {
 }
 
 // doubtful reports whether n may not be what the server means.
-func (n *named) doubtful() bool { return n != nil && (n.unsure || n.of.doubtful()) }
+func (n *named) doubtful() bool { return n.unsure || n.of != nil && n.of.unsure }
 
 // A nameTable is what the names of statements, or of portals, stand for. The unnamed one is kept by
 // value since it changes with every statement.
@@ -240,7 +240,7 @@ func (s *Session) refer(e *expect, to *named, what string) (certain bool) {
 
 // doubt has the outcome say that what was sent right may have been overtaken by what the server did before it.
 func (s *Session) doubt(e *expect) {
-	if e.of.doubtful() {
+	if e.of != nil && e.of.doubtful() {
 		e.does = verb.Verb{Ends: verb.EndsAny}
 		s.work.cur.doubt = true
 	}

@@ -17,7 +17,7 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 	}
 	r := &s.work.cur
 	body := frame[wire.HeaderLen:]
-	if typ != 'D' {
+	if e.of != nil && typ != 'D' {
 		s.doubt(e)
 	}
 	runs := e.typ == 'Q' || e.typ == 'E'
