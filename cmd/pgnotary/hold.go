@@ -42,7 +42,7 @@ func newHoldAddCmd() *cobra.Command {
 		Long: `Add sets a hold named CASE. Conditions that are given select together. Without any,
 the hold keeps everything.`,
 		Example: `  pgnotary hold add case-17 --data ./pgnotary-data --from 1000 --to 2000`,
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArgument("the name of the hold, CASE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			words := map[string][]string{}
 			for key, text := range map[string]string{"since": since, "until": until} {
@@ -87,7 +87,7 @@ func newHoldReleaseCmd() *cobra.Command {
 		Use:     "release CASE",
 		Short:   "Release a hold",
 		Example: `  pgnotary hold release case-17 --data ./pgnotary-data --reason 'settled'`,
-		Args:    cobra.ExactArgs(1),
+		Args:    oneArgument("the name of the hold, CASE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return printAnswer(cmd, dir, &ledger.Order{Kind: "release", Case: args[0], Reason: reason})
 		},

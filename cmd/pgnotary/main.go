@@ -88,6 +88,16 @@ under --exit-status, proof invalid); 2 could not do it.`,
 	return root
 }
 
+// oneArgument is for commands that take one, whose name in their usage says little on its own.
+func oneArgument(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return withHint(fmt.Errorf("%s is needed, and nothing else: there are %d arguments", what, len(args)), "see %s --help", cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
 // knownCommand refuses arguments that name no command, with suggestions.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {

@@ -33,7 +33,7 @@ was never sent. With --json it prints one object: the keys of search, rendering,
 and salt (base64; SHA-256 of salt and value is the leaf's c).`,
 		Example: `  pgnotary show --data ./pgnotary-data 42
   pgnotary show --data ./pgnotary-data 42 --json | jq .leaf`,
-		Args: cobra.ExactArgs(1),
+		Args: oneArgument("the INDEX of an entry"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			index, err := strconv.ParseInt(args[0], 10, 64)
 			if err != nil || index < 0 {
