@@ -54,9 +54,7 @@ func (s *Statement) AppendJSON(dst []byte) []byte {
 		dst = append(dst, `,"outcome":`...)
 		dst = s.Outcome.appendJSON(dst, s.Kind)
 	}
-	if a := s.analysis(); a != nil {
-		dst = append(dst, a.json...)
-	}
+	dst = append(dst, s.analysis().json...)
 	return append(dst, '}')
 }
 

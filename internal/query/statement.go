@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"hash/maphash"
 	"slices"
 	"sync/atomic"
 
@@ -55,7 +56,7 @@ type Statement struct {
 
 	Outcome *Outcome // nil if the end was never seen
 
-	sql      *analysis // see SQL
+	sql      analysis // see SQL
 	analyses *analyses
 	who      *identity // whose it is, nil if not known so
 	shared   *shared   // its text, if it may be that of others too
@@ -89,15 +90,10 @@ func (s *Statement) appendText(dst []byte) []byte {
 
 // SQL returns what package sqlinfo knows of the statement's text, nil if it
 // has none. It is worked out at the first call.
-func (s *Statement) SQL() *sqlinfo.Info {
-	if a := s.analysis(); a != nil {
-		return &a.Info
-	}
-	return nil
-}
+func (s *Statement) SQL() *sqlinfo.Info { return s.analysis().Info }
 
-func (s *Statement) analysis() *analysis {
-	if s.sql != nil || !s.HasText {
+func (s *Statement) analysis() analysis {
+	if s.sql.Info != nil || !s.HasText {
 		return s.sql
 	}
 	c := s.shared
@@ -105,32 +101,43 @@ func (s *Statement) analysis() *analysis {
 		s.sql = s.analyses.of(s.Text)
 		return s.sql
 	}
-	if s.sql = c.sql.Load(); s.sql == nil {
-		s.sql = s.analyses.of(s.Text)
-		c.sql.Store(s.sql)
+	if known := c.sql.Load(); known != nil {
+		s.sql = *known
+		return s.sql
 	}
-	return s.sql
+	found := s.analyses.of(s.Text)
+	c.sql.Store(&found)
+	s.sql = found
+	return found
 }
 
-// An analysis is what package sqlinfo knows of a text, and how AppendJSON shows
-// it. Statements share it: nobody changes it.
+// An analysis is what package sqlinfo knows of a text, nil if there is none, and how
+// AppendJSON shows it. Statements share what it points to: nobody changes it.
 type analysis struct {
-	sqlinfo.Info
+	*sqlinfo.Info
 	json []byte
 }
 
-func newAnalysis(info sqlinfo.Info) *analysis { return &analysis{info, appendSQL(nil, &info)} }
+func newAnalysis(info sqlinfo.Info) analysis { return analysis{&info, appendSQL(nil, &info)} }
 
 // analyses remembers what was found of texts, by their shape: hardly a text
 // comes again, but most are those of a program with other literals; and the
 // last time. It is not for concurrent use; a nil one remembers nothing.
 type analyses struct {
-	known       map[string]*analysis
-	bytes       int // of their shapes
+	known       map[uint64]shaped // by the hash of the shape
+	seed        maphash.Seed
+	bytes       int // of what is known
 	text, shape []byte
 
 	second int64                             // a time without its fraction
 	prefix [len("2006-01-02T15:04:05.")]byte // how it is written, if it has been
+}
+
+// shaped is the analysis of the texts of a shape. The shape and how the analysis is shown
+// lie side by side: of what is not in the processor's cache less costs less.
+type shaped struct {
+	shape []byte
+	analysis
 }
 
 // appendTime is event.AppendTime; most times are of the second of the one before.
@@ -158,24 +165,30 @@ func (a *analyses) appendTime(dst []byte, t int64) []byte {
 // Bounds of what is remembered.
 const (
 	maxAnalysed   = 16 << 10 // bytes of one text
-	maxAnalyses   = 8 << 20  // bytes of all shapes
+	maxAnalyses   = 16 << 20 // bytes of all shapes, and of how they are shown
 	maxAnalysesNo = 1 << 16
 )
 
-func (a *analyses) of(text string) *analysis {
+func (a *analyses) of(text string) analysis {
 	if a == nil || len(text) > maxAnalysed {
 		return newAnalysis(sqlinfo.Analyze(text))
 	}
 	a.text = append(a.text[:0], text...)
 	a.shape = sqlinfo.AppendShape(a.shape[:0], a.text)
-	if known := a.known[string(a.shape)]; known != nil {
-		return known
+	if a.known == nil || a.bytes > maxAnalyses || len(a.known) >= maxAnalysesNo {
+		a.known, a.seed, a.bytes = make(map[uint64]shaped), maphash.MakeSeed(), 0
 	}
-	if a.bytes += len(a.shape); a.known == nil || a.bytes > maxAnalyses || len(a.known) >= maxAnalysesNo {
-		a.known, a.bytes = make(map[string]*analysis), len(a.shape)
+	hash := maphash.Bytes(a.seed, a.shape)
+	known := a.known[hash]
+	if known.Info != nil && string(known.shape) == string(a.shape) {
+		return known.analysis
 	}
 	found := newAnalysis(sqlinfo.Analyze(string(a.text))) // of a copy: it may keep names
-	a.known[string(a.shape)] = found
+	both := append(bytes.Clone(a.shape), found.json...)
+	known.shape, found.json = both[:len(a.shape):len(a.shape)], both[len(a.shape):]
+	known.analysis = found
+	a.known[hash] = known
+	a.bytes += len(both)
 	return found
 }
 
