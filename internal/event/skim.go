@@ -130,7 +130,7 @@ func (s *Skimmer) usual(b []byte, f *Skimmed, p *Promise) bool {
 		word(b, 0) != s.second[0] || word(b, 8) != s.second[1] || word(b, 16) != s.second[2] || word(b, 24) != s.second[3] {
 		return false
 	}
-	nano, n := digits(word(b, atNano))
+	nano, n := Digits(word(b, atNano))
 	last := b[atNano+8] - '0'
 	id := [2]uint64{word(b, atSession), word(b, atSession+8)}
 	r := *s.place(id)
@@ -285,7 +285,7 @@ func textEnd(b []byte, at int) int {
 // number decodes a decimal number without a sign or a leading zero.
 func number(b []byte, at int) (v uint64, end int) {
 	if at <= len(b)-8 {
-		v, n := digits(word(b, at))
+		v, n := Digits(word(b, at))
 		if n == 0 || n > 1 && b[at] == '0' {
 			return 0, nowhere
 		}
@@ -326,9 +326,9 @@ func refAt(b []byte, at int) (ref int64, end int) {
 	return int64(n) + 1, end
 }
 
-// digits decodes the digits that eight characters, the first in the lowest
+// Digits decodes the decimal digits that eight characters, the first in the lowest
 // byte, begin with, and returns how many those are.
-func digits(w uint64) (v uint64, n int) {
+func Digits(w uint64) (v uint64, n int) {
 	w ^= 0x3030303030303030 // a digit is its value now, all else is more than 9
 	n = bits.TrailingZeros64((w|(w+0x7676767676767676))&0x8080808080808080) / 8
 	w <<= 64 - 8*n // as if zeros came first

@@ -2,7 +2,6 @@ package query
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -55,36 +54,6 @@ type progress struct {
 	undecided bool // whether it matches hangs on that
 }
 
-// A settlement says what became of a session's work: of the admissions from
-// since to of. If all is set, the transaction is over: no other settlement
-// will speak of admissions up to of, and where this one does not, as after
-// ROLLBACK TO SAVEPOINT, it is not known what became of them.
-type settlement struct {
-	since, of int64
-	committed int8
-	all       bool
-	failed    *ServerMessage // an error that came behind of
-}
-
-func (s *settlement) covers(index int64) bool {
-	return s.committed != 0 && index >= s.since && index <= s.of
-}
-
-// A sessionState holds the records of one session that are not final, in log order.
-type sessionState struct {
-	open   []*record
-	copies int // those of COPY data in open
-	// ahead holds what a look further into the log has found out: settlements
-	// of admissions to come, and never, the index from which on there is none
-	// (0 if not known).
-	ahead []settlement
-	never int64
-}
-
-// maxAhead bounds the settlements within one transaction that are remembered;
-// there is one for each COMMIT inside a text of several statements.
-const maxAhead = 1024
-
 // A joiner brings admissions together with their outcomes and settlements.
 // Entries go in with entry, in log order; statements come out of next, in log
 // order too, each as soon as nothing more can be learned about it: its outcome
@@ -95,7 +64,7 @@ const maxAhead = 1024
 type joiner struct {
 	dec      *decoder
 	match    *matcher
-	sessions map[uint64]*sessionState
+	sessions sessionStates
 	fifo     []*record // from head on; dropped ones are still there
 	head     int
 	bytes    int // of the records in fifo
@@ -127,7 +96,7 @@ const (
 )
 
 func newJoiner(src source, m *matcher) *joiner {
-	return &joiner{dec: newDecoder(src), match: m, sessions: make(map[uint64]*sessionState), scanner: new(scanner), limit: maxWaiting, mayTo: math.MaxInt64, after: aheadAfter}
+	return &joiner{dec: newDecoder(src), match: m, sessions: newSessionStates(), scanner: new(scanner), limit: maxWaiting, mayTo: math.MaxInt64, after: aheadAfter}
 }
 
 // entry takes the next entry of the log. e may be reused afterwards.
@@ -138,7 +107,7 @@ func (j *joiner) entry(e *journal.Entry) error {
 	}
 	switch v.kind {
 	case event.KindOutcome, event.KindSettle:
-		j.conclude(j.sessions[v.session], e, v)
+		j.conclude(j.sessions.of(v.session), e, v)
 		return nil
 	case event.KindDisconnect:
 		j.endSession(v.session)
@@ -197,11 +166,7 @@ func (j *joiner) admit(e *journal.Entry) error {
 
 // attend makes a record in line wait for what more is told of it.
 func (j *joiner) attend(r *record) {
-	s := j.sessions[r.session]
-	if s == nil {
-		s = new(sessionState)
-		j.sessions[r.session] = s
-	}
+	s := j.sessions.begin(r.session)
 	for i := range s.ahead {
 		s.ahead[i].apply(r)
 	}
@@ -299,13 +264,6 @@ func (j *joiner) conclude(s *sessionState, e *journal.Entry, v *view) {
 	s.settle(&t, from, n)
 }
 
-// search returns the place of an open record, or where it would be.
-func (s *sessionState) search(index int64) (place int, found bool) {
-	return slices.BinarySearchFunc(s.open, index, func(r *record, index int64) int {
-		return cmp.Compare(r.index, index)
-	})
-}
-
 func (j *joiner) settlement(e *journal.Entry, v *view, of int64) settlement {
 	t := settlement{since: of, of: of, committed: v.committed, all: v.tx == 'I'}
 	if v.kind == event.KindSettle && v.sqlstate != nil {
@@ -323,19 +281,6 @@ func (j *joiner) settlement(e *journal.Entry, v *view, of int64) settlement {
 // there is none otherwise.
 func mayBeDropped(v *view) bool {
 	return v.kind == event.KindCopy && !isPiece(v) && bytes.Contains(v.facts, []byte(`"direction":"in"`))
-}
-
-// arrived lets go of the entries of COPY data that cannot be followed by an
-// outcome any more: the COPY succeeded, or a later statement ended.
-func (s *sessionState) arrived(of int64, succeeded bool) {
-	if s.copies == 0 {
-		return
-	}
-	for _, r := range s.open {
-		if r.kind == event.KindCopy && (of > r.index || succeeded && r.of == event.Ref(of)) {
-			r.final = true
-		}
-	}
 }
 
 // end applies an outcome to its record.
@@ -364,69 +309,29 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 	}
 }
 
-// apply tells a record what the settlement says about it.
-func (s *settlement) apply(r *record) {
-	if r.index == s.of && r.failed == nil {
-		r.failed = s.failed
-	}
-	switch {
-	case !settles(r.kind):
-	case s.covers(r.index):
-		r.committed, r.settled = s.committed, true
-	case s.all && r.index <= s.of:
-		r.settled = true
-	}
-}
-
-// settle applies a settlement to the open records at the places from from up
-// to but without to, and lets go of those that are final.
-func (s *sessionState) settle(t *settlement, from, to int) {
-	keep := from
-	for i := from; i < to; i++ {
-		r := s.open[i]
-		t.apply(r)
-		if r.final = r.final || r.hasEnd && r.settled; !r.final {
-			s.open[keep] = r
-			keep++
-		} else if r.kind == event.KindCopy {
-			s.copies--
-		}
-	}
-	switch {
-	case keep == to:
-	case keep == 0 && to < len(s.open):
-		clear(s.open[:to])
-		s.open = s.open[to:]
-	default:
-		n := keep + copy(s.open[keep:], s.open[to:])
-		clear(s.open[n:])
-		s.open = s.open[:n]
-	}
-}
-
 // awaits reports whether records of a session wait for what more is told of them.
 func (j *joiner) awaits(session uint64) bool {
-	s := j.sessions[session]
+	s := j.sessions.of(session)
 	return s != nil && len(s.open) > 0
 }
 
 // endAll makes all records of all sessions final.
 func (j *joiner) endAll() {
-	for id := range j.sessions {
+	for id := range j.sessions.all {
 		j.endSession(id)
 	}
 }
 
 // endSession makes all records of a session final.
 func (j *joiner) endSession(id uint64) {
-	s := j.sessions[id]
+	s := j.sessions.of(id)
 	if s == nil {
 		return
 	}
 	for _, r := range s.open {
 		r.final = true
 	}
-	delete(j.sessions, id)
+	j.sessions.end(s)
 }
 
 // next returns the next statement, if the first in line is final, or in any
@@ -490,7 +395,7 @@ func (j *joiner) discard(r *record) {
 
 // forget takes a record that is not final off its session.
 func (j *joiner) forget(r *record) {
-	s := j.sessions[r.session]
+	s := j.sessions.of(r.session)
 	if i, found := s.search(r.index); found {
 		s.open = slices.Delete(s.open, i, i+1)
 		if r.kind == event.KindCopy {
@@ -552,7 +457,7 @@ func (j *joiner) full() bool {
 // transaction, is kept, so each long transaction costs one look.
 func (j *joiner) lookAhead(ctx context.Context, src source, from, to int64) error {
 	head := j.fifo[j.head]
-	s := j.sessions[head.session]
+	s := j.sessions.of(head.session)
 	settled, n := head.index, 0
 	var ahead []settlement
 	for e, err := range src.Entries(from, to) {

@@ -234,7 +234,7 @@ func (p *plan) awaited(j *joiner) (all []*places, ok bool) {
 		return nil, true
 	}
 	ids := []uint64{0}
-	for id, s := range j.sessions {
+	for id, s := range j.sessions.all {
 		if len(s.open) == 0 {
 			continue
 		}

@@ -202,7 +202,7 @@ func (h *helper) finish(p *portion) {
 	}
 	clear(j.fifo)
 	j.fifo, j.head, j.bytes = j.fifo[:0], 0, 0
-	clear(j.sessions)
+	j.sessions.letGo()
 	for _, r := range p.line {
 		if r.group.of != nil {
 			r.size = recordSize + r.group.size()
@@ -323,7 +323,7 @@ func (j *joiner) adopt(p *portion) error {
 			j.endAll()
 			continue
 		}
-		s := j.sessions[x.session]
+		s := j.sessions.of(x.session)
 		if s == nil {
 			continue
 		}

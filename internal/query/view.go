@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -138,43 +139,45 @@ func (v *view) usual(ids identities, b []byte) []byte {
 	if hasPrefix(b, `,"n":`) {
 		b = quickNumber(&skipped, b, `,"n":`)
 	}
-	if val, rest, ok := quickString(b, `,"k":"`); ok {
+	if hasPrefix(b, `,"k":"outcome"`) {
+		v.kind, b = event.KindOutcome, b[len(`,"k":"outcome"`):]
+	} else if val, rest, ok := quickString(b, `,"k":"`); ok {
 		v.kind, b = event.KindOf(val), rest
-	}
-	if ids != nil && v.session != 0 && v.user == nil && hasPrefix(b, `,"user":"`) {
-		if rest, ok := v.by(ids.whose(v.session), b); ok {
-			b = rest
+		if ids != nil && v.session != 0 && v.user == nil && hasPrefix(b, `,"user":"`) {
+			if rest, ok := v.by(ids.whose(v.session), b); ok {
+				b = rest
+			}
 		}
+		b = quickText(&v.user, b, `,"user":"`)
+		b = quickText(&v.db, b, `,"db":"`)
+		b = quickText(&v.app, b, `,"app":"`)
+		b = quickText(&v.client, b, `,"client":"`)
 	}
-	b = quickText(&v.user, b, `,"user":"`)
-	b = quickText(&v.db, b, `,"db":"`)
-	b = quickText(&v.app, b, `,"app":"`)
-	b = quickText(&v.client, b, `,"client":"`)
 	if _, rest, ok := quickString(b, `,"m":"`); ok {
 		b = rest
 	}
-	if hasPrefix(b, `,"of":`) {
-		b = quickRef(&v.of, b, `,"of":`)
+	b = quickRef(&v.of, b, `,"of":`)
+	b = quickRef(&v.parse, b, `,"parse":`)
+	b = quickRef(&v.bind, b, `,"bind":`)
+	if !hasPrefix(b, `,"size":`) { // most that have one have nothing else here
+		b = v.usualEnd(b)
 	}
-	if hasPrefix(b, `,"parse":`) {
-		b = quickRef(&v.parse, b, `,"parse":`)
+	b = quickNumber(&skipped, b, `,"size":`)
+	if hasPrefix(b, `,"c":"`) && len(b) == len(`,"c":"`)+event.CommitmentLen+len(`"}`) && b[len(b)-2] == '"' {
+		v.hasValue, b = true, b[len(b)-1:]
 	}
-	if hasPrefix(b, `,"bind":`) {
-		b = quickRef(&v.bind, b, `,"bind":`)
-	}
+	return b
+}
+
+// usualEnd is usual for what came of a statement.
+func (v *view) usualEnd(b []byte) []byte {
 	const tagAt = len(`,"tags":["`)
 	if val, rest, ok := quickString(b, `,"tags":["`); ok && len(rest) > 0 && rest[0] == ']' { // a single one
 		v.tags, b = b[tagAt-1:tagAt+len(val)+1], rest[1:]
 	}
-	if hasPrefix(b, `,"rows":`) {
-		b = quickNumber(&v.rows, b, `,"rows":`)
-	}
-	if hasPrefix(b, `,"bytes":`) {
-		b = quickNumber(&v.bytes, b, `,"bytes":`)
-	}
-	if hasPrefix(b, `,"us":`) {
-		b = quickNumber(&v.micros, b, `,"us":`)
-	}
+	b = quickNumber(&v.rows, b, `,"rows":`)
+	b = quickNumber(&v.bytes, b, `,"bytes":`)
+	b = quickNumber(&v.micros, b, `,"us":`)
 	const txAt = len(`,"tx":"`)
 	if hasPrefix(b, `,"tx":"`) && len(b) > txAt+1 && b[txAt+1] == '"' && b[txAt] != '\\' && b[txAt] != '"' {
 		v.tx, b = b[txAt], b[txAt+2:]
@@ -183,16 +186,7 @@ func (v *view) usual(ids identities, b []byte) []byte {
 	if hasPrefix(b, `,"committed":true`) && len(b) > behind && (b[behind] == ',' || b[behind] == '}') {
 		v.committed, b = 1, b[behind:]
 	}
-	if hasPrefix(b, `,"since":`) {
-		b = quickRef(&v.since, b, `,"since":`)
-	}
-	if hasPrefix(b, `,"size":`) {
-		b = quickNumber(&skipped, b, `,"size":`)
-	}
-	if hasPrefix(b, `,"c":"`) && len(b) == len(`,"c":"`)+event.CommitmentLen+len(`"}`) && b[len(b)-2] == '"' {
-		v.hasValue, b = true, b[len(b)-1:]
-	}
-	return b
+	return quickRef(&v.since, b, `,"since":`)
 }
 
 // quickString splits key and a string without escapes off b.
@@ -221,32 +215,47 @@ func quickText(to *[]byte, b []byte, key string) []byte {
 	return rest
 }
 
-// quickNumber splits a key, which b begins with, and a decimal number of moderate size
-// off b. It returns b if there is none.
+// quickNumber splits key and a decimal number of moderate size off b. It returns b if
+// there is none.
 func quickNumber(to *int64, b []byte, key string) []byte {
-	n := int64(0)
-	for i := len(key); i < len(b); i++ {
-		c := b[i] - '0'
-		if c <= 9 {
-			n = n*10 + int64(c)
-			continue
-		}
-		if digits := i - len(key); digits == 0 || digits >= 18 || b[i] != ',' && b[i] != '}' {
-			return b
-		}
-		*to = n
-		return b[i:]
+	if !hasPrefix(b, key) {
+		return b
 	}
-	return b
+	return leadingNumber(to, b, len(key))
 }
 
 // quickRef is quickNumber for a reference.
 func quickRef(to *int64, b []byte, key string) []byte {
-	rest := quickNumber(to, b, key)
+	if !hasPrefix(b, key) {
+		return b
+	}
+	rest := leadingNumber(to, b, len(key))
 	if len(rest) < len(b) {
 		*to++
 	}
 	return rest
+}
+
+// leadingNumber is quickNumber behind the key.
+func leadingNumber(to *int64, b []byte, at int) []byte {
+	n, i := int64(0), at
+	if len(b) >= at+8 {
+		first, digits := event.Digits(binary.LittleEndian.Uint64(b[at:]))
+		n, i = int64(first), at+digits
+	}
+	for i < len(b) {
+		c := b[i] - '0'
+		if c > 9 {
+			break
+		}
+		n = n*10 + int64(c)
+		i++
+	}
+	if digits := i - at; digits == 0 || digits >= 18 || i == len(b) || b[i] != ',' && b[i] != '}' {
+		return b
+	}
+	*to = n
+	return b[i:]
 }
 
 // digitOf says what a small hexadecimal digit means; other bytes mean 0xff.
