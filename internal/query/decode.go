@@ -14,12 +14,21 @@ import (
 type source interface {
 	// Entries yields the entries from index from up to but without to.
 	Entries(from, to int64) iter.Seq2[journal.Entry, error]
+	// stretches is for one who reads many stretches, one after the other.
+	stretches() stretches
 	// Entry returns one entry; it stays valid.
 	Entry(index int64) (journal.Entry, error)
 	// Copy returns one entry from what is kept for those that go back to it.
 	Copy(index int64) (journal.Entry, error)
 	// Blob returns the content of a blob.
 	Blob(ref *journal.BlobRef) ([]byte, error)
+}
+
+// stretches yield the entries of one stretch after the other, as source.Entries does. They
+// are for one goroutine, and to be closed.
+type stretches interface {
+	Entries(from, to int64) iter.Seq2[journal.Entry, error]
+	Close()
 }
 
 // A decoder turns entries into statements. It looks up the entries that they

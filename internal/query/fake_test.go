@@ -58,6 +58,12 @@ func (l *fakeLog) end(of int64, o event.Leaf, value []byte) int64 {
 	return l.add(o, value)
 }
 
+func (l *fakeLog) stretches() stretches { return fakeStretches{l} }
+
+type fakeStretches struct{ *fakeLog }
+
+func (fakeStretches) Close() {}
+
 func (l *fakeLog) Entries(from, to int64) iter.Seq2[journal.Entry, error] {
 	return func(yield func(journal.Entry, error) bool) {
 		for i := from; i < to && i < int64(len(l.entries)); i++ {

@@ -84,9 +84,8 @@ type joiner struct {
 	unused         chan *portion
 
 	// Helpers' only.
-	stable bool    // entries stay as they are as long as they wait here
-	lend   bool    // records of statements given on are not used again
-	last   *record // of the statement given on last
+	lend bool    // records of statements given on are not used again
+	last *record // of the statement given on last
 }
 
 // maxWaiting and maxWaitingBytes bound the statements held by a search.
@@ -135,12 +134,10 @@ func (j *joiner) admit(e *journal.Entry) error {
 	bySelf := j.match.byText() || j.match.f.Param != nil
 	if !bySelf && (j.match.byOutcome() || v.kind == event.KindBind || e.Blob != nil || len(e.Value) > maxEager) {
 		// Most of these will not be wanted, or it is large: that can wait.
-		if r.entry, r.view = *e, *v; !j.stable {
-			r.leaf = append(r.leaf[:0], e.Leaf...)
-			r.view = v.moved(e.Leaf, r.leaf)
-			r.entry.Leaf, r.entry.Value = r.leaf, r.keep(e.Value)
-		}
-	} else if j.stable || v.kind == event.KindQuery { // of its value only the text is shown, a copy
+		r.leaf = append(r.leaf[:0], e.Leaf...)
+		r.entry, r.view = *e, v.moved(e.Leaf, r.leaf)
+		r.entry.Leaf, r.entry.Value = r.leaf, r.keep(e.Value)
+	} else if v.kind == event.KindQuery { // of its value only the text is shown, a copy
 		j.decode(r, e, v, e.Value)
 	} else {
 		j.decode(r, e, v, r.keep(e.Value))
@@ -307,12 +304,6 @@ func (j *joiner) end(r *record, e *journal.Entry, v *view) {
 	if r.unknown || r.outcome.Skipped || r.outcome.Discarded {
 		r.settled = true
 	}
-}
-
-// awaits reports whether records of a session wait for what more is told of them.
-func (j *joiner) awaits(session uint64) bool {
-	s := j.sessions.of(session)
-	return s != nil && len(s.open) > 0
 }
 
 // endAll makes all records of all sessions final.

@@ -1,7 +1,6 @@
 package query
 
 import (
-	"bytes"
 	"context"
 	"runtime"
 	"sync"
@@ -31,7 +30,7 @@ type portion struct {
 	from, to int64
 	next     int64 // entries up to it are in; the rest up to to was too large
 
-	room []byte // that entries are in, or part of them
+	room []byte // that ends are in, or part of them
 	line []*record
 	ends []end
 	late int  // entries at its end that are later than all that is wanted
@@ -84,27 +83,28 @@ func (p *portion) keep(b []byte) []byte {
 
 // A helper reads portions for a joiner, one after the other.
 type helper struct {
-	joiner *joiner
-	behind int64                                          // how many entries before a portion others may be reading
-	render func(dst []byte, s *Statement) ([]byte, error) // nil if statements are wanted as they are
+	joiner    *joiner
+	stretches stretches
+	behind    int64                                          // how many entries before a portion others may be reading
+	render    func(dst []byte, s *Statement) ([]byte, error) // nil if statements are wanted as they are
 }
 
 func newHelper(of *joiner, src source, render func([]byte, *Statement) ([]byte, error)) *helper {
 	j := newJoiner(src, of.match)
-	j.stable, j.lend, j.dec.lend = true, render == nil, render != nil
+	j.lend, j.dec.lend = render == nil, render != nil
 	j.dec.refs = of.dec.refs
-	return &helper{j, 2 * int64(readers()) * of.portion, render}
+	return &helper{j, src.stretches(), 2 * int64(readers()) * of.portion, render}
 }
 
 // read fills p, unless ctx ends. plan says where what is searched for may begin.
-func (h *helper) read(ctx context.Context, p *portion, src source, plan *plan) {
+func (h *helper) read(ctx context.Context, p *portion, plan *plan) {
 	j := h.joiner
 	j.free = append(j.free, p.records...)
 	clear(p.records)
 	p.records = p.records[:0]
 	j.dec.near, j.dec.by = p.from-h.behind, p.from
 	taken := 0
-	for e, err := range src.Entries(p.from, p.to) {
+	for e, err := range h.stretches.Entries(p.from, p.to) {
 		if err != nil {
 			p.err = err
 			break
@@ -118,23 +118,18 @@ func (h *helper) read(ctx context.Context, p *portion, src source, plan *plan) {
 			}
 			j.mayFrom, j.mayTo = plan.may(e.Index)
 		}
-		e.Leaf = p.keep(e.Leaf)
-		if e.Value != nil {
-			e.Value = p.keep(e.Value)
-		}
 		p.next = e.Index + 1
 		taken += len(e.Leaf) + len(e.Value)
-		if id, ok := outcomeOf(e.Leaf); ok && j.match.stop == nil && !j.awaits(id) {
-			p.ends = append(p.ends, end{id, event.KindOutcome, e}) // of nothing here
-			continue
+		if id, of, ok := outcomeOf(e.Leaf); ok && j.match.stop == nil {
+			if s := j.sessions.begin(id); len(s.open) == 0 && s.told && of >= p.from {
+				continue // of nothing that is searched for
+			}
 		}
 		if p.err = j.entry(&e); p.err != nil {
 			break
 		}
 		v := &j.view
-		if joined(v.kind) || v.kind == event.KindDisconnect || v.kind == event.KindStart {
-			p.ends = append(p.ends, end{v.session, v.kind, e})
-		}
+		h.end(p, &e, v)
 		if j.match.past(v) {
 			p.late++
 		} else {
@@ -145,6 +140,34 @@ func (h *helper) read(ctx context.Context, p *portion, src source, plan *plan) {
 		}
 	}
 	h.finish(p)
+}
+
+// end keeps an entry that may tell something of statements before p. Once the end of a
+// transaction was told that began in it, or later, others of that session do not.
+func (h *helper) end(p *portion, e *journal.Entry, v *view) {
+	switch {
+	case joined(v.kind):
+		s := h.joiner.sessions.begin(v.session)
+		within := !before(v.of, p.from)
+		if s.told && within && !before(v.since, p.from) {
+			return
+		}
+		s.told = s.told || within && v.tx == 'I'
+	case v.kind != event.KindDisconnect && v.kind != event.KindStart:
+		return
+	}
+	x := end{v.session, v.kind, *e}
+	x.entry.Leaf = p.keep(e.Leaf)
+	if e.Value != nil {
+		x.entry.Value = p.keep(e.Value)
+	}
+	p.ends = append(p.ends, x)
+}
+
+// before reports whether a reference is to an entry before that at index.
+func before(reference, index int64) bool {
+	i, ok := event.Index(reference)
+	return ok && i < index
 }
 
 // may reports whether the first in line can be taken. One in a blob, which can be
@@ -196,9 +219,7 @@ func (h *helper) finish(p *portion) {
 			h.pop(p)
 			continue
 		}
-		r := j.shift()
-		r.own()
-		p.line = append(p.line, r)
+		p.line = append(p.line, j.shift())
 	}
 	clear(j.fifo)
 	j.fifo, j.head, j.bytes = j.fifo[:0], 0, 0
@@ -227,19 +248,6 @@ func (x *group) begin(i int) int {
 		return 0
 	}
 	return x.of.until[i-1]
-}
-
-// own makes a record that is not final independent of what its entry is in.
-func (r *record) own() {
-	if r.decoded {
-		r.statement = *r.statement.Clone()
-		return
-	}
-	e := &r.entry
-	leaf := bytes.Clone(e.Leaf)
-	r.view = r.view.moved(e.Leaf, leaf)
-	r.leaf, r.value = leaf, bytes.Clone(e.Value)
-	e.Leaf, e.Value = r.leaf, r.value
 }
 
 // portions has the entries from pos up to to read by several goroutines, and
@@ -282,8 +290,9 @@ func (j *joiner) portions(ctx context.Context, src source, pos, to, size int64, 
 	})
 	for _, h := range j.helpers {
 		wg.Go(func() {
+			defer h.stretches.Close()
 			for p := range work {
-				h.read(ctx, p, src, plan)
+				h.read(ctx, p, plan)
 				close(p.ready)
 			}
 		})
@@ -344,6 +353,7 @@ func (j *joiner) adopt(p *portion) error {
 	for _, r := range p.line {
 		j.fifo = append(j.fifo, r)
 		j.bytes += r.size
+		r.statement.analyses = &j.dec.analyses // the helper goes on using its own
 		if !r.final {
 			j.attend(r)
 		}

@@ -196,6 +196,8 @@ func (l *Log) Entry(index int64) (Entry, error) {
 // iteration ends after an error. Salts are left out.
 func (l *Log) Entries(from, to int64) iter.Seq2[Entry, error] { return l.reader.Unsalted(from, to) }
 
+func (l *Log) stretches() stretches { return l.reader.Cursor() }
+
 // Copy returns an entry that others go back to from what segments keep of it,
 // when the entry itself or its value is no longer there.
 func (l *Log) Copy(index int64) (Entry, error) { return l.reader.Copy(index) }

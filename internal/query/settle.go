@@ -32,6 +32,8 @@ type sessionState struct {
 	// (0 if not known).
 	ahead []settlement
 	never int64
+
+	told bool // see helper.end
 }
 
 // maxAhead bounds the settlements within one transaction that are remembered;

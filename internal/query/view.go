@@ -97,16 +97,25 @@ func (v *view) scanBy(ids identities, leaf []byte) error {
 	return nil
 }
 
-// outcomeOf returns the session of a leaf that is an outcome in the usual spelling.
-func outcomeOf(leaf []byte) (session uint64, ok bool) {
+// outcomeOf returns the session of a leaf that is an outcome in the usual spelling, and
+// the index of the entry that it is of.
+func outcomeOf(leaf []byte) (session uint64, of int64, ok bool) {
 	const (
 		at  = len(leafStart) + timeLen
 		end = at + len(`","s":"`) + 16
 	)
 	if len(leaf) < end || string(leaf[at:end-16]) != `","s":"` || !hasPrefix(leaf[end:], `","k":"outcome",`) {
-		return 0, false
+		return 0, 0, false
 	}
-	return sessionID(leaf[end-16 : end])
+	b := leaf[end+len(`","k":"outcome"`):]
+	if _, rest, ok := quickString(b, `,"m":"`); ok {
+		b = rest
+	}
+	if rest := quickNumber(&of, b, `,"of":`); len(rest) == len(b) {
+		return 0, 0, false
+	}
+	session, ok = sessionID(leaf[end-16 : end])
+	return session, of, ok
 }
 
 // field sets v from any key with its value, which b begins with.

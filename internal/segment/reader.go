@@ -161,46 +161,86 @@ const patience = 5
 
 func (r *Reader) iterate(from, to int64, how detail) iter.Seq2[journal.Entry, error] {
 	return func(yield func(journal.Entry, error) bool) {
-		for tries := 0; from < to; {
-			was := from
-			done, err := r.some(&from, to, how, yield)
-			switch {
-			case done:
-				return
-			case err == nil:
-				tries = 0
-				continue
-			case errors.Is(err, fs.ErrNotExist) && (from > was || tries < patience):
-				// Sealed or pruned since we looked where it is.
-				tries++
-				if _, err := r.journal.Size(); err != nil {
-					yield(journal.Entry{}, err)
-					return
-				}
-				if err := r.refresh(); err != nil {
-					yield(journal.Entry{}, err)
-					return
-				}
-				if from < r.First() {
-					yield(journal.Entry{}, prunedError(from))
-					return
-				}
-			default:
+		c := Cursor{r: r, how: how}
+		defer c.Close()
+		c.iterate(from, to, yield)
+	}
+}
+
+// A Cursor reads stretches of a log one after the other. It keeps the segment open that
+// it read last, and is to be closed. It is not for concurrent use.
+type Cursor struct {
+	r               *Reader
+	how             detail
+	leaves, values  *file // nil if none is open, or the values were pruned
+	bundle, content []byte
+	block           block
+}
+
+// Cursor returns a cursor that reads what Unsalted does.
+func (r *Reader) Cursor() *Cursor { return &Cursor{r: r, how: unsalted} }
+
+// Close closes what is open. The cursor can be used again.
+func (c *Cursor) Close() {
+	for _, x := range []*file{c.leaves, c.values} {
+		if x != nil {
+			_ = x.close() // was only read
+		}
+	}
+	c.leaves, c.values = nil, nil
+}
+
+// Entries is Reader.Unsalted. Of a segment that stays open it goes on giving what was
+// there when it was opened.
+func (c *Cursor) Entries(from, to int64) iter.Seq2[journal.Entry, error] {
+	return func(yield func(journal.Entry, error) bool) { c.iterate(from, to, yield) }
+}
+
+func (c *Cursor) iterate(from, to int64, yield func(journal.Entry, error) bool) {
+	r := c.r
+	for tries := 0; from < to; {
+		was := from
+		done, err := c.some(&from, to, yield)
+		switch {
+		case done:
+			return
+		case err == nil:
+			tries = 0
+			continue
+		case errors.Is(err, fs.ErrNotExist) && (from > was || tries < patience):
+			// Sealed or pruned since we looked where it is.
+			tries++
+			if _, err := r.journal.Size(); err != nil {
 				yield(journal.Entry{}, err)
 				return
 			}
+			if err := r.refresh(); err != nil {
+				yield(journal.Entry{}, err)
+				return
+			}
+			if from < r.First() {
+				yield(journal.Entry{}, prunedError(from))
+				return
+			}
+		default:
+			yield(journal.Entry{}, err)
+			return
 		}
 	}
 }
 
 // some yields entries from *from on, from one segment or from the journal, and
 // moves *from. done says that there are no more, or yield had enough.
-func (r *Reader) some(from *int64, to int64, how detail, yield func(journal.Entry, error) bool) (done bool, err error) {
+func (c *Cursor) some(from *int64, to int64, yield func(journal.Entry, error) bool) (done bool, err error) {
+	r := c.r
 	if *from < r.journal.First() {
-		return r.fromSegment(from, to, how, yield)
+		if done, err = c.fromSegment(from, to, yield); err != nil {
+			c.Close()
+		}
+		return done, err
 	}
 	entries := r.journal.Unsalted
-	if how == salted {
+	if c.how == salted {
 		entries = r.journal.Entries
 	}
 	for e, err := range entries(*from, to) {
@@ -258,37 +298,37 @@ func (r *Reader) openValues(x *file) (*file, error) {
 	return v, nil
 }
 
-func (r *Reader) fromSegment(from *int64, to int64, how detail, yield func(journal.Entry, error) bool) (done bool, err error) {
-	x, err := r.open(*from)
-	if err != nil {
+// open opens the segment that holds the entry at index, if it is not open.
+func (c *Cursor) open(index int64) (err error) {
+	if x := c.leaves; x != nil && x.First <= index && index < x.End() {
+		return nil
+	}
+	c.Close()
+	if c.leaves, err = c.r.open(index); err == nil && c.how > leaves {
+		c.values, err = c.r.openValues(c.leaves)
+	}
+	return err
+}
+
+func (c *Cursor) fromSegment(from *int64, to int64, yield func(journal.Entry, error) bool) (done bool, err error) {
+	if err := c.open(*from); err != nil {
 		return false, err
 	}
-	defer x.close()
-	var v *file
-	if how > leaves {
-		if v, err = r.openValues(x); err != nil {
-			return false, err
-		}
-		if v != nil {
-			defer v.close()
-		}
-	}
-	var bundle, content []byte
-	var blk block
+	x, v, blk := c.leaves, c.values, &c.block
 	for end := min(to, x.End()); *from < end; {
 		i := int((*from - x.First) / tree.Width)
-		if bundle, err = x.content(i, bundle[:0]); err != nil {
+		if c.bundle, err = x.content(i, c.bundle[:0]); err != nil {
 			return false, err
 		}
 		if v != nil {
-			if content, err = v.content(i, content[:0]); err != nil {
+			if c.content, err = v.content(i, c.content[:0]); err != nil {
 				return false, err
 			}
-			if err := blk.parseUnsalted(content); err != nil {
+			if err := blk.parseUnsalted(c.content); err != nil {
 				return false, v.damaged("frame %d: %v", i, err)
 			}
 		}
-		s := scan{b: bundle}
+		s := scan{b: c.bundle}
 		for j := range tree.Width {
 			e := journal.Entry{Index: x.First + int64(i*tree.Width+j), Leaf: s.leaf()}
 			if s.bad || len(e.Leaf) == 0 {
@@ -302,11 +342,11 @@ func (r *Reader) fromSegment(from *int64, to int64, how detail, yield func(journ
 			}
 			switch {
 			case v != nil:
-				if how == salted {
+				if c.how == salted {
 					blk.salt(j)
 				}
 				blk.slots[j].fill(&e)
-			case how > leaves:
+			case c.how > leaves:
 				if e.HasValue = hasCommitment(e.Leaf); e.HasValue {
 					e.Gone = journal.Expired
 				}
