@@ -202,16 +202,28 @@ func (m *matcher) leaf(index int64, v *view) bool {
 	if m.since != nil && bytes.Compare(v.time, m.since) < 0 || m.until != nil && bytes.Compare(v.time, m.until) > 0 {
 		return false
 	}
-	if !sameText(v.user, m.user) || !sameText(v.db, m.db) || !sameText(v.app, m.app) {
-		return false
-	}
-	if m.client != nil && (v.client == nil || !m.client(unescape(v.client))) {
+	if !m.owner(v) {
 		return false
 	}
 	if !concludes(v.kind) {
 		return m.f.MinDuration == 0 && (m.f.SQLState == "" || v.kind != event.KindNotice && m.sqlstate(v.sqlstate))
 	}
 	return true
+}
+
+// owner tests whose a leaf is.
+func (m *matcher) owner(v *view) bool {
+	w := v.who
+	if w != nil && w.asked == m {
+		return w.wanted
+	}
+	user, db, app, client := v.whose()
+	wanted := sameText(user, m.user) && sameText(db, m.db) && sameText(app, m.app) &&
+		(m.client == nil || client != nil && m.client(unescape(client)))
+	if w != nil {
+		w.asked, w.wanted = m, wanted
+	}
+	return wanted
 }
 
 // past reports whether no later entry can be wanted, by its time.

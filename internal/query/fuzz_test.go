@@ -441,6 +441,7 @@ func FuzzScanner(f *testing.F) {
 					t.Errorf("names in %s are %q, want %q", leaf, who.names, names)
 				}
 			}
+			got.user, got.db, got.app, got.client = got.whose()
 			got.who = nil
 			if (gotErr == nil) != (wantErr == nil) || wantErr == nil && !reflect.DeepEqual(got, want) {
 				t.Errorf("scan of %s is %+v, %v, want %+v, %v", leaf, got, gotErr, want, wantErr)

@@ -211,14 +211,15 @@ func (b *indexBuilder) who(s *indexSession, v *view) {
 		return
 	}
 	s.told = v.who
-	if bytes.Equal(s.user, v.user) && bytes.Equal(s.db, v.db) && bytes.Equal(s.app, v.app) && bytes.Equal(s.client, v.client) {
+	user, db, app, client := v.whose()
+	if bytes.Equal(s.user, user) && bytes.Equal(s.db, db) && bytes.Equal(s.app, app) && bytes.Equal(s.client, client) {
 		return
 	}
-	s.user, s.db = append(s.user[:0], v.user...), append(s.db[:0], v.db...)
-	s.app, s.client = append(s.app[:0], v.app...), append(s.client[:0], v.client...)
+	s.user, s.db = append(s.user[:0], user...), append(s.db[:0], db...)
+	s.app, s.client = append(s.app[:0], app...), append(s.client[:0], client...)
 	s.who = s.who[:0]
 	for _, t := range []knownTerm{
-		{"user", unescape(v.user)}, {"database", unescape(v.db)}, {"application", unescape(v.app)}, {"client", clientHost(unescape(v.client))},
+		{"user", unescape(user)}, {"database", unescape(db)}, {"application", unescape(app)}, {"client", clientHost(unescape(client))},
 	} {
 		if t.text != "" {
 			s.who = append(s.who, b.of(t.kind, t.text))

@@ -157,6 +157,9 @@ func (d *decoder) rememberAll(from int64) error {
 		if err != nil {
 			return fmt.Errorf("read entries from %d on, which others refer to: %w", from, err)
 		}
+		if !bytes.Contains(e.Leaf, parseKind) && !bytes.Contains(e.Leaf, bindKind) {
+			continue
+		}
 		var v view
 		if err := v.scan(e.Leaf); err != nil {
 			return fmt.Errorf("read entry %d: %w", e.Index, err)
@@ -165,6 +168,9 @@ func (d *decoder) rememberAll(from int64) error {
 	}
 	return nil
 }
+
+// What leaves have that rememberAll looks for, and perhaps others.
+var parseKind, bindKind = []byte(`"k":"` + event.KindParse + `"`), []byte(`"k":"` + event.KindBind + `"`)
 
 // remember keeps an entry that is at hand and that others will go back to.
 func (d *decoder) remember(e *journal.Entry, v *view) {

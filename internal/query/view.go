@@ -32,16 +32,28 @@ type view struct {
 	committed              int8
 	end, sqlstate          []byte
 	hasValue               bool
-	who                    *identity // nil unless a scanner knows it
+	who                    *identity // nil unless a scanner knows it; then user, db, app and client are there
 }
 
 // An identity is what a scanner remembers of a session: whose it is, as leaves spell it.
 type identity struct {
-	session               uint64
-	text                  []byte // the keys with their values
+	session uint64
+	text    []byte // the keys with their values
+	json    []byte // as AppendJSON begins, from the session on
+	names   [4]string
+
 	user, db, app, client []byte // in text
-	names                 [4]string
-	json                  []byte // as AppendJSON begins, from the session on
+
+	asked  *matcher // that said last whether it is wanted
+	wanted bool
+}
+
+// whose returns what a leaf says of whose it is.
+func (v *view) whose() (user, db, app, client []byte) {
+	if w := v.who; w != nil {
+		return w.user, w.db, w.app, w.client
+	}
+	return v.user, v.db, v.app, v.client
 }
 
 // A scanner scans leaves as view.scan does, faster where many are of the same
@@ -152,7 +164,7 @@ func (v *view) usual(ids identities, b []byte) []byte {
 		v.kind, b = event.KindOutcome, b[len(`,"k":"outcome"`):]
 	} else if val, rest, ok := quickString(b, `,"k":"`); ok {
 		v.kind, b = event.KindOf(val), rest
-		if ids != nil && v.session != 0 && v.user == nil && hasPrefix(b, `,"user":"`) {
+		if ids != nil && v.session != 0 && v.who == nil && v.user == nil && hasPrefix(b, `,"user":"`) {
 			if rest, ok := v.by(ids.whose(v.session), b); ok {
 				b = rest
 			}
@@ -298,7 +310,7 @@ func (v *view) by(place **identity, b []byte) (rest []byte, ok bool) {
 		}
 		*place = w
 	}
-	v.who, v.user, v.db, v.app, v.client = w, w.user, w.db, w.app, w.client
+	v.who = w
 	return b[len(w.text):], true
 }
 
@@ -313,14 +325,19 @@ func newIdentity(session uint64, b []byte) (w *identity, ok bool) {
 			return nil, false
 		}
 	}
-	w = &identity{session: session, text: bytes.Clone(b[:len(b)-len(rest)])}
+	text := b[:len(b)-len(rest)]
 	v = view{}
+	for rest = text; len(rest) > 0; {
+		rest, _ = v.field(rest)
+	}
+	w = &identity{session: session, names: [4]string{unescape(v.user), unescape(v.db), unescape(v.app), unescape(v.client)}}
+	// Side by side, since both are read for most entries.
+	both := appendWho(bytes.Clone(text), session, w.names[0], w.names[1], w.names[2], w.names[3])
+	w.text, w.json = both[:len(text):len(text)], both[len(text):]
 	for rest = w.text; len(rest) > 0; {
 		rest, _ = v.field(rest)
 	}
 	w.user, w.db, w.app, w.client = v.user, v.db, v.app, v.client
-	w.names = [4]string{unescape(v.user), unescape(v.db), unescape(v.app), unescape(v.client)}
-	w.json = appendWho(nil, session, w.names[0], w.names[1], w.names[2], w.names[3])
 	return w, true
 }
 
@@ -342,12 +359,7 @@ func appendWho(dst []byte, session uint64, user, db, app, client string) []byte 
 func (v *view) moved(leaf, to []byte) view {
 	m := *v
 	m.time = to[len(leafStart):][:timeLen:timeLen]
-	fields := [...]*[]byte{&m.types, &m.tags, &m.facts, &m.end, &m.sqlstate, &m.user, &m.db, &m.app, &m.client}
-	of := fields[:]
-	if m.who != nil { // the last four are in its text
-		of = fields[:len(fields)-4]
-	}
-	for _, f := range of {
+	for _, f := range [...]*[]byte{&m.types, &m.tags, &m.facts, &m.end, &m.sqlstate, &m.user, &m.db, &m.app, &m.client} {
 		if *f != nil { // each reaches to the end of the leaf, beyond its length
 			at := cap(leaf) - cap(*f)
 			*f = to[at : at+len(*f)]
