@@ -43,7 +43,7 @@ const maxAhead = 1024
 // sessionStates are those of a joiner.
 type sessionStates struct {
 	all    map[uint64]*sessionState
-	recent [256]*sessionState // of all, one for each hash: each entry asks
+	recent [1024]*sessionState // of all, one for each hash: each entry asks
 }
 
 // maxIdle bounds the sessions without records that a helper goes on knowing.
@@ -54,7 +54,7 @@ func newSessionStates() sessionStates {
 }
 
 func (x *sessionStates) place(id uint64) **sessionState {
-	return &x.recent[(id*0x9E3779B97F4A7C15)>>56]
+	return &x.recent[(id*0x9E3779B97F4A7C15)>>54]
 }
 
 // of returns the state of a session, nil if it has none.

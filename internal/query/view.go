@@ -58,10 +58,14 @@ func (v *view) whose() (user, db, app, client []byte) {
 
 // A scanner scans leaves as view.scan does, faster where many are of the same
 // sessions: whose they are it remembers. It is not for concurrent use.
-type scanner struct{ known [1024]*identity }
+type scanner struct{ known [1 << scanBits]*identity }
+
+// scanBits is how many sessions a scanner may remember, as a power of two. Ids are
+// random: of 400 sessions in turn, one in twenty is in another's way.
+const scanBits = 13
 
 func (sc *scanner) whose(session uint64) **identity {
-	return &sc.known[(session*0x9E3779B97F4A7C15)>>54]
+	return &sc.known[(session*0x9E3779B97F4A7C15)>>(64-scanBits)]
 }
 
 // identities remember whose sessions are.
