@@ -73,6 +73,7 @@ const tricksSchema = `
 CREATE TABLE tricks (i int UNIQUE DEFERRABLE INITIALLY DEFERRED);
 CREATE FUNCTION tricked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused' USING ERRCODE = '08P01'; END $$;
 CREATE TABLE refusing (i int);
+CREATE ROLE tricked;
 CREATE TRIGGER tricked BEFORE INSERT ON refusing FOR EACH STATEMENT EXECUTE FUNCTION tricked();`
 
 func tricks() []trick {
@@ -122,6 +123,9 @@ func tricks() []trick {
 		{dialogue{name: "and one behind the data of that", steps: []step{
 			say("ZZZZ", run("COPY refusing FROM STDIN"), sync(), data([]byte("1\n")), done, sync(), run("INSERT INTO tricks VALUES (1), (1)"), sync(), run("SELECT 'ran'"), sync()), end,
 		}}, []string{"COPY refusing FROM STDIN: 08P01", "INSERT INTO tricks VALUES (1), (1): 23505", "SELECT 'ran': SELECT 1"}},
+		{dialogue{name: "what is a password in one encoding and runs in the one on its way", steps: []step{
+			say("ZZ", query("SET client_encoding = 'SJIS'"), query("ALTER ROLE tricked PASSWORD E'\x83\\'; SELECT 'ran'; --'")), end,
+		}}, []string{"SET client_encoding = 'SJIS': SET", "ALTER ROLE tricked PASSWORD E'\ufffd\\'; SELECT 'ran'; --': ALTER ROLE+SELECT 1"}},
 		{dialogue{name: "a Sync in the data of a Query", steps: []step{
 			say("G", query("COPY tricks FROM STDIN")), say("Z", sync(), data([]byte("bad\n")), done), say("Z", query("SELECT 'ran'")), end,
 		}}, []string{"COPY tricks FROM STDIN: 22P02", "SELECT 'ran': SELECT 1"}},

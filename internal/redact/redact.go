@@ -19,7 +19,7 @@
 // whoever wants to hide something needs only to write PASSWORD somewhere. So what is
 // replaced is always the content of a literal that is no code, or text the server refuses. The
 // lexer follows PostgreSQL's own (scan.l) for both values of standard_conforming_strings and for
-// the client encodings in which a backslash may be half of a character; where the two values read
+// the client encodings in which a backslash may be half of a character; where values or encodings read
 // a text differently and nobody knows which will hold, the search ends; and the bodies of languages
 // with other rules than SQL's are left alone. Text that does not lex at all, which no server
 // runs, is replaced from the first suspicious word on.
@@ -42,7 +42,7 @@ type Span struct{ From, To int }
 type Options struct {
 	StandardConforming bool   // standard_conforming_strings is on
 	Encoding           string // client_encoding, in any spelling PostgreSQL takes
-	// Unsure says that StandardConforming may be wrong: a statement that could change it was
+	// Unsure says that these may be wrong: a statement that could change them was
 	// sent and not answered. Then the search ends where it matters.
 	Unsure bool
 }

@@ -168,12 +168,18 @@ func TestUnsure(t *testing.T) {
 	for sql, want := range map[string]string{
 		`ALTER ROLE a PASSWORD 'x'; SELECT '\'; ALTER ROLE a PASSWORD 'y'; --'`: `ALTER ROLE a PASSWORD '***'; SELECT '\'; ALTER ROLE a PASSWORD 'y'; --'`,
 		`ALTER ROLE a PASSWORD 'x\'; DROP TABLE t; --'`:                         `ALTER ROLE a PASSWORD 'x\'; DROP TABLE t; --'`,
+		"ALTER ROLE a PASSWORD E'\x83\\'; DROP TABLE t; --'":                    "ALTER ROLE a PASSWORD E'\x83\\'; DROP TABLE t; --'",
+		"ALTER ROLE a VALID UNTIL E'\x83\\' PASSWORD '; DROP TABLE t; --'":      "ALTER ROLE a VALID UNTIL E'\x83\\' PASSWORD '; DROP TABLE t; --'",
+		"ALTER ROLE a VALID UNTIL E'\\\x83\\' PASSWORD '; DROP TABLE t; --'":    "ALTER ROLE a VALID UNTIL E'\\\x83\\' PASSWORD '; DROP TABLE t; --'",
+		"ALTER ROLE a VALID UNTIL 'é' PASSWORD 'é'":                             "ALTER ROLE a VALID UNTIL 'é' PASSWORD '***'",
 		`SELECT E'\'', '\n'; ALTER ROLE a PASSWORD 'x'`:                         `SELECT E'\'', '\n'; ALTER ROLE a PASSWORD '***'`,
 		`ALTER ROLE a PASSWORD 'x`:                                              `ALTER ROLE a PASSWORD***`,
 	} {
 		for _, on := range []bool{true, false} {
-			if got := replaced(sql, Options{StandardConforming: on, Unsure: true}); got != want {
-				t.Errorf("%q, %v: %q, want %q", sql, on, got, want)
+			for _, encoding := range []string{"UTF8", "SJIS", "JOHAB"} {
+				if got := replaced(sql, Options{StandardConforming: on, Unsure: true, Encoding: encoding}); got != want {
+					t.Errorf("%q, %v, %s: %q, want %q", sql, on, encoding, got, want)
+				}
 			}
 		}
 	}

@@ -114,7 +114,7 @@ func (f *finder) scan(dst []Span, b []byte, depth int) (spans []Span, whole bool
 	careful := f.unsure || depth > 0
 	for {
 		t := l.Next()
-		if careful && l.Wavering {
+		if careful && l.Wavering || f.unsure && l.Adrift {
 			return dst, true
 		}
 		switch t.Kind {

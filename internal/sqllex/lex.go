@@ -43,6 +43,7 @@ type Lexer struct {
 	Standard bool // a plain literal has no escapes
 	Set      Charset
 	Wavering bool // a literal was read whose end depends on Standard
+	Adrift   bool // a literal was read whose end depends on Set
 }
 
 // Next returns the next token.
@@ -174,13 +175,21 @@ func (l *Lexer) literal(from, prefix int, form byte) Token {
 			}
 			p++
 			if form == FormEscape && p < len(l.B) {
-				p += l.Set.Width(l.B, p)
+				p += l.char(p, form)
 			}
 		default:
-			p += l.Set.Width(l.B, p)
+			p += l.char(p, form)
 		}
 	}
 	return l.unterminated(t)
+}
+
+// char returns how long the character of a literal at p is.
+func (l *Lexer) char(p int, form byte) int {
+	if l.B[p] >= 0x80 && (form == FormPlain || form == FormEscape) && (l.At(p+1) == '\\' || l.At(p+2) == '\\') {
+		l.Adrift = true // the backslash is one, or half of a character
+	}
+	return l.Set.Width(l.B, p)
 }
 
 func (l *Lexer) unterminated(t Token) Token {
