@@ -22,6 +22,7 @@ type fakeLog struct {
 	now     int64
 	seq     map[uint64]uint64
 	reads   atomic.Int64
+	pruned  int64 // entries from the first on that went after a search had begun
 }
 
 const fakeStart = 1_790_000_000_000_000_000 // 2026-09-21T13:33:20Z
@@ -68,6 +69,10 @@ func (l *fakeLog) Entries(from, to int64) iter.Seq2[journal.Entry, error] {
 	return func(yield func(journal.Entry, error) bool) {
 		for i := from; i < to && i < int64(len(l.entries)); i++ {
 			l.reads.Add(1)
+			if i < l.pruned {
+				yield(journal.Entry{}, fmt.Errorf("entry %d was pruned: %w", i, fs.ErrNotExist))
+				return
+			}
 			if !yield(l.entries[i], nil) {
 				return
 			}

@@ -106,7 +106,7 @@ func (h *helper) read(ctx context.Context, p *portion, plan *plan) {
 	taken := 0
 	for e, err := range h.stretches.Entries(p.from, p.to) {
 		if err != nil {
-			p.err = err
+			p.err = meanwhile(err)
 			break
 		}
 		if taken > portionBytes || len(p.out) >= maxRendered {

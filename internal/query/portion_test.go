@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -90,4 +91,24 @@ func TestRenderErrors(t *testing.T) {
 		}
 	}
 	cancel()
+}
+
+// TestPrunedMeanwhile holds that a search says what to do if what it was about to read went.
+func TestPrunedMeanwhile(t *testing.T) {
+	l := &fakeLog{pruned: 4}
+	for range 8 {
+		l.admit(event.KindQuery, queryMsg("SELECT 1"))
+	}
+	for _, portion := range []int64{0, 2} {
+		m, err := new(Filter).compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := newJoiner(l, m)
+		j.portion, j.after = portion, 0
+		err = j.search(t.Context(), l, 0, 8, nil, &taker{statement: func(*Statement) error { return nil }})
+		if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "run it again") {
+			t.Errorf("portions of %d entries: %v", portion, err)
+		}
+	}
 }

@@ -2,6 +2,9 @@ package query
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
@@ -146,7 +149,7 @@ func (j *joiner) stretch(ctx context.Context, src source, pos, to, size int64, p
 	j.mayFrom, j.mayTo = p.may(pos)
 	for e, err := range src.Entries(pos, to) {
 		if err != nil {
-			return -1, err
+			return -1, meanwhile(err)
 		}
 		if n++; (n == 1 || n%4096 == 0) && ctx.Err() != nil {
 			return -1, ctx.Err()
@@ -174,4 +177,12 @@ func (j *joiner) stretch(ctx context.Context, src source, pos, to, size int64, p
 		}
 	}
 	return to, nil
+}
+
+// meanwhile says what to do about an entry that was there when the search began.
+func meanwhile(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w while this was read: run it again", err)
+	}
+	return err
 }
