@@ -26,6 +26,9 @@ func (h *handler) api(mux *http.ServeMux) {
 	mux.HandleFunc("GET /api/v1/me", h.me)
 	mux.HandleFunc("POST /api/v1/login", h.login)
 	mux.HandleFunc("POST /api/v1/logout", h.logout)
+	mux.HandleFunc("GET /api/v1/", func(w http.ResponseWriter, _ *http.Request) {
+		h.refuse(w, &refusal{http.StatusNotFound, "there is no such path"})
+	})
 }
 
 // filter returns what the parameters of a request select, if the token's owner

@@ -174,6 +174,7 @@ func TestRoles(t *testing.T) {
 		{"/api/v1/proof/4711", 401, 403, 404, 404},
 		{"/api/v1/sessions", 401, 403, 200, 200},
 		{"/api/v1/sessions?user=alice", 401, 403, 400, 400},
+		{"/api/v1/serach", 404, 404, 404, 404},
 	}
 	for _, tt := range tests {
 		for i, want := range []int{tt.nobody, tt.operator, tt.auditor, tt.full} {
@@ -185,6 +186,9 @@ func TestRoles(t *testing.T) {
 			w := f.ask(h, tt.target, f.secret[role])
 			if w.Code != want {
 				t.Errorf("GET %s as %s = %d %s, want %d", tt.target, role, w.Code, w.Body, want)
+			}
+			if want >= 400 && !strings.HasPrefix(w.Body.String(), `{"error":"`) {
+				t.Errorf("GET %s as %s answers %s", tt.target, role, w.Body)
 			}
 			if role < access.Investigator && strings.Contains(w.Body.String(), "top secret") {
 				t.Errorf("GET %s as %s shows a value: %s", tt.target, role, w.Body)
