@@ -210,6 +210,8 @@ func describe(s *query.Statement) string {
 		b.WriteString(name)
 	case s.HasText:
 		b.WriteString(plain(s.Text))
+	case s.TooLarge:
+		b.WriteString("(text too large to be shown from here)")
 	case s.Unavailable:
 		b.WriteString("(text not available)")
 	case s.Kind == event.KindExecute:

@@ -32,6 +32,10 @@ import (
 // lazyCommit is how long an entry that nobody waits for may stay in memory.
 const lazyCommit = 10 * time.Millisecond
 
+// maxShown bounds the values that are read for the page, the API and sinks, which take several times their
+// memory: a statement can have a gigabyte, and capture must not end for want of memory because somebody looks at it.
+const maxShown = 16 << 20
+
 // serve runs the proxy until ctx ends or recording fails.
 func serve(ctx context.Context, s *settings, stderr io.Writer) error {
 	spareProcessors()
@@ -189,6 +193,7 @@ func (p *proxy) openLog(k *keys) (err error) {
 	if p.view, err = query.Open(s.Data); err != nil {
 		return fmt.Errorf("open log for reading: %w", err)
 	}
+	p.view.MaxValue = maxShown
 	dir, err := filepath.Abs(s.Data)
 	if err != nil {
 		return err

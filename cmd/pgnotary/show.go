@@ -99,7 +99,9 @@ func showText(w io.Writer, s *query.Statement, e *query.Entry, value []byte) err
 	if s.Malformed {
 		b.row("note", "the message is malformed; it is shown as far as it goes")
 	}
-	if s.Unavailable {
+	if s.TooLarge {
+		b.row("note", "a value this entry needs is too large to be shown from here: see it beside the data directory")
+	} else if s.Unavailable {
 		b.row("note", "a value this entry needs is no longer there")
 	}
 	b.content(s)

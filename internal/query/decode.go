@@ -22,6 +22,8 @@ type source interface {
 	Copy(index int64) (journal.Entry, error)
 	// Blob returns the content of a blob.
 	Blob(ref *journal.BlobRef) ([]byte, error)
+	// maxValue is how large a value may be to be read, in bytes; 0 stands for any size.
+	maxValue() int64
 }
 
 // stretches yield the entries of one stretch after the other, as source.Entries does. They
@@ -40,6 +42,7 @@ type decoder struct {
 	atHand      map[int64]*ref // of refs, some used last
 	atHandBytes int
 	near, by    int64 // refs may yet learn of entries from near up to by
+	limit       int64 // bytes of a value that is read, 0 for any
 	analyses    analyses
 
 	second [len("2006-01-02T15:04:05.")]byte // of the time seen last
@@ -53,7 +56,7 @@ type decoder struct {
 const maxNames = 4096
 
 func newDecoder(src source) *decoder {
-	return &decoder{src: src, names: make(map[string]string), refs: newRefs(), atHand: make(map[int64]*ref)}
+	return &decoder{src: src, limit: src.maxValue(), names: make(map[string]string), refs: newRefs(), atHand: make(map[int64]*ref)}
 }
 
 // charset returns the encoding that a fact names; without one it is UTF-8.
@@ -123,8 +126,16 @@ func (d *decoder) text(cs *charset, b []byte) string {
 	return d.room.String()[from:]
 }
 
-// value returns an entry's value. ok is false if it is not there.
+// tooLarge reports whether an entry's value is larger than what is read.
+func (d *decoder) tooLarge(e *journal.Entry) bool {
+	return e.Blob != nil && d.limit > 0 && e.Blob.Size > d.limit
+}
+
+// value returns an entry's value. ok is false if it is not there, or too large.
 func (d *decoder) value(e *journal.Entry) (b []byte, ok bool) {
+	if d.tooLarge(e) {
+		return nil, false
+	}
 	if e.Blob != nil {
 		b, err := d.src.Blob(e.Blob)
 		return b, err == nil
@@ -227,10 +238,15 @@ func (d *decoder) executes(s *Statement, v *view) error {
 			return nil
 		}
 		if r != nil {
-			s.Unavailable = s.Unavailable || !r.ok
+			s.lacks(r)
 		}
 	}
 	return nil
+}
+
+// lacks notes that the statement goes back to r.
+func (s *Statement) lacks(r *ref) {
+	s.Unavailable, s.TooLarge = s.Unavailable || !r.ok, s.TooLarge || r.tooLarge
 }
 
 // fact returns the value of a fact, "" if there is none.
@@ -291,7 +307,7 @@ func (d *decoder) extended(s *Statement, value []byte, v *view, cs *charset) err
 		if err != nil {
 			return err
 		}
-		s.Unavailable = s.Unavailable || !r.ok
+		s.lacks(r)
 		bound, hasBind = findFrame(r.value, 'B')
 		bindIn = r.charset
 		types = mergeTypes(types, r.types)
@@ -333,7 +349,7 @@ func (d *decoder) referred(s *Statement, parse int64, bind *bindMsg, types []uin
 		s.setParams(bind, types, bindIn)
 		return nil
 	}
-	s.Unavailable = s.Unavailable || !r.ok
+	s.lacks(r)
 	s.shared = r.shared
 	if r.isQuery {
 		s.setText(r.text, false)

@@ -8,7 +8,7 @@ func (s *Statement) FactsOnly() *Statement {
 	f := &Statement{
 		Index: s.Index, Time: s.Time, Session: s.Session,
 		User: s.User, Database: s.Database, Application: s.Application, Client: s.Client,
-		Kind: s.Kind, Facts: s.Facts, Of: s.Of,
+		Kind: s.Kind, Facts: s.Facts, Of: s.Of, TooLarge: s.TooLarge,
 	}
 	if s.Copy != nil {
 		f.Copy = &Copy{Messages: s.Copy.Messages, Bytes: s.Copy.Bytes}

@@ -22,6 +22,7 @@ type fakeLog struct {
 	now     int64
 	seq     map[uint64]uint64
 	reads   atomic.Int64
+	max     int64 // bytes of a value that is read, 0 for any
 	pruned  int64 // entries from the first on that went after a search had begun
 }
 
@@ -58,6 +59,8 @@ func (l *fakeLog) end(of int64, o event.Leaf, value []byte) int64 {
 	o.Session, o.Kind, o.Of = 1, event.KindOutcome, event.Ref(of)
 	return l.add(o, value)
 }
+
+func (l *fakeLog) maxValue() int64 { return l.max }
 
 func (l *fakeLog) stretches() stretches { return fakeStretches{l} }
 

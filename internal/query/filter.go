@@ -252,6 +252,9 @@ func (m *matcher) bySQL() bool {
 }
 
 func (m *matcher) text(s *Statement) bool {
+	if s.TooLarge {
+		return true
+	}
 	if !s.HasText {
 		return s.Kind == event.KindFunctionCall && m.f.Text == "" && m.f.Regexp == nil && m.relation == "" && m.fingerprint == "" &&
 			slices.Contains(m.f.Classes, string(sqlinfo.Function))
@@ -371,7 +374,7 @@ func (m *matcher) mayHaveParam(s *Statement) bool {
 
 // params tests the parameters of a statement, once their types are known.
 func (m *matcher) params(s *Statement) bool {
-	return m.f.Param == nil || slices.ContainsFunc(s.Params, func(p Param) bool {
+	return m.f.Param == nil || s.TooLarge || slices.ContainsFunc(s.Params, func(p Param) bool {
 		text, ok := p.Text()
 		return ok && text == *m.f.Param
 	})

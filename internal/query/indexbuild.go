@@ -82,8 +82,10 @@ type indexSession struct {
 }
 
 func newIndexBuilder(src source, first int64) *indexBuilder {
+	dec := newDecoder(src)
+	dec.limit = maxIndexedBlob
 	return &indexBuilder{
-		dec: newDecoder(frugal{src}), first: first, next: first,
+		dec: dec, first: first, next: first,
 		terms: make(map[uint64]*postings), ends: make(map[uint64]*postings),
 		known: make(map[knownTerm]*postings), kinds: make(map[event.Kind]*postings),
 		sessions: make(map[uint64]*indexSession),
@@ -93,18 +95,6 @@ func newIndexBuilder(src source, first int64) *indexBuilder {
 // maxIndexedBlob bounds the values that an index is made from. The process that makes it serves too, and must not
 // need several times the memory of the largest statement that somebody sends.
 const maxIndexedBlob = 8 << 20
-
-// frugal is a source without large values.
-type frugal struct{ source }
-
-var errLarge = errors.New("too large to be indexed")
-
-func (s frugal) Blob(r *journal.BlobRef) ([]byte, error) {
-	if r.Size > maxIndexedBlob {
-		return nil, errLarge
-	}
-	return s.source.Blob(r)
-}
 
 // A knownTerm is one whose hash was worked out before.
 type knownTerm struct{ kind, text string }

@@ -220,6 +220,7 @@ func (j *joiner) decode(r *record, e *journal.Entry, v *view, value []byte) {
 	if err := j.dec.fill(&r.statement, e.Index, value, ok, v); err != nil {
 		r.err = fmt.Errorf("read entry %d: %w", e.Index, err)
 	}
+	r.statement.TooLarge = r.statement.TooLarge || j.dec.tooLarge(e)
 }
 
 // conclude applies an outcome or settlement to the open records of its

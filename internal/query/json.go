@@ -89,6 +89,9 @@ func (s *Statement) appendDetails(dst []byte) []byte {
 	if s.Unavailable {
 		dst = append(dst, `,"unavailable":true`...)
 	}
+	if s.TooLarge {
+		dst = append(dst, `,"too_large":true`...)
+	}
 	dst = appendOpt(dst, `,"executes":`, s.Executes)
 	dst = appendOpt(dst, `,"prepared":`, s.Prepared)
 	dst = appendOpt(dst, `,"portal":`, s.Portal)

@@ -24,7 +24,7 @@ func (s *Statement) UnmarshalJSON(b []byte) error {
 	}
 	*s = Statement{
 		Index: j.Index, User: j.User, Database: j.Database, Application: j.Application, Client: j.Client,
-		Kind: j.Kind, Malformed: j.Malformed, Unavailable: j.Unavailable, Executes: j.Executes, Prepared: j.Prepared, Portal: j.Portal,
+		Kind: j.Kind, Malformed: j.Malformed, Unavailable: j.Unavailable, TooLarge: j.TooLarge, Executes: j.Executes, Prepared: j.Prepared, Portal: j.Portal,
 		MaxRows: j.MaxRows, Request: j.Request, Notice: j.Notice.message(), Error: j.Error.message(), Raw: j.Raw, Rows: j.Rows,
 	}
 	at, err := time.Parse(time.RFC3339Nano, j.Time)
@@ -117,6 +117,7 @@ type statementJSON struct {
 	SQL          *sqlJSON     `json:"sql"`
 	Malformed    bool         `json:"malformed"`
 	Unavailable  bool         `json:"unavailable"`
+	TooLarge     bool         `json:"too_large"`
 	Executes     string       `json:"executes"`
 	Prepared     string       `json:"prepared"`
 	Portal       string       `json:"portal"`

@@ -42,6 +42,11 @@ type Entry = journal.Entry
 // A Log is a read-only view of a data directory. It may be used concurrently.
 // It keeps no file open between calls.
 type Log struct {
+	// MaxValue is how many bytes a value may have to be read for a statement, 0 for any size. It is for a process that
+	// must not need several times the memory of the largest statement, however it is looked at; Value and Blob do not
+	// go by it. It is to be set before the log is used.
+	MaxValue int64
+
 	dir    string
 	reader *segment.Reader
 	info   struct {
@@ -196,6 +201,8 @@ func (l *Log) Entry(index int64) (Entry, error) {
 // iteration ends after an error. Salts are left out.
 func (l *Log) Entries(from, to int64) iter.Seq2[Entry, error] { return l.reader.Unsalted(from, to) }
 
+func (l *Log) maxValue() int64 { return l.MaxValue }
+
 func (l *Log) stretches() stretches { return l.reader.Cursor() }
 
 // Copy returns an entry that others go back to from what segments keep of it,
@@ -344,7 +351,7 @@ func (l *Log) Statement(ctx context.Context, index int64) (*Statement, error) {
 }
 
 // Detail returns what there is to say of one entry: the statement as Statement
-// does, the entry, and its value, nil if it has none or none any more.
+// does, the entry, and its value, nil if it has none, none any more or one above MaxValue.
 func (l *Log) Detail(ctx context.Context, index int64) (*Statement, Entry, []byte, error) {
 	e, err := l.Entry(index)
 	if err != nil {
@@ -353,6 +360,9 @@ func (l *Log) Detail(ctx context.Context, index int64) (*Statement, Entry, []byt
 	s, err := l.Statement(ctx, index)
 	if err != nil {
 		return nil, e, nil, err
+	}
+	if newDecoder(l).tooLarge(&e) {
+		return s, e, nil, nil
 	}
 	value, err := l.Value(&e)
 	if errors.Is(err, fs.ErrNotExist) {

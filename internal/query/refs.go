@@ -26,6 +26,7 @@ const (
 // A ref is an entry that others refer to: the one with their Parse, or their Bind.
 type ref struct {
 	ok        bool // its value is there
+	tooLarge  bool // it is, but is not read
 	value     []byte
 	charset   *charset
 	parse     int64 // reference to the Parse it goes back to, itself
@@ -128,6 +129,7 @@ func (d *decoder) ref(reference int64) (*ref, error) {
 		}
 		value, ok := d.value(&e)
 		r = newRef(value, ok, &v)
+		r.tooLarge = d.tooLarge(&e)
 		d.refs.put(i, r)
 	}
 	d.hold(i, r)

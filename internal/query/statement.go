@@ -33,8 +33,11 @@ type Statement struct {
 	// recorded and passed on as it came; only the decoded form is incomplete.
 	Malformed bool
 	// Unavailable says that the value this entry or its Parse or Bind refers
-	// to is no longer there (erased, expired or damaged; verify tells).
+	// to is no longer there (erased, expired or damaged; verify tells), or TooLarge.
 	Unavailable bool
+	// TooLarge says that it is there, but larger than Log.MaxValue. Whether the statement fits conditions on
+	// texts and parameters is not known then, and it is taken to fit them.
+	TooLarge bool
 
 	Executes string // query: the text that its EXECUTE or FETCH goes back to
 	Prepared string // name of the prepared statement, if it has one

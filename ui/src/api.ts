@@ -50,6 +50,7 @@ export interface Statement {
   params?: Param[];
   malformed?: boolean;
   unavailable?: boolean;
+  too_large?: boolean;
   facts?: Record<string, string>;
   outcome?: Outcome;
   error?: ServerMessage;

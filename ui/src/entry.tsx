@@ -40,7 +40,8 @@ function Details({ entry: s, me }: { entry: api.Entry; me: api.Me }) {
     <div class="details" tabIndex={0} role="region" aria-label="Details">
       {s.statement !== undefined ? <pre class="sql"><code>{visible(s.statement)}</code></pre>
         : me.role === "auditor" && s.outcome && <p class="note">The text is for investigators; this token's role is auditor.</p>}
-      {s.unavailable && <p class="note">The value is no longer there.</p>}
+      {s.too_large ? <p class="note">The value is too large to be shown here. On the proxy’s machine: pgnotary show {s.index}</p>
+        : s.unavailable && <p class="note">The value is no longer there.</p>}
       {s.malformed && <p class="note">The message could not be read to its end; it was recorded as it came.</p>}
       {s.params && <Params params={s.params} />}
       {s.rendering && s.params && <details><summary>With parameters in place</summary><pre class="sql"><code>{visible(s.rendering)}</code></pre>
