@@ -2,7 +2,7 @@ package query
 
 // FactsOnly returns of s what its leaves say: who, when, from where, what kind
 // of statement, how long it took and how it ended; nothing of its text, its
-// parameters or the messages about it, which are values. It is for readers who
+// parameters, what a function returned or the messages about it, which are values. It is for readers who
 // may see entries but no values. What is not named here is left out.
 func (s *Statement) FactsOnly() *Statement {
 	f := &Statement{
@@ -18,6 +18,7 @@ func (s *Statement) FactsOnly() *Statement {
 	}
 	if o := s.Outcome; o != nil {
 		c := *o
+		c.Result = nil
 		if o.Error != nil {
 			c.Error = o.Error.factsOnly()
 		}

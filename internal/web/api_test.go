@@ -206,8 +206,6 @@ func TestRoles(t *testing.T) {
 	}
 }
 
-// TestAuditorSeesNoValue looks for what only values have in all that an
-// auditor gets of entries of all sorts.
 // TestNewestFirst asks page after page, as the page at / does.
 func TestNewestFirst(t *testing.T) {
 	f := newFixture(t)
@@ -310,6 +308,8 @@ func TestInterruptions(t *testing.T) {
 	}
 }
 
+// TestAuditorSeesNoValue looks for what only values have in all that an
+// auditor gets of entries of all sorts.
 func TestAuditorSeesNoValue(t *testing.T) {
 	f := newFixture(t)
 	f.statement("SELECT secret", "")
@@ -327,16 +327,28 @@ func TestAuditorSeesNoValue(t *testing.T) {
 	if _, err := f.log.Emit(&event.Leaf{Kind: event.KindNotice, Session: 1}, []byte("N\x00\x00\x00\x0eMsecret\x00\x00")); err != nil {
 		t.Fatal(err)
 	}
+	loread, err := f.log.Emit(&event.Leaf{Kind: event.KindFunctionCall, Session: 1}, []byte("F\x00\x00\x00\x0e\x00\x00\x03\xba\x00\x00\x00\x00\x00\x00"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	answered := event.Leaf{Kind: event.KindOutcome, Session: 1, Of: event.Ref(loread)}
+	if _, err := f.log.Emit(&answered, []byte("V\x00\x00\x00\x0e\x00\x00\x00\x06secret")); err != nil {
+		t.Fatal(err)
+	}
 	f.settle()
-	w := f.ask(NewHandler(f.config), "/api/v1/search", f.secret[access.Auditor])
+	w := f.ask(NewHandler(f.config), "/api/v1/search", f.secret[access.Investigator])
+	if !strings.Contains(w.Body.String(), `"result":{"type":"bytea","format":"text","value":"secret"`) {
+		t.Errorf("what the function returned is not in\n%s", w.Body)
+	}
+	w = f.ask(NewHandler(f.config), "/api/v1/search", f.secret[access.Auditor])
 	if body := w.Body.String(); w.Code != 200 || strings.Contains(body, "secret") || strings.Count(body, "\n") < 7 {
 		t.Errorf("search as auditor = %d\n%s", w.Code, body)
 	} else if !strings.Contains(body, `"error":{"sqlstate":"42501","message":""}`) {
 		t.Errorf("no code of the error in\n%s", body)
 	}
-	for i := range 10 {
+	for i := range loread + 2 {
 		w := f.ask(NewHandler(f.config), fmt.Sprintf("/api/v1/entry/%d", i), f.secret[access.Auditor])
-		if strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), `"salt"`) {
+		if strings.Contains(w.Body.String(), "secret") || strings.Contains(w.Body.String(), `"result"`) || strings.Contains(w.Body.String(), `"salt"`) {
 			t.Errorf("entry %d as auditor = %s", i, w.Body)
 		}
 	}
