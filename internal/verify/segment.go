@@ -182,6 +182,8 @@ func (r *reader) sealedHeader(s *sealed) (*sealedHeader, error) {
 		return nil, s.bad("belongs to another log: the hash of the origin differs")
 	case first != r.index:
 		return nil, s.bad("its header says entry %d, want %d", first, r.index)
+	case s.name != fmt.Sprintf("segment/%020d.zst", first): // who reads goes by the name
+		return nil, s.bad("its header says entry %d, its name another", first)
 	case h.count <= 0 || h.count%tileWidth != 0 || h.count > maxIndex || int64(len(s.frames)) != h.count/tileWidth:
 		return nil, s.bad("it has %d frames and says %d entries", len(s.frames), h.count)
 	case le.Uint64(b[40:]) != r.seq:

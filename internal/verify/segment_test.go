@@ -123,6 +123,15 @@ func TestSealedTamper(t *testing.T) {
 			replace(t, dir, name("256", ".zst"), b)
 			replace(t, dir, name("512", ".zst"), a)
 		}, "its header says entry 512, want 256"},
+		{"a segment renamed", func(t *testing.T, dir string) {
+			for _, suffix := range []string{".zst", ".val"} {
+				b := readFile(t, dir, name("256", suffix))
+				remove(t, dir, name("256", suffix))
+				if err := os.WriteFile(filepath.Join(dir, name("257", suffix)), b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "its header says entry 256, its name another"},
 		{"values exchanged", func(t *testing.T, dir string) {
 			a, b := readFile(t, dir, name("256", ".val")), readFile(t, dir, name("512", ".val"))
 			replace(t, dir, name("256", ".val"), b)
