@@ -45,11 +45,16 @@ func OpenReaderFS(fsys durable.FS, dir string, hints ...journal.Hint) (*Reader, 
 	return r, r.refresh()
 }
 
-// refresh looks which segments there are.
+// refresh looks which segments there are. Those of entries that the journal has are
+// left from an unfinished sealing: they count for nothing, and verify does not read them.
 func (r *Reader) refresh() error {
 	segs, err := List(r.fs, r.dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if r.journal != nil {
+		n, _ := slices.BinarySearch(segs, r.journal.First())
+		segs = segs[:n]
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
