@@ -71,11 +71,13 @@ type matcher struct {
 // leafText is how many bytes of a name a leaf keeps.
 const leafText = 128
 
-func cutName(s string) string {
+// leafName returns a name as a leaf has it: cut, and bytes that are no UTF-8, also of
+// a character that was cut in two, replaced.
+func leafName(s string) string {
 	if len(s) > leafText {
-		return s[:leafText] + "…"
+		return string([]rune(s[:leafText])) + "…"
 	}
-	return s
+	return string([]rune(s))
 }
 
 // slack is how far apart entries may stand in the log from the order of their
@@ -84,7 +86,7 @@ func cutName(s string) string {
 const slack = time.Minute
 
 func (f *Filter) compile() (*matcher, error) {
-	m := &matcher{f: f, user: cutName(f.User), db: cutName(f.Database), app: cutName(f.Application), end: f.End}
+	m := &matcher{f: f, user: leafName(f.User), db: leafName(f.Database), app: leafName(f.Application), end: f.End}
 	if m.end == 0 {
 		m.end = 1<<63 - 1
 	}
@@ -193,7 +195,7 @@ func (m *matcher) leaf(index int64, v *view) bool {
 	if index < m.f.From || index >= m.end || joined(v.kind) {
 		return false
 	}
-	if v.session&m.sessionMask != m.session {
+	if v.session&m.sessionMask != m.session || m.sessionMask != 0 && v.session == 0 { // the proxy's own are of none
 		return false
 	}
 	if len(m.kinds) > 0 && !slices.Contains(m.kinds, v.kind) {

@@ -194,6 +194,29 @@ func TestClientFilter(t *testing.T) {
 	}
 }
 
+// TestNamesFilter selects by names that leaves do not keep as they were sent, and by a
+// session whose id begins as if it were none.
+func TestNamesFilter(t *testing.T) {
+	long := "x" + strings.Repeat("ж", 100) // of which the 64th is cut in two
+	l := new(fakeLog)
+	l.add(event.Leaf{Kind: event.KindStart}, nil)
+	l.add(event.Leaf{Session: 1, Kind: event.KindQuery, Who: &event.Who{User: "m\xfcller", Database: long, Application: long + "!"}}, queryMsg("SELECT 1"))
+	for name, f := range map[string]Filter{
+		"user":        {User: "m\xfcller"},
+		"replaced":    {User: "m\uFFFDller"},
+		"database":    {Database: long},
+		"application": {Application: long + "!"},
+		"session":     {Session: "00"},
+	} {
+		if got := l.search(t, f); len(got) != 1 || !strings.Contains(got[0], "SELECT 1") {
+			t.Errorf("by %s: %q", name, got)
+		}
+	}
+	if got := l.search(t, Filter{Session: "0000000000000000"}); len(got) > 0 {
+		t.Errorf("of no session: %q", got)
+	}
+}
+
 func TestFilterErrors(t *testing.T) {
 	for _, f := range []Filter{
 		{From: -1}, {End: -1}, {Session: "xyz"}, {Session: strings.Repeat("1", 17)}, {Kinds: []string{"nonsense"}}, {Kinds: []string{"settle"}},
