@@ -35,14 +35,15 @@ type listing struct {
 // list reads the names of all files below dir.
 func list(dir string) (*listing, error) {
 	l := &listing{values: map[string]bool{}, sealed: map[string]fs.FileInfo{}, blobs: map[[16]byte]bool{}, indexes: map[int64]string{}, tiles: map[string]bool{}}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	top := dir + string(filepath.Separator) // dir may be a link, as systemd makes of a StateDirectory
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed meanwhile, as temporary files are
 		}
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(dir, path)
+		rel, err := filepath.Rel(top, path)
 		if err != nil {
 			return err
 		}

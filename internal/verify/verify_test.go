@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,5 +19,16 @@ func TestSoundLog(t *testing.T) {
 	}
 	if d := cmp.Diff([]Finding{}, r.Findings); d != "" {
 		t.Error(d)
+	}
+}
+
+// TestLinkedDirectory checks a log by a link to it, which is what systemd makes for DynamicUser and StateDirectory.
+func TestLinkedDirectory(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "pgnotary")
+	if err := os.Symlink(smallLog(t), link); err != nil {
+		t.Fatal(err)
+	}
+	if r := run(t, link, Options{}); !r.OK || r.Entries != 42 {
+		t.Errorf("result %+v, want ok and 42 entries", r)
 	}
 }
