@@ -3,6 +3,8 @@ package main
 import (
 	"log/slog"
 	"time"
+
+	"github.com/pgnotary/pgnotary/internal/config"
 )
 
 // expirySoon is how long before its end a certificate is warned of.
@@ -18,8 +20,8 @@ func (p *proxy) checkCertificates() {
 	if ends := p.certs.Expires(); time.Until(ends) < expirySoon {
 		p.log.Warn("the certificate shown to clients ends soon", slog.Time("not_after", ends))
 	}
-	if p.users != nil || p.asked != nil {
-		return // each leg is bound to its own certificate
+	if p.users != nil || p.asked != nil || p.settings.Load().UpstreamTLS == config.TLSDisable {
+		return // each leg is bound to its own certificate, or the server shows none
 	}
 	go func() { // it may have to wait for the server
 		leaf, err := p.relay.ServerCertificate()

@@ -536,6 +536,21 @@ func TestServeReload(t *testing.T) {
 	}
 }
 
+// TestServeNothingToCompare holds that a server that shows no certificate is not asked for one.
+func TestServeNothingToCompare(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeCertificate(t, cert, key)
+	p := startServe(t, nil, "--tls-cert", cert, "--tls-key", key, "--upstream", filepath.Join(dir, "nobody"), "--data", filepath.Join(dir, "data"))
+	p.signal(syscall.SIGHUP)
+	p.wait("configuration reloaded")
+	time.Sleep(100 * time.Millisecond)
+	p.signal(syscall.SIGTERM)
+	if code := p.code(); code != 0 || strings.Contains(p.stderr(), "cannot be compared") {
+		t.Errorf("serve ended with code %d, want 0 and no word of certificates to compare:\n%s", code, p.stderr())
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
