@@ -310,15 +310,15 @@ func (l *loop) dispatch(ev *syscall.EpollEvent) {
 }
 
 // takeInbox does what others posted. That recording failed comes first: it is
-// what clients are told then.
+// what clients are told then. So it is looked for once the inbox was taken, which may hold the drain it leads to.
 func (l *loop) takeInbox() {
+	l.mu.Lock()
+	l.todo, l.inbox = l.inbox, l.todo[:0]
+	l.mu.Unlock()
 	if l.relay.failed.Load() != nil && !l.failing {
 		l.failing = true
 		l.each((*pair).recordingFailed)
 	}
-	l.mu.Lock()
-	l.todo, l.inbox = l.inbox, l.todo[:0]
-	l.mu.Unlock()
 	if len(l.todo) > 0 {
 		l.now = l.relay.now() // not before the connect entries of new pairs
 	}
