@@ -148,12 +148,17 @@ func (l *Log) segmentStamp(first int64) (s stamp, err error) {
 // journal file: its root is that behind the batch of the entry that follows.
 func (l *Log) journalStamp(first, count int64) (s stamp, err error) {
 	s = stamp{first: first, count: count, size: -1, engine: engine()}
+	if h, err := l.reader.Header(first + count); err != nil {
+		return s, err
+	} else if h == nil || h.First != first {
+		return s, fmt.Errorf("%w: it reaches beyond its file", errIndex)
+	}
 	s.root, err = l.reader.BatchRoot(first + count)
 	return s, err
 }
 
 // openIndex opens the index that begins with entry first if it is there and of
-// the segment or journal file as it is now. The caller closes it.
+// the segment or journal file as it is now, and of no more: what verify holds it against. The caller closes it.
 func (l *Log) openIndex(first int64) (*index, io.Closer, error) {
 	f, err := durable.OS.Open(l.indexFile(first))
 	if err != nil {
@@ -170,7 +175,10 @@ func (l *Log) openIndex(first int64) (*index, io.Closer, error) {
 	case x.stamp.size < 0:
 		now, err = l.journalStamp(first, x.stamp.count)
 	default:
-		now, err = l.segmentStamp(first)
+		var sealed bool
+		if sealed, err = l.reader.Sealed(first); sealed {
+			now, err = l.segmentStamp(first)
+		}
 	}
 	if err == nil && now != x.stamp {
 		err = fmt.Errorf("%w: it is stale", errIndex)

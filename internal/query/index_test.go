@@ -22,6 +22,7 @@ import (
 	"github.com/pgnotary/pgnotary/internal/journal"
 	"github.com/pgnotary/pgnotary/internal/ledger"
 	"github.com/pgnotary/pgnotary/internal/segment"
+	"github.com/pgnotary/pgnotary/internal/tree"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
 
@@ -740,4 +741,65 @@ func (l *fakeLog) searchBy(t *testing.T, f Filter, file []byte, end int64) (foun
 		}
 	}
 	return found
+}
+
+// TestIndexReaches: an index is believed of its own file only, since verify holds it against no other.
+func TestIndexReaches(t *testing.T) {
+	// What is left of an unfinished sealing says how far the index of a journal file reaches.
+	leftover := t.TempDir()
+	w := openWriter(t, leftover, ledger.Config{CheckpointEvery: time.Hour})
+	for i := range 1000 {
+		who := &event.Who{User: fmt.Sprint("user", i%5)}
+		q := w.emit(event.Leaf{Session: 1, Seq: uint64(i + 1), Kind: event.KindQuery, Who: who}, queryMsg("SELECT 1"))
+		if i == 500 {
+			if err := w.Rotate(); err != nil {
+				t.Fatal(err)
+			}
+			for w.Want(q); w.Durable() <= q; {
+				time.Sleep(100 * time.Microsecond)
+			}
+		}
+	}
+	w.close()
+	for name, dir := range map[string]string{"segment": sealedLog(t), "journal": leftover} {
+		l := openLog(t, dir)
+		f := Filter{User: "user2"}
+		want := texts(t, l, f)
+		size, err := l.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := stamp{count: (size - 1) / tree.Width * tree.Width, engine: engine()}
+		var places []byte
+		if name == "segment" {
+			if s.size, places = -1, make([]byte, (s.count/tree.Width+1)*journal.PlaceLen); err == nil {
+				s.root, err = l.reader.BatchRoot(s.count)
+			}
+		} else {
+			head := make([]byte, 256)
+			copy(head[8:], "pgnsegm1")
+			binary.LittleEndian.PutUint64(head[24:], uint64(s.count))
+			err = errors.Join(os.MkdirAll(segment.Dir(dir), 0o700), os.WriteFile(segment.LeafFile(dir, 0), head, 0o600))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newIndexBuilder(l, 0)
+		if err := errors.Join(b.read(t.Context(), l, 512), b.conclude(l)); err != nil {
+			t.Fatal(err)
+		}
+		content, err := b.encode(s, places)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.MkdirAll(l.indexDir(), 0o700), os.WriteFile(l.indexFile(0), content, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || !r.OK {
+			t.Errorf("%s: verify: %+v, %v", name, r, err)
+		}
+		if got := texts(t, l, f); !slices.Equal(got, want) {
+			t.Errorf("%s: a search finds %d statements, want %d", name, len(got), len(want))
+		}
+	}
 }

@@ -107,6 +107,15 @@ func (r *Reader) FirstValue() int64 {
 	return r.journal.First()
 }
 
+// Sealed reports whether there is a segment that begins with entry first, and the journal has no such entries.
+func (r *Reader) Sealed(first int64) (bool, error) {
+	if slices.Contains(r.segments(), first) {
+		return true, nil
+	}
+	_, err := r.Size() // it may have been sealed since
+	return slices.Contains(r.segments(), first), err
+}
+
 // Header returns the header of the journal file that holds the entry at
 // index, or would hold it as the log's next; nil if the log has none yet.
 func (r *Reader) Header(index int64) (*journal.FileHeader, error) { return r.journal.Header(index) }
