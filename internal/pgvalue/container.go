@@ -1,6 +1,7 @@
 package pgvalue
 
 import (
+	"bytes"
 	"encoding/binary"
 	"strconv"
 	"strings"
@@ -151,15 +152,15 @@ func quoteArray(dst []byte, start int, delimiter byte) []byte {
 		!strings.ContainsAny(s, "{}\"\\ \t\n\v\f\r"+string(delimiter)) {
 		return dst
 	}
-	return appendQuoted(dst[:start], s, '\\')
+	return appendQuoted(dst[:start], s, '"', '\\')
 }
 
-// appendQuoted appends s in double quotes. Quotes and backslashes get a
-// backslash in front (arrays) or are doubled (ranges and records: escape is 0).
-func appendQuoted(dst []byte, s string, escape byte) []byte {
-	dst = append(dst, '"')
+// appendQuoted appends s in quotes. Quotes and backslashes get a backslash in
+// front (arrays) or are doubled (ranges, records and words: escape is 0).
+func appendQuoted(dst []byte, s string, quote, escape byte) []byte {
+	dst = append(dst, quote)
 	for i := range len(s) {
-		if c := s[i]; c == '"' || c == '\\' {
+		if c := s[i]; c == quote || c == '\\' {
 			if escape != 0 {
 				dst = append(dst, escape)
 			} else {
@@ -168,7 +169,7 @@ func appendQuoted(dst []byte, s string, escape byte) []byte {
 		}
 		dst = append(dst, s[i])
 	}
-	return append(dst, '"')
+	return append(dst, quote)
 }
 
 // appendVector decodes int2vector and oidvector: arrays printed with spaces.
@@ -316,5 +317,34 @@ func quoteComposite(dst []byte, start int) []byte {
 	if s != "" && !strings.ContainsAny(s, "\"\\()[], \t\n\v\f\r") {
 		return dst
 	}
-	return appendQuoted(dst[:start], s, 0)
+	return appendQuoted(dst[:start], s, '"', 0)
+}
+
+// appendTSVector decodes a tsvector: how many words, and for each a string, how many
+// places it has, and these, with their weight in the two upper bits.
+func appendTSVector(dst, b []byte, in nesting) ([]byte, bool) {
+	r := reader{b: b}
+	for i := range r.uint32() {
+		end := bytes.IndexByte(r.b, 0)
+		if end < 0 || len(r.b) < end+3 {
+			return dst, false
+		}
+		if i > 0 {
+			dst = append(dst, ' ')
+		}
+		dst = appendQuoted(dst, in.text(r.b[:end]), '\'', 0)
+		places := int(binary.BigEndian.Uint16(r.b[end+1:]))
+		if r.b = r.b[end+3:]; len(r.b) < 2*places {
+			return dst, false
+		}
+		for j := range places {
+			place := binary.BigEndian.Uint16(r.b[2*j:])
+			dst = strconv.AppendUint(append(dst, ":,"[min(j, 1)]), uint64(place&0x3fff), 10)
+			if weight := place >> 14; weight > 0 {
+				dst = append(dst, "CBA"[weight-1])
+			}
+		}
+		r.b = r.b[2*places:]
+	}
+	return dst, r.done()
 }

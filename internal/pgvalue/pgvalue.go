@@ -3,8 +3,7 @@
 // the way into the log values stay bytes.
 //
 // The scalar types clients send in binary are decoded here, arrays, ranges
-// and records by walking their elements; for what is left the codecs of
-// github.com/jackc/pgx/v5/pgtype are asked. What nobody can read is shown as
+// and records by walking their elements. What is not known is shown as
 // hexadecimal behind \x, so no value is ever hidden and none is guessed at.
 //
 // All functions may be called concurrently, and never panic, whatever the
@@ -22,7 +21,7 @@ import (
 
 // Engine names the rules by which values become text. It changes when the text
 // of any value does: indexes of parameters that were made before count no more.
-const Engine = "pgvalue1"
+const Engine = "pgvalue2"
 
 // Format codes of the protocol.
 const (
@@ -66,7 +65,7 @@ func TextFrom(decode func([]byte) string, oid uint32, format int16, raw []byte) 
 		return decode(raw)
 	case FormatBinary:
 		switch oid {
-		case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString:
+		case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString, oidRefcursor:
 			return decode(raw)
 		}
 		buf := make([]byte, 0, 64)
@@ -128,7 +127,7 @@ var builtin = sync.OnceValue(func() map[uint32]builtinType {
 	for oid, name := range map[uint32]string{
 		24: "regproc", 705: "unknown", 774: "macaddr8", 790: "money", 2202: "regprocedure", 2203: "regoper",
 		2204: "regoperator", 2205: "regclass", 2206: "regtype", 3220: "pg_lsn", 4089: "regnamespace",
-		4096: "regrole", 3734: "regconfig", 3769: "regdictionary", 3615: "tsquery", 2275: "cstring", 22: "int2vector", 30: "oidvector", 5069: "xid8",
+		4096: "regrole", 3734: "regconfig", 3769: "regdictionary", 3615: "tsquery", 2275: "cstring", 1790: "refcursor", 22: "int2vector", 30: "oidvector", 5069: "xid8",
 	} {
 		if _, ok := types[oid]; !ok {
 			types[oid] = builtinType{name: name}
@@ -141,34 +140,4 @@ func validText(b []byte) string { return strings.ToValidUTF8(string(b), "\uFFFD"
 
 func appendHex(dst, raw []byte) []byte {
 	return hex.AppendEncode(append(dst, `\x`...), raw)
-}
-
-// maps holds pgtype maps: one is not for concurrent use and costs some
-// microseconds to make.
-var maps = sync.Pool{New: func() any { return pgtype.NewMap() }}
-
-// appendByLibrary decodes with pgtype's codec and encodes the result as text.
-func appendByLibrary(dst []byte, oid uint32, raw []byte) (out []byte, ok bool) {
-	// A codec that trips over hostile bytes must not take the reader down;
-	// the map it may have left half-changed is dropped.
-	defer func() {
-		if recover() != nil {
-			out, ok = dst, false
-		}
-	}()
-	m := maps.Get().(*pgtype.Map)
-	t, known := m.TypeForOID(oid)
-	if !known {
-		maps.Put(m)
-		return dst, false
-	}
-	v, err := t.Codec.DecodeValue(m, oid, FormatBinary, raw)
-	if err == nil && v != nil {
-		var buf []byte
-		if buf, err = m.Encode(oid, FormatText, v, nil); err == nil && buf != nil {
-			dst, ok = append(dst, buf...), true
-		}
-	}
-	maps.Put(m)
-	return dst, ok
 }

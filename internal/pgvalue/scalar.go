@@ -54,13 +54,16 @@ const (
 	oidBit         = 1560
 	oidVarbit      = 1562
 	oidNumeric     = 1700
+	oidRefcursor   = 1790
 	oidCString     = 2275
 	oidRecord      = 2249
 	oidUUID        = 2950
 	oidLSN         = 3220
+	oidTSVector    = 3614
 	oidJSONB       = 3802
 	oidJSONPath    = 4072
 	oidXid8        = 5069
+	oidOid8        = 6437
 )
 
 // appendBinary appends the text form of a binary value. ok is false, and dst
@@ -68,7 +71,7 @@ const (
 func appendBinary(dst []byte, oid uint32, b []byte, in nesting) (out []byte, ok bool) {
 	start := len(dst)
 	switch oid {
-	case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString:
+	case oidText, oidVarchar, oidBpchar, oidName, oidUnknown, oidJSON, oidXML, oidCString, oidRefcursor:
 		return append(dst, in.text(b)...), true
 	case oidJSONB, oidJSONPath:
 		if len(b) > 0 && b[0] == 1 {
@@ -88,6 +91,8 @@ func appendBinary(dst []byte, oid uint32, b []byte, in nesting) (out []byte, ok 
 		out, ok = appendVector(dst, b, in)
 	case oidRecord:
 		out, ok = appendRecord(dst, b, in)
+	case oidTSVector:
+		out, ok = appendTSVector(dst, b, in)
 	default:
 		if out, ok = appendFixed(dst, oid, b); ok {
 			break
@@ -99,8 +104,6 @@ func appendBinary(dst []byte, oid uint32, b []byte, in nesting) (out []byte, ok 
 			out, ok = appendRange(dst, elem, b, in)
 		case builtin()[oid].array:
 			out, ok = appendArray(dst, b, in)
-		case !fixedSize(oid):
-			out, ok = appendByLibrary(dst, oid, b)
 		}
 	}
 	if !ok {
@@ -109,14 +112,11 @@ func appendBinary(dst []byte, oid uint32, b []byte, in nesting) (out []byte, ok 
 	return out, true
 }
 
-// fixedSize says that appendFixed is the only judge of a type.
-func fixedSize(oid uint32) bool { return sizes[oid] != 0 }
-
 // sizes holds the length of values of the types appendFixed decodes.
 var sizes = map[uint32]int{
 	oidBool: 1, oidChar: 1, oidInt2: 2, oidInt4: 4, oidInt8: 8, oidOid: 4, oidXid: 4, oidCid: 4, oidRegproc: 4,
 	2202: 4, 2203: 4, 2204: 4, 2205: 4, 2206: 4, 4089: 4, 4096: 4, 3734: 4, 3769: 4, // reg types
-	oidXid8: 8, oidLSN: 8, oidTid: 6, oidFloat4: 4, oidFloat8: 8, oidUUID: 16, oidMacaddr: 6, oidMacaddr8: 8,
+	oidXid8: 8, oidOid8: 8, oidLSN: 8, oidTid: 6, oidFloat4: 4, oidFloat8: 8, oidUUID: 16, oidMacaddr: 6, oidMacaddr8: 8,
 	oidDate: 4, oidTime: 8, oidTimetz: 12, oidTimestamp: 8, oidTimestamptz: 8, oidInterval: 16,
 	oidPoint: 16, oidLseg: 32, oidBox: 32, oidLine: 24, oidCircle: 24,
 }
@@ -147,7 +147,7 @@ func appendFixed(dst []byte, oid uint32, b []byte) ([]byte, bool) {
 		return strconv.AppendInt(dst, int64(int32(binary.BigEndian.Uint32(b))), 10), true
 	case oidInt8:
 		return strconv.AppendInt(dst, int64(binary.BigEndian.Uint64(b)), 10), true
-	case oidXid8:
+	case oidXid8, oidOid8:
 		return strconv.AppendUint(dst, binary.BigEndian.Uint64(b), 10), true
 	case oidLSN:
 		return fmt.Appendf(dst, "%X/%X", binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])), true
@@ -439,7 +439,11 @@ func appendInet(dst, b []byte, cidr bool) ([]byte, bool) {
 	if !ok || int(b[1]) > addr.BitLen() {
 		return dst, false
 	}
-	dst = addr.AppendTo(dst)
+	if four := b[len(b)-4:]; b[0] == 3 && [12]byte(b[4:]) == [12]byte{} && (four[0] != 0 || four[1] != 0) { // to the server one of IPv4
+		dst = netip.AddrFrom4([4]byte(four)).AppendTo(append(dst, "::"...))
+	} else {
+		dst = addr.AppendTo(dst)
+	}
 	if cidr || int(b[1]) != addr.BitLen() {
 		dst = strconv.AppendUint(append(dst, '/'), uint64(b[1]), 10)
 	}
