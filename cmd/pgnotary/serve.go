@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -167,23 +166,4 @@ func checkSettings(w io.Writer, s *settings) error {
 		err = errors.Join(err, e, e2)
 	}
 	return settingsError(err)
-}
-
-// newLogger returns the logger for diagnostics, whose level can be changed.
-func newLogger(w io.Writer, c *config.Config) (*slog.Logger, *slog.LevelVar) {
-	level := new(slog.LevelVar)
-	setLevel(level, c)
-	opts := &slog.HandlerOptions{Level: level}
-	if c.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts)), level
-	}
-	return slog.New(slog.NewTextHandler(w, opts)), level
-}
-
-func setLevel(level *slog.LevelVar, c *config.Config) {
-	var l slog.Level
-	// Validate has seen to it that this is a level.
-	if err := l.UnmarshalText([]byte(c.LogLevel)); err == nil {
-		level.Set(l)
-	}
 }

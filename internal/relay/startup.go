@@ -217,7 +217,6 @@ func (s *starter) startTLS(pre []byte, direct bool) error {
 	defer cancel()
 	if err := c.HandshakeContext(ctx); err != nil {
 		r.metrics.TLSFailed.Add(1)
-		r.log.Info("TLS handshake failed", "client", s.client, "error", err)
 		return &refusal{why: RefusedTLS, code: "08P01", message: "TLS handshake failed: " + err.Error(), silent: true}
 	}
 	state := c.ConnectionState()
