@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -196,6 +197,26 @@ func pageCases(t *testing.T) (*reader.Log, []pageCase) {
 		b[i] ^= 1 << (i % 5)
 		cases = append(cases, pageCase{Name: "bit flipped in a proof of two entries", Proof: b, Policy: none})
 	}
+	for _, x := range []struct{ name, old, new string }{ // of the extra line
+		{"no related entries", `"}`, `","related":[]}`},
+		{"no succession", `"}`, `","succession":""}`},
+		{"a succession of another log", `"}`, `","succession":"` + base64.StdEncoding.EncodeToString([]byte("a b c\n")) + `"}`},
+		{"a succession that is cut", `"}`, `","succession":"AAAA"}`},
+		{"an index that is a text", `"index":2`, `"index":"2"`},
+	} {
+		for _, p := range [][]byte{leaf, proofs[3]} {
+			p = withExtra(p, func(s string) string {
+				if x.old == `"}` && strings.HasSuffix(s, "]}") {
+					return strings.TrimSuffix(s, "}") + x.new[1:]
+				}
+				return strings.Replace(s, x.old, x.new, 1)
+			})
+			cases = append(cases, pageCase{Name: x.name, Proof: p, Policy: none})
+		}
+	}
+	for _, more := range []string{"— \ufeff AAAAAAAA\n", "— x AAAA" + strings.Repeat("AAAA", 1<<14) + "\n"} {
+		cases = append(cases, pageCase{Name: "a signature more", Proof: append(bytes.Clone(leaf), more...), Policy: none})
+	}
 	lines := bytes.SplitAfter(leaf, []byte("\n"))
 	for i := range lines { // each line left out, and doubled
 		cases = append(cases,
@@ -273,6 +294,16 @@ func succeeded(t *testing.T, proof []byte, forged bool) []byte {
 
 // pageKey is the key of the log of these proofs.
 func pageKey() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, 32)) }
+
+// withExtra returns a proof whose extra data was changed.
+func withExtra(proof []byte, change func(string) string) []byte {
+	lines := strings.SplitN(string(proof), "\n", 3)
+	x, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(lines[1], "extra "))
+	if err != nil {
+		panic(err)
+	}
+	return []byte(lines[0] + "\nextra " + base64.StdEncoding.EncodeToString([]byte(change(string(x)))) + "\n" + lines[2])
+}
 
 func otherSalt(t *testing.T, proof []byte) []byte {
 	t.Helper()

@@ -23,8 +23,9 @@ export interface Checkpoint {
 }
 
 const maxSignatures = 64;
+const maxBytes = 64 << 10; // of a checkpoint, and of a succession
 
-const validName = (s: string) => s !== "" && utf8(s).length <= 255 && !/[+\s\u0085\p{Cc}]/u.test(s);
+const validName = (s: string) => s !== "" && utf8(s).length <= 255 && !/[+\u0085\p{Cc}]|(?!\ufeff)\s/u.test(s);
 
 /** Reads `name+id+base64`. */
 export async function parseKey(line: string): Promise<Key> {
@@ -42,6 +43,7 @@ export function parseCheckpoint(signed: string): Checkpoint {
   const bad = (what: string): never => {
     throw new Mismatch("malformed checkpoint: " + what);
   };
+  if (utf8(signed).length > maxBytes) return bad("it is too long");
   const cut = signed.indexOf("\n\n");
   if (cut < 0) return bad("no empty line before the signatures");
   const text = signed.slice(0, cut + 1);
@@ -53,7 +55,7 @@ export function parseCheckpoint(signed: string): Checkpoint {
   const lines = signed.slice(cut + 2).split("\n");
   if (lines.pop() !== "" || lines.length === 0 || lines.length > maxSignatures) return bad("its signatures");
   const signatures = lines.map((line) => {
-    const [, name = "", b64 = ""] = /^— (\S+) (\S+)$/.exec(line) ?? [];
+    const [, name = "", b64 = ""] = /^— ([^ ]+) ([^ ]+)$/.exec(line) ?? [];
     const raw = fromBase64(b64);
     if (!raw || raw.length < 5 || !validName(name)) return bad("a signature line");
     return { name, id: hex(raw.subarray(0, 4)), bytes: raw.slice(4) };
@@ -115,17 +117,18 @@ const signs = async (key: Key, b64: string, message: string) => {
 /**
  * The keys that took the place of key, one after the other, by a succession
  * (docs/format/checkpoint.md): each named by the one before and by itself, up to
- * the last one. None if key is not in it, or is the last.
+ * the last one. None if key is not in it, or is the last, or it is not well formed from there on.
  */
 export async function followers(key: Key, succession: string): Promise<Key[]> {
   const lines = succession.split("\n");
-  if (lines.pop() !== "") throw new Mismatch("the succession is cut");
+  if (lines.pop() !== "" || succession.length > maxBytes) return [];
   for (; lines.length > 0; lines.shift()) { // the lines before are of predecessors of key
     const chain = [key];
     for (const line of lines) {
       const from = chain.at(-1)!;
       const [vkey = "", byOld = "", byNew = "", ...more] = line.split(" ");
-      const next = await parseKey(vkey);
+      const next = await parseKey(vkey).catch(() => undefined);
+      if (!next) break;
       const message = `pgnotary/succession@v1\n${keyLine(from)}\n${keyLine(next)}\n`;
       if (more.length > 0 || next.witness || next.name !== key.name || !(await signs(from, byOld, message)) || !(await signs(next, byNew, message))) break;
       chain.push(next);

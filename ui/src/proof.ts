@@ -44,6 +44,7 @@ export interface Shown {
 }
 
 const header = "c2sp.org/tlog-proof@v1";
+const maxValues = 16 << 20; // bytes of all values
 
 /** Takes a proof file apart; nothing is verified yet. */
 export function parseProof(file: string): Proof {
@@ -76,8 +77,8 @@ function parseExtra(b64: string): Extra {
     j = JSON.parse(json ?? "");
     const canonical = {
       leaf: j.leaf, ...("value" in j && { value: j.value, salt: j.salt }),
-      ...("related" in j && { related: j.related.map((r: any) => ({ index: r.index, hashes: r.hashes, leaf: r.leaf, value: r.value, salt: r.salt })) }),
-      ...("succession" in j && { succession: j.succession }),
+      ...(j.related?.length > 0 && { related: j.related.map((r: any) => ({ index: r.index, hashes: r.hashes, leaf: r.leaf, value: r.value, salt: r.salt })) }),
+      ...(j.succession && { succession: j.succession }),
     };
     if (JSON.stringify(canonical) !== json) return bad();
   } catch {
@@ -88,15 +89,13 @@ function parseExtra(b64: string): Extra {
     return b && (size === undefined || b.length === size) ? b : bad();
   };
   const related: Related[] = (j.related ?? []).map((r: any) => ({
-    index: fromDecimal(String(r.index)) ?? bad(), hashes: (r.hashes as unknown[]).map((h) => part(h, 32)),
+    index: (typeof r.index === "number" ? fromDecimal(String(r.index)) : undefined) ?? bad(), hashes: (r.hashes as unknown[]).map((h) => part(h, 32)),
     leaf: part(r.leaf), value: part(r.value), salt: part(r.salt, 32),
   }));
   if (related.length > 4 || related.some((r) => r.hashes.length > 63)) return bad();
-  return {
-    leaf: part(j.leaf), related,
-    ...("value" in j && { value: part(j.value), salt: part(j.salt, 32) }),
-    ...("succession" in j && { succession: text(part(j.succession)) ?? bad() }),
-  };
+  const value = "value" in j ? { value: part(j.value), salt: part(j.salt, 32) } : undefined;
+  if (related.reduce((n, r) => n + r.value.length, value?.value.length ?? 0) > maxValues) return bad();
+  return { leaf: part(j.leaf), related, ...value, ...("succession" in j && { succession: text(part(j.succession)) ?? "" }) };
 }
 
 /** Verifies a proof file with the key of the log; throws a Mismatch if it shows nothing. */

@@ -96,7 +96,7 @@ function showValid({ index, checkpoint, extra, by, cosigned, successor, leafText
     ["what", whatHappened(leaf)],
     ["text", elsewhere(extra, leaf.parse)],
     ["parameters", elsewhere(extra, leaf.bind)],
-    ["session", leaf.s && `${leaf.s}, number ${leaf.n} in it`],
+    ["session", leaf.s && leaf.s + (leaf.n === undefined ? "" : `, number ${leaf.n} in it`)],
     ["value", value ? `proven, ${value.length} bytes` : leaf.c && `${leaf.size ?? 0} bytes, not in the proof: the entry has a commitment to it`],
     ["log", checkpoint.origin],
     ["index", index],

@@ -81,7 +81,8 @@ var proofpage = (() => {
   var Mismatch = class extends Error {
   };
   var maxSignatures = 64;
-  var validName = (s) => s !== "" && utf8(s).length <= 255 && !/[+\s\u0085\p{Cc}]/u.test(s);
+  var maxBytes = 64 << 10;
+  var validName = (s) => s !== "" && utf8(s).length <= 255 && !/[+\u0085\p{Cc}]|(?!\ufeff)\s/u.test(s);
   async function parseKey(line) {
     const [name = "", id = "", b64 = "", ...rest] = line.split("+");
     const raw = fromBase64([b64, ...rest].join("+"));
@@ -95,6 +96,7 @@ var proofpage = (() => {
     const bad = (what) => {
       throw new Mismatch("malformed checkpoint: " + what);
     };
+    if (utf8(signed).length > maxBytes) return bad("it is too long");
     const cut = signed.indexOf("\n\n");
     if (cut < 0) return bad("no empty line before the signatures");
     const text2 = signed.slice(0, cut + 1);
@@ -106,7 +108,7 @@ var proofpage = (() => {
     const lines = signed.slice(cut + 2).split("\n");
     if (lines.pop() !== "" || lines.length === 0 || lines.length > maxSignatures) return bad("its signatures");
     const signatures = lines.map((line) => {
-      const [, name = "", b64 = ""] = /^— (\S+) (\S+)$/.exec(line) ?? [];
+      const [, name = "", b64 = ""] = /^— ([^ ]+) ([^ ]+)$/.exec(line) ?? [];
       const raw = fromBase64(b64);
       if (!raw || raw.length < 5 || !validName(name)) return bad("a signature line");
       return { name, id: hex(raw.subarray(0, 4)), bytes: raw.slice(4) };
@@ -141,13 +143,14 @@ ${c.text}`;
   };
   async function followers(key, succession) {
     const lines = succession.split("\n");
-    if (lines.pop() !== "") throw new Mismatch("the succession is cut");
+    if (lines.pop() !== "" || succession.length > maxBytes) return [];
     for (; lines.length > 0; lines.shift()) {
       const chain = [key];
       for (const line of lines) {
         const from = chain.at(-1);
         const [vkey = "", byOld = "", byNew = "", ...more] = line.split(" ");
-        const next = await parseKey(vkey);
+        const next = await parseKey(vkey).catch(() => void 0);
+        if (!next) break;
         const message = `pgnotary/succession@v1
 ${keyLine(from)}
 ${keyLine(next)}
@@ -200,6 +203,7 @@ ${keyLine(next)}
 
   // src/proof.ts
   var header = "c2sp.org/tlog-proof@v1";
+  var maxValues = 16 << 20;
   function parseProof(file) {
     const bad = (what) => {
       throw new Mismatch("malformed proof: " + what);
@@ -229,8 +233,8 @@ ${keyLine(next)}
       const canonical = {
         leaf: j.leaf,
         ..."value" in j && { value: j.value, salt: j.salt },
-        ..."related" in j && { related: j.related.map((r) => ({ index: r.index, hashes: r.hashes, leaf: r.leaf, value: r.value, salt: r.salt })) },
-        ..."succession" in j && { succession: j.succession }
+        ...j.related?.length > 0 && { related: j.related.map((r) => ({ index: r.index, hashes: r.hashes, leaf: r.leaf, value: r.value, salt: r.salt })) },
+        ...j.succession && { succession: j.succession }
       };
       if (JSON.stringify(canonical) !== json) return bad();
     } catch {
@@ -241,19 +245,16 @@ ${keyLine(next)}
       return b && (size === void 0 || b.length === size) ? b : bad();
     };
     const related = (j.related ?? []).map((r) => ({
-      index: fromDecimal(String(r.index)) ?? bad(),
+      index: (typeof r.index === "number" ? fromDecimal(String(r.index)) : void 0) ?? bad(),
       hashes: r.hashes.map((h) => part(h, 32)),
       leaf: part(r.leaf),
       value: part(r.value),
       salt: part(r.salt, 32)
     }));
     if (related.length > 4 || related.some((r) => r.hashes.length > 63)) return bad();
-    return {
-      leaf: part(j.leaf),
-      related,
-      ..."value" in j && { value: part(j.value), salt: part(j.salt, 32) },
-      ..."succession" in j && { succession: text(part(j.succession)) ?? bad() }
-    };
+    const value = "value" in j ? { value: part(j.value), salt: part(j.salt, 32) } : void 0;
+    if (related.reduce((n, r) => n + r.value.length, value?.value.length ?? 0) > maxValues) return bad();
+    return { leaf: part(j.leaf), related, ...value, ..."succession" in j && { succession: text(part(j.succession)) ?? "" } };
   }
   async function checkEntry(p, checkpoint) {
     if (!p.extra) throw new Mismatch("the proof does not carry its entry");
@@ -447,7 +448,7 @@ ${keyLine(next)}
       ["what", whatHappened(leaf)],
       ["text", elsewhere(extra, leaf.parse)],
       ["parameters", elsewhere(extra, leaf.bind)],
-      ["session", leaf.s && `${leaf.s}, number ${leaf.n} in it`],
+      ["session", leaf.s && leaf.s + (leaf.n === void 0 ? "" : `, number ${leaf.n} in it`)],
       ["value", value ? `proven, ${value.length} bytes` : leaf.c && `${leaf.size ?? 0} bytes, not in the proof: the entry has a commitment to it`],
       ["log", checkpoint.origin],
       ["index", index],
