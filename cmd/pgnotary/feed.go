@@ -48,7 +48,7 @@ func newWitnesses(s *settings, k *keys, log *slog.Logger) (*witnesses, error) {
 	}
 	policy, err := readPolicy(s.Policy)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("policy: %w", err)
 	}
 	w := &witnesses{
 		dir: s.Data, policy: policy, keys: k, log: log, opened: make(chan struct{}),

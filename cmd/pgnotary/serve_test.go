@@ -491,6 +491,7 @@ func TestServeCheck(t *testing.T) {
 			"http: \"x\" is not host:port\n  log-level is \"loud\", not one of debug, info, warn, error\n"},
 		{fmt.Sprintf("sinks = %q\n", sinks), nil, "pgnotary: configuration: 2 problems\n  sinks: sink a: filter: a sink goes on: it has no limit, until or to\n" +
 			"  sinks: sink b: filter: colour: there is no such condition\n"},
+		{"policy = '/none/log.policy'\n", nil, "pgnotary: configuration: policy: open /none/log.policy: no such file or directory\n"},
 		{"http-tokens = '/none/tokens'\n", nil, "pgnotary: configuration: http-tokens: stat /none/tokens: no such file or directory\n"},
 	} {
 		write(t, conf, tt.file)

@@ -45,6 +45,10 @@ func TestDecodeErrors(t *testing.T) {
 			what: "f.toml:1:16: found string where a number belongs", excerpt: "  1 | max-sessions = 'a'\n    |                ^",
 		},
 		{
+			name: "string for a switch", in: "immutable = 'yes'\n",
+			what: "f.toml:1:13: found string where true or false belongs", excerpt: "  1 | immutable = 'yes'\n    |             ^",
+		},
+		{
 			name: "bad size", in: "segment-size = '1 parsec'\n",
 			what: `f.toml:1:16: "1 parsec" is not a size such as 64MiB`, excerpt: "  1 | segment-size = '1 parsec'\n    |                ^",
 		},

@@ -139,8 +139,11 @@ func plainMessage(bad *toml.DecodeError) string {
 		return msg
 	}
 	article := "a string"
-	if strings.HasSuffix(want, " of type int") {
+	switch {
+	case strings.HasSuffix(want, " of type int"):
 		article = "a number"
+	case strings.HasSuffix(want, " of type bool"):
+		article = "true or false"
 	}
 	return fmt.Sprintf("found %s where %s belongs", got, article)
 }

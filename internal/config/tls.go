@@ -35,6 +35,10 @@ func (c *Config) Check() error {
 	if _, err := c.UpstreamTLSConfig(); err != nil {
 		p = append(p, err)
 	}
+	if c.AuthPassfile != "" { // what logs in passes over one that is missing
+		_, err := os.ReadFile(c.AuthPassfile)
+		p.add("auth-passfile", err)
+	}
 	p.add("data", checkData(c.Data))
 	return errors.Join(p...)
 }

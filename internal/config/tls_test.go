@@ -152,6 +152,7 @@ func TestCheck(t *testing.T) {
 		{"certificate of another key", func(c *Config) { c.TLSCert, c.TLSKey = ca, key }, false},
 		{"authority", func(c *Config) { c.UpstreamTLS, c.UpstreamCA = TLSVerifyCA, ca }, true},
 		{"authority missing", func(c *Config) { c.UpstreamTLS, c.UpstreamCA = TLSVerifyCA, ca+"x" }, false},
+		{"password file missing", func(c *Config) { c.AuthUser, c.AuthPassfile = "pgnotary_auth", ca+"x" }, false},
 		{"authority without certificate", func(c *Config) { c.UpstreamTLS, c.UpstreamCA = TLSVerifyCA, key }, false},
 	}
 	for _, tt := range tests {
