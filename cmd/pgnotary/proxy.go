@@ -331,7 +331,7 @@ func spareProcessors() { runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 4) }
 // the limit of open files allows. If it were reached the log could not be written, and
 // whoever can connect could end everybody's sessions.
 func (p *proxy) fitFiles(s *settings, limit uint64) (int, error) {
-	others := 2*s.MaxUnauthenticated + web.MaxConns + 100 // 100: log, searches, sinks
+	others := relay.MaxStarting(s.MaxUnauthenticated) + web.MaxConns + 100 // 100: log, searches, sinks
 	fit := (int64(min(limit, 1<<40)) - int64(others)) / 2
 	if fit >= int64(s.MaxSessions) {
 		return s.MaxSessions, nil

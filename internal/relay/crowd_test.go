@@ -284,3 +284,37 @@ func TestTurnAway(t *testing.T) {
 		})
 	}
 }
+
+// TestBurst holds that connections that come faster than they can be turned away wait to be accepted: each has a
+// descriptor, and without one the log could not be written.
+func TestBurst(t *testing.T) {
+	g := start(t, Config{Upstream: fakeServer(t, nil), MaxUnauthenticated: 4}, newMemLog(0))
+	stop := make(chan struct{})
+	most := make(chan int)
+	go func() {
+		n := 0
+		for {
+			g.starters.mu.Lock()
+			n = max(n, len(g.starters.open))
+			g.starters.mu.Unlock()
+			select {
+			case <-stop:
+				most <- n
+				return
+			case <-time.After(100 * time.Microsecond):
+			}
+		}
+	}()
+	for range 300 {
+		c, err := net.Dial("tcp", g.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	waitFor(t, "all to be accepted", func() bool { return g.Metrics().Accepted.Load() == 300 })
+	close(stop)
+	if n := <-most; n > MaxStarting(4) {
+		t.Errorf("%d connections were open that are no sessions, want no more than %d", n, MaxStarting(4))
+	}
+}

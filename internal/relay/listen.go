@@ -37,6 +37,9 @@ func listen(addr string) (net.Listener, error) {
 // accept takes connections until the listener is closed.
 func (r *Relay) accept() error {
 	for {
+		for r.starters.reach(MaxStarting(r.cfg.MaxUnauthenticated)) && !r.stopping.Load() {
+			time.Sleep(time.Millisecond)
+		}
 		c, err := r.ln.Accept()
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {
@@ -84,6 +87,17 @@ type starterSet struct {
 	mu   sync.Mutex
 	open map[*starter]struct{}
 	cut  bool // closeAll was called
+}
+
+// MaxStarting is how many connections that are no sessions have a descriptor at once: those that log in, and those
+// that were refused and are still told why.
+func MaxStarting(maxUnauthenticated int) int { return max(2*maxUnauthenticated, 64) }
+
+// reach reports whether there are n.
+func (t *starterSet) reach(n int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.open) >= n
 }
 
 func (t *starterSet) add(s *starter) {

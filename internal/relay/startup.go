@@ -414,6 +414,9 @@ func (s *starter) refuse(f *refusal) {
 // tell sends a last message and closes the connection so that a client that
 // is still sending gets it rather than a reset.
 func (s *starter) tell(message []byte, drain time.Duration) {
+	if s.relay.starters.reach(MaxStarting(s.relay.cfg.MaxUnauthenticated) * 3 / 4) {
+		drain = 10 * time.Millisecond // others wait to be accepted
+	}
 	s.conn.SetDeadline(time.Now().Add(drain))
 	if s.rw == nil {
 		s.rw = s.conn
