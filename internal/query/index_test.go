@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"math/rand/v2"
@@ -741,6 +742,71 @@ func (l *fakeLog) searchBy(t *testing.T, f Filter, file []byte, end int64) (foun
 		}
 	}
 	return found
+}
+
+// TestIndexPlanted: verify finds an index that says that a batch is one of the log's which a client, who knew the mark of
+// the file, put into a value. A reader takes it for one.
+func TestIndexPlanted(t *testing.T) {
+	dir := t.TempDir()
+	w := openWriter(t, dir, ledger.Config{CheckpointEvery: time.Hour})
+	who := &event.Who{User: "alice"}
+	emit := func(n uint64, value []byte) int64 {
+		i := w.emit(event.Leaf{Session: 1, Seq: n, Kind: event.KindQuery, Who: who}, value)
+		for w.Want(i); w.Durable() <= i; {
+			time.Sleep(100 * time.Microsecond)
+		}
+		return i
+	}
+	for n := range uint64(300) {
+		emit(n+1, queryMsg("SELECT 1"))
+	}
+	l := openLog(t, dir)
+	places, err := l.reader.Places(0, 256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "journal", fmt.Sprintf("%020d.journal", 0))
+	file, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	at := le.Uint64(places[journal.PlaceLen:])
+	planted := bytes.Clone(file[at:][:journal.BatchHeaderLen+int(le.Uint32(file[at+12:]))])
+	body := planted[journal.BatchHeaderLen:]
+	copy(body, bytes.Replace(body, []byte("SELECT 1"), []byte("SELECT 2"), 1))
+	le.PutUint32(planted[44:], crc32.Checksum(body, castagnoli))
+	le.PutUint32(planted[84:], crc32.Checksum(planted[:84], castagnoli))
+	emit(301, queryMsg(string(planted)))
+	w.close()
+	if file, err = os.ReadFile(name); err != nil {
+		t.Fatal(err)
+	}
+	b := newIndexBuilder(l, 0)
+	if err := errors.Join(b.read(t.Context(), l, 256), b.conclude(l)); err != nil {
+		t.Fatal(err)
+	}
+	s := stamp{count: 256, size: -1, engine: engine()}
+	if s.root, err = l.reader.BatchRoot(256); err != nil {
+		t.Fatal(err)
+	}
+	for name, off := range map[string]int{"good": int(at), "planted": bytes.Index(file, planted)} {
+		le.PutUint64(places[journal.PlaceLen:], uint64(off))
+		content, err := b.encode(s, places)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.MkdirAll(l.indexDir(), 0o700), os.WriteFile(l.indexFile(0), content, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		e, err := openLog(t, dir).Entry(256)
+		if shown := bytes.Contains(e.Value, []byte("SELECT 2")); err != nil || shown != (name == "planted") {
+			t.Errorf("%s: entry 256 is read as %q, %v", name, e.Value, err)
+		}
+		if r, err := verify.Dir(t.Context(), dir, verify.Options{}); err != nil || r.OK != (name == "good") {
+			t.Errorf("%s: verify: %+v, %v", name, r, err)
+		}
+	}
 }
 
 // TestIndexReaches: an index is believed of its own file only, since verify holds it against no other.

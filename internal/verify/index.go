@@ -252,6 +252,7 @@ type indexFile struct {
 	first, count int64
 	terms        []byte
 	postings     []byte
+	places       []byte                     // of batches, of a journal file only
 	lists        []atomic.Pointer[termList] // of terms that were looked for
 	complained   bool                       // by the order
 }
@@ -277,6 +278,26 @@ func (c *check) leavesOut(e *entry) {
 	if u := e.unlisted; !u.x.complained {
 		u.x.complained = true
 		c.find(u.x.name, "it leaves out entry %d, which has the %s %.100q: searches do not find it", e.index, u.kind, u.text)
+	}
+}
+
+// placed holds what an index says of the places of batches against one that was read. A reader goes to such a
+// place, and takes a batch there for the log's: a client who knew the mark of the file could have put one into a value.
+func (c *check) placed(x *indexFile, b *batch) {
+	if x == nil || x.complained {
+		return
+	}
+	const size = 24
+	for n := (b.first - x.first + tileWidth - 1) / tileWidth; n < int64(len(x.places)/size); n++ {
+		begins := x.first + n*tileWidth - b.first // in the batch
+		if begins >= int64(b.entries) {
+			return
+		}
+		if p := x.places[n*size:]; int64(le64(p)) != b.off || le64(p[8:]) != b.seq || int64(le32(p[20:])) != begins {
+			x.complained = true
+			c.find(x.name, "it says that entry %d is where it is not: searches may read something else there", b.first+begins)
+			return
+		}
 	}
 }
 
@@ -314,6 +335,7 @@ func readIndex(dir, name string) (*indexFile, error) {
 		return nil, errors.New("it is not what its name or its lengths say")
 	}
 	x.terms, x.postings = b[header:header+terms*12], b[header+terms*12:][:postings]
+	x.places = b[uint64(len(b))-places:]
 	x.lists = make([]atomic.Pointer[termList], terms)
 	for i := 12; i < len(x.terms); i += 12 { // a search relies on it
 		if le.Uint64(x.terms[i-12:]) >= le.Uint64(x.terms[i:]) {

@@ -45,8 +45,9 @@ type batch struct {
 	seq     uint64
 	first   int64
 	time    int64
-	root    hash // claimed root after it
-	entries int  // how many
+	root    hash  // claimed root after it
+	entries int   // how many
+	off     int64 // where it begins in the file
 }
 
 // chunk is a piece of a journal file, whole batches, on its way from the reader
@@ -390,6 +391,7 @@ func (r *reader) fill(f *os.File, c *chunk) (bad *broken, eof bool, err error) {
 		for {
 			size, bad := r.batch(c, c.buf[pos:])
 			if bad == nil && size <= n-pos {
+				c.batches[len(c.batches)-1].off = c.off + int64(pos)
 				pos += size
 				continue
 			}

@@ -28,6 +28,7 @@ const maxCached = 1 << 16
 type order struct {
 	*check
 	listed   listed // of the journal; workers have those of segments
+	index    *indexFile
 	sessions map[uint64]*session
 	near     [1 << nearBits]*session // of those, by hash of the id
 	ended    map[uint64]struct{}     // sessions that ended lately
@@ -116,6 +117,7 @@ func (o *order) chunk(c *chunk) bool {
 			o.findAt(b.first, "journal/"+o.names[c.file], "the root that batch %d claims is not that of the entries; nothing behind it was read", b.seq)
 			return false
 		}
+		o.placed(o.index, b)
 		o.batchEnd(b.root)
 		if b.time < o.lastTime {
 			o.note("batch %d, from entry %d on: the clock was set back by %s", b.seq, b.first, time.Duration(o.lastTime-b.time))
@@ -147,6 +149,7 @@ func (o *order) header(c *chunk) bool {
 		index, err = readIndex(o.dir, name)
 		o.indexRead(o.tree.size, err)
 	}
+	o.index = index
 	o.listed.begin(index)
 	return true
 }
