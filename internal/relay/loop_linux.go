@@ -9,20 +9,17 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
 	readBuffer  = 128 << 10
 	eventsAtOne = 64                            // few, so that a round is short: what nobody wants waits for its end
-	maxUnasked  = 4                             // rounds until the recorder is asked
-	quickCommit = int64(time.Millisecond)       // a loop may be busy committing no longer than this
+	askWithin   = int64(2 * time.Millisecond)   // what somebody waits for is asked for, whatever else comes
+	quickCommit = int64(3 * time.Millisecond)   // a loop may be busy committing no longer than this
 	askAgain    = 64                            // of so many commits one is made all the same, to see if they are quick now
 	rawWait     = 5                             // milliseconds of waiting that the scheduler is not told of
 	stayAwake   = int64(100 * time.Millisecond) // of such waits for nothing, before the scheduler is told
 	yieldEvery  = int64(9 * time.Millisecond)   // after ten the runtime preempts
-	shortTurn   = 100_000                       // nanoseconds, the least Linux takes
 	wakeSlot    = -1                            // in the place of a pair's slot: the wake-up descriptor
 )
 
@@ -56,10 +53,9 @@ type loop struct {
 	waiting fifo
 	want    int64 // latest entry waited for
 	wanted  int64 // ... and told to the recorder
-	thread  int   // for which short turns were asked last
 	served  int64 // time of the last event
 	yielded int64 // when the loop last let the scheduler choose
-	unasked int   // rounds since the recorder was asked
+	askedAt int64 // when the recorder was asked last, and had done it if it did it at once
 	asked   int   // times it was asked
 
 	commitTime int64 // of the loop's own commits, about the mean of the last few
@@ -164,31 +160,9 @@ func (l *loop) run() {
 		l.release()
 		l.resume()
 		l.sweep()
-		if l.unasked++; l.unasked >= maxUnasked {
+		if l.now-l.askedAt > askWithin {
 			l.ask()
 		}
-	}
-}
-
-// askForShortTurns has the kernel run the loop's thread for 0.1 ms at a time
-// instead of some 3: it gets no larger share of the processors, but its next
-// turn comes sooner when a socket or the disk has something for it while others
-// are busy. That is for modes in which all wait for its commits; else more work
-// at a time is better. Linux before 6.12 knows no such turns, and a sandbox may
-// forbid asking: all is as it was.
-//
-// The loop is not bound to its thread, since then each yield would put the
-// thread to sleep and wake two others only to choose it again. If it comes to
-// run on another one, that is asked for as well; the first keeps what it has,
-// which does no harm to whatever runs there.
-func (l *loop) askForShortTurns() {
-	if l.relay.cfg.Mode == Async || l.thread == unix.Gettid() {
-		return
-	}
-	l.thread = unix.Gettid()
-	if a, err := unix.SchedGetAttr(0, 0); err == nil && a.Policy == unix.SCHED_NORMAL {
-		a.Runtime = shortTurn
-		_ = unix.SchedSetAttr(0, a, 0)
 	}
 }
 
@@ -199,18 +173,17 @@ func (l *loop) yield() {
 	if l.now-l.yielded > yieldEvery {
 		l.yielded = l.now
 		runtime.Gosched()
-		l.askForShortTurns()
 	}
 }
 
 // ask has the recorder commit what somebody waits for. It is called before the
 // loop waits, so that all statements that are there already share a commit,
-// and at least every few rounds.
+// and at the latest after a while.
 //
 // If commits are quick, the loop makes them itself: what comes meanwhile waits
 // no longer than a commit, and will share the next one.
 func (l *loop) ask() {
-	l.unasked = 0
+	l.askedAt = l.now
 	if l.want <= l.wanted || l.want < l.relay.durable.Load() {
 		return
 	}
@@ -218,7 +191,8 @@ func (l *loop) ask() {
 	if l.asked++; l.commitTime < quickCommit || l.asked%askAgain == 0 {
 		start := l.relay.now()
 		if l.relay.rec.TryCommit(l.want) {
-			took := min(l.relay.now()-start, 2*quickCommit) // one slow commit says little
+			l.askedAt = l.relay.now()
+			took := min(l.askedAt-start, 2*quickCommit) // one slow commit says little
 			l.commitTime += (took - l.commitTime) / 8
 			return
 		}
@@ -227,8 +201,9 @@ func (l *loop) ask() {
 }
 
 // poll returns the number of events in l.events. If somebody waits for a
-// commit, it first asks the kernel without waiting, so that what is there
-// already shares it.
+// commit, it first lets others have the processor, should they want it, and
+// asks the kernel without waiting, so that what is there already, and what they
+// send, shares it.
 //
 // Before each wait it sees to the entries nobody wants; when it waits for
 // long, the recorder has a timer do that.
@@ -241,6 +216,7 @@ func (l *loop) ask() {
 func (l *loop) poll() int {
 	patience := min(rawWait, l.relay.rec.Tend())
 	if l.want > l.wanted {
+		_, _, _ = syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
 		if n := l.wait(0); n > 0 {
 			return n
 		}
