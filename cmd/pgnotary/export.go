@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -50,7 +51,7 @@ pgnotary prove, any copy of a record can be traced to its proof.
 				}()
 				w = f
 			}
-			e := &exporter{name: format, w: bufio.NewWriterSize(w, 64<<10)}
+			e := &exporter{name: format, out: w, w: bufio.NewWriterSize(w, 64<<10)}
 			return errors.Join(what.run(cmd, false, e), e.w.Flush())
 		},
 	}
@@ -65,6 +66,7 @@ pgnotary prove, any copy of a record can be traced to its proof.
 type exporter struct {
 	name   string
 	format export.Format
+	out    io.Writer // behind w
 	w      *bufio.Writer
 	buf    []byte
 }
@@ -92,7 +94,7 @@ func (e *exporter) statement(s *query.Statement) (err error) {
 }
 
 func (e *exporter) write(b []byte) error {
-	_, err := e.w.Write(b)
+	_, err := e.w.Write(forTerminal(e.out, b))
 	return err
 }
 

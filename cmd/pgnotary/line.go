@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -306,6 +307,31 @@ func plain(s string) string {
 		space = false
 	}
 	return string(out)
+}
+
+// forTerminal returns b as it may be written to w: to a terminal what it would act on or not
+// show stands as \u and four digits, which in JSON means the same.
+func forTerminal(w io.Writer, b []byte) []byte {
+	if newLinePrinter(w).width == nil {
+		return b
+	}
+	return harmless(b)
+}
+
+func harmless(b []byte) []byte {
+	out := make([]byte, 0, len(b))
+	for i, r := range string(b) {
+		switch {
+		case unicode.IsPrint(r) || r == '\n' || r == '\t' || r == '\r' && i+1 < len(b) && b[i+1] == '\n':
+			out = utf8.AppendRune(out, r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = appendEscaped(appendEscaped(out, high), low)
+		default:
+			out = appendEscaped(out, r)
+		}
+	}
+	return out
 }
 
 // appendEscaped appends a character as \u and its number, four hexadecimal digits or more.

@@ -61,6 +61,23 @@ func TestLineWidth(t *testing.T) {
 	}
 }
 
+// TestHarmless holds that JSON goes on meaning the same, and that line ends stay.
+func TestHarmless(t *testing.T) {
+	for s, want := range map[string]string{
+		"a,\"b\nc\"\r\n":        "a,\"b\nc\"\r\n",
+		"a\x1b[2Jb\rc":          `a\u001b[2Jb\u000dc`,
+		"\u009b31m\u202e\u200f": `\u009b31m\u202e\u200f`,
+		"é\tü\U000e0001":        "é\tü" + `\udb40\udc01`,
+	} {
+		if got := string(harmless([]byte(s))); got != want {
+			t.Errorf("harmless(%q) = %q, want %q", s, got, want)
+		}
+	}
+	if got := string(forTerminal(new(strings.Builder), []byte("\x1b"))); got != "\x1b" {
+		t.Errorf("to no terminal %q", got)
+	}
+}
+
 func TestPlain(t *testing.T) {
 	for s, want := range map[string]string{
 		"":                      "",

@@ -25,7 +25,8 @@ func newShowCmd() *cobra.Command {
 		Use:   "show INDEX",
 		Short: "Print one entry: its leaf verbatim, its values decoded",
 		Long: `Show prints the entry at an index: what it says, joined with its parameters and
-its end, and its leaf byte for byte as the Merkle tree has it. For the entry of
+its end, and its leaf byte for byte as the Merkle tree has it (on a terminal without
+what that would act on, as \u and its number). For the entry of
 an outcome it prints the statement that the outcome belongs to.
 
 For people it also shows the statement with its parameters in place, a rendering that
@@ -57,7 +58,8 @@ and salt (base64; SHA-256 of salt and value is the leaf's c).`,
 				return err
 			}
 			if asJSON {
-				_, err := cmd.OutOrStdout().Write(append(query.AppendEntryJSON(nil, s, &e, value), '\n'))
+				w := cmd.OutOrStdout()
+				_, err := w.Write(forTerminal(w, append(query.AppendEntryJSON(nil, s, &e, value), '\n')))
 				return err
 			}
 			return showText(cmd.OutOrStdout(), s, &e, value)
@@ -115,7 +117,9 @@ func showText(w io.Writer, s *query.Statement, e *query.Entry, value []byte) err
 	if e.Index != s.Index {
 		b.row("shown for", fmt.Sprintf("entry %d", e.Index))
 	}
-	b.WriteString("leaf\n    " + string(e.Leaf) + "\n")
+	b.WriteString("leaf\n    ")
+	b.Write(forTerminal(w, e.Leaf))
+	b.WriteByte('\n')
 	switch {
 	case e.HasValue && value == nil:
 		b.row("value", e.Gone.String())

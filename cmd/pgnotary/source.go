@@ -150,6 +150,7 @@ func (s *selection) runURL(cmd *cobra.Command, follow bool, out output) error {
 
 // A printer writes statements one a line, as JSON or for people.
 type printer struct {
+	out    io.Writer // behind w
 	w      *bufio.Writer
 	lines  linePrinter
 	asJSON bool
@@ -159,7 +160,7 @@ type printer struct {
 }
 
 func newPrinter(w io.Writer, asJSON, follow bool) *printer {
-	return &printer{w: bufio.NewWriterSize(w, 64<<10), lines: newLinePrinter(w), asJSON: asJSON, follow: follow}
+	return &printer{out: w, w: bufio.NewWriterSize(w, 64<<10), lines: newLinePrinter(w), asJSON: asJSON, follow: follow}
 }
 
 func (p *printer) begin(string) error { return nil }
@@ -187,6 +188,9 @@ func (p *printer) object(object []byte) error {
 }
 
 func (p *printer) write(lines []byte) error {
+	if p.asJSON {
+		lines = forTerminal(p.out, lines)
+	}
 	_, err := p.w.Write(lines)
 	p.found = true
 	if err == nil && p.follow {
