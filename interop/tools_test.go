@@ -3,6 +3,7 @@ package interop
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,7 +65,7 @@ func TestSpicy(t *testing.T) {
 	r.grow(600)
 	dir := t.TempDir()
 	for _, index := range []int64{0, 1, 255, 256, 599} {
-		file := filepath.Join(dir, "proof")
+		file := filepath.Join(dir, fmt.Sprint("proof", index))
 		if out, err := exec.Command(bin, "prove", "--data", r.dir, strconv.FormatInt(index, 10), "-o", file).CombinedOutput(); err != nil {
 			t.Fatalf("prove: %v\n%s", err, out)
 		}

@@ -80,7 +80,7 @@ retire the old one (pgnotary witness --retire) as soon as they have cosigned som
 }
 
 // writeNew writes a file that must not exist yet, so that no key is ever
-// overwritten, and syncs it.
+// overwritten, and syncs it. What fails leaves none.
 func writeNew(name string, data []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -91,6 +91,9 @@ func writeNew(name string, data []byte, mode fs.FileMode) error {
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
+	}
+	if err != nil {
+		_ = os.Remove(name)
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strconv"
 	"time"
 
@@ -75,11 +74,12 @@ grew since: that the latest checkpoint continues it.`,
 				_, err = cmd.OutOrStdout().Write(proof)
 				return err
 			}
-			return os.WriteFile(out, proof, 0o644)
+			// A proof of what was pruned since cannot be made again.
+			return writeNew(out, proof, 0o644)
 		},
 	}
 	addDataFlag(cmd, &dir)
-	cmd.Flags().StringVarP(&out, "out", "o", "", "`FILE` to write, by custom ending in .tlog-proof; - for standard output")
+	cmd.Flags().StringVarP(&out, "out", "o", "", "`FILE` to write, which must not exist, by custom ending in .tlog-proof; - for standard output")
 	cmd.Flags().StringVar(&from, "from-checkpoint", "", "prove that the log continues the signed checkpoint in this `FILE`")
 	cmd.Flags().BoolVar(&withValue, "value", false, "put the value, such as text and parameters, into the proof")
 	cmd.Flags().BoolVar(&all, "statement", false, "put in the value, and the text and parameters that it goes back to")

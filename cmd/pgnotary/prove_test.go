@@ -62,7 +62,6 @@ func provable(t *testing.T) (dir, policy string) {
 
 func TestProveAndCheck(t *testing.T) {
 	dir, policy := provable(t)
-	proof := filepath.Join(t.TempDir(), "2.tlog-proof")
 	for _, tt := range []struct {
 		name string
 		args []string
@@ -74,6 +73,7 @@ func TestProveAndCheck(t *testing.T) {
 		{"outcome", []string{"3"}, []string{"outcome of entry 2: SELECT 1, committed"}, "value"},
 		{"start", []string{"0"}, []string{"what        start, version"}, "\nwho "},
 	} {
+		proof := filepath.Join(t.TempDir(), "2.tlog-proof")
 		args := append([]string{"prove", "--data", dir, "-o", proof}, tt.args...)
 		if code, out, errs := command(t, args...); code != 0 || out != "" {
 			t.Fatalf("%s: %q = %d, %q, %q", tt.name, args, code, out, errs)
@@ -187,6 +187,12 @@ func TestCheckRefuses(t *testing.T) {
 	good, err := os.ReadFile(proof)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if code, _, errs := command(t, "prove", "--data", dir, "1", "-o", proof); code != 2 || !strings.Contains(errs, "exists") {
+		t.Errorf("a second proof into the same file = %d, %q", code, errs)
+	}
+	if now, err := os.ReadFile(proof); err != nil || string(now) != string(good) {
+		t.Errorf("the first proof is gone: %v", err)
 	}
 	p, err := checkpoint.ParseProof(good)
 	if err != nil {
@@ -341,8 +347,9 @@ func TestProveConsistency(t *testing.T) {
 	}
 	grow(dir, 300)
 	grow(fork, 5)
-	proof := filepath.Join(t.TempDir(), "p.consistency")
+	var proof string
 	for _, from := range []string{kept, keep(dir)} {
+		proof = filepath.Join(t.TempDir(), "p.consistency")
 		if code, out, errs := command(t, "prove", "--data", dir, "--from-checkpoint", from, "-o", proof); code != 0 || out != "" {
 			t.Fatalf("prove = %d, %q, %q", code, out, errs)
 		}
