@@ -226,6 +226,24 @@ func TestOCSF(t *testing.T) {
 	}
 }
 
+// TestOCSFLogins holds what a login's result means.
+func TestOCSFLogins(t *testing.T) {
+	for result, want := range map[string]string{"ok": "1 1", "failed": "2 3", "refused": "2 3", "unfinished": "0 1"} {
+		s := query.Statement{Kind: event.KindAuth, Session: 1, Facts: []event.Fact{{Key: "result", Val: result}}}
+		line, err := new(ocsf).Append(nil, &s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var e struct {
+			Status   int `json:"status_id"`
+			Severity int `json:"severity_id"`
+		}
+		if err := json.Unmarshal(line, &e); err != nil || fmt.Sprint(e.Status, e.Severity) != want {
+			t.Errorf("%s: status and severity %d %d, want %s (%v)", result, e.Status, e.Severity, want, err)
+		}
+	}
+}
+
 func TestUnknownFormat(t *testing.T) {
 	if _, err := NewFormat("xml", origin, ""); err == nil {
 		t.Error("NewFormat accepts xml")

@@ -318,7 +318,7 @@ func (e *ocsfEvent) authentication(s *query.Statement) {
 	switch facts["result"] {
 	case "ok":
 		id = 1
-	case "failed":
+	case "failed", "refused":
 		id, e.SeverityID = 2, 3
 	}
 	e.StatusID = &id
