@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,7 +38,7 @@ what was to be erased, and that it is done.
 Of a statement that matches, its own value goes, that of the Bind it ran, and the error message
 it ended with; with --text or --regex also the text it was prepared with, although others may
 go back to that. --bytes finds parameters too, and messages of the server, as they were sent: in the
-client's encoding, and in text format. Nothing under a hold is erased. There is no way back.
+client's encoding, and in text format; and requests over HTTP that ask for them. Nothing under a hold is erased. There is no way back.
 
 Copies elsewhere (backups, exports, proofs that were given out with --value) are not reached, nor is
 what a disk keeps of files that were removed.
@@ -132,7 +134,6 @@ func containing(ctx context.Context, l *query.Log, text string) ([]int64, error)
 	if err != nil {
 		return nil, err
 	}
-	want := []byte(text)
 	for e, err := range l.Entries(l.First(), size) {
 		if err != nil {
 			return nil, err
@@ -143,7 +144,7 @@ func containing(ctx context.Context, l *query.Log, text string) ([]int64, error)
 				return nil, err
 			}
 		}
-		if bytes.Contains(value, want) {
+		if bytes.Contains(value, []byte(text)) || asksFor(value, text) {
 			out = append(out, e.Index)
 		}
 		if e.Index%4096 == 0 && ctx.Err() != nil {
@@ -151,6 +152,20 @@ func containing(ctx context.Context, l *query.Log, text string) ([]int64, error)
 		}
 	}
 	return out, nil
+}
+
+// asksFor reports whether a value is what somebody asked the HTTP API, with the text in
+// it, which stands there with %40 for @.
+func asksFor(value []byte, text string) bool {
+	if !bytes.HasPrefix(value, []byte("/api/v1/")) {
+		return false
+	}
+	for _, part := range strings.FieldsFunc(string(value), func(r rune) bool { return strings.ContainsRune("?&=", r) }) {
+		if asked, err := url.QueryUnescape(part); err == nil && strings.Contains(asked, text) {
+			return true
+		}
+	}
+	return false
 }
 
 // matching returns the entries that hold what statements that match consist of, and all that speak

@@ -67,3 +67,38 @@ func TestMatching(t *testing.T) {
 		t.Errorf("matching = %v, %v, want %v", got, err, want)
 	}
 }
+
+// TestContaining holds that what somebody asked for over HTTP goes too.
+func TestContaining(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "test/erase", CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []int64
+	for _, value := range []string{
+		"/api/v1/search?text=carol%40example.org%27s+cat",
+		"/api/v1/search?%zz&param=x%26carol@example.org%27s+cat&limit=1",
+		"SELECT 'carol@example.org''s', $$carol@example.org's cat$$",
+		"SELECT 'carol%40example.org%27s+cat'",
+		"/api/v1/search?text=carol",
+	} {
+		index, err := l.Emit(&event.Leaf{Kind: event.KindNotice}, []byte(value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(want) < 3 {
+			want = append(want, index)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := query.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := containing(t.Context(), r, "carol@example.org's cat"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("containing = %v, %v, want %v", got, err, want)
+	}
+}
