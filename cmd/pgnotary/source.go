@@ -138,12 +138,12 @@ func (s *selection) runURL(cmd *cobra.Command, follow bool, out output) error {
 	if err := out.begin(origin); err != nil {
 		return err
 	}
-	if follow {
-		return log.tail(cmd.Context(), s.words, out.object)
-	}
 	words := maps.Clone(s.words)
 	if s.all {
 		words.Set("all", "true")
+	}
+	if follow {
+		return log.tail(cmd.Context(), words, out.object)
 	}
 	return log.search(cmd.Context(), words, out.object)
 }

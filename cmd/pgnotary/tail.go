@@ -30,6 +30,7 @@ where it broke off. That needs a token; what its role may not see is left out.`,
 		},
 	}
 	what.register(cmd)
+	what.registerAll(cmd)
 	addJSONFlag(cmd, &asJSON)
 	return cmd
 }

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -41,14 +42,18 @@ const MaxSessions = 10_000
 
 // Sessions returns the sessions that entries from since on speak of, in the
 // order of their first one, and of those the last limit (0 for MaxSessions).
-// It reads leaves only, all of them from there on.
-func (l *Log) Sessions(ctx context.Context, since time.Time, limit int) ([]Session, error) {
+// It reads leaves only: those from where times say that it is to begin or, with all, every one.
+func (l *Log) Sessions(ctx context.Context, since time.Time, limit int, all bool) ([]Session, error) {
 	size, err := l.Size()
 	if err != nil {
 		return nil, err
 	}
 	from := l.First()
+	var begin []byte // as in leaves
 	if !since.IsZero() {
+		begin = event.AppendTime(nil, since.UnixNano())
+	}
+	if !since.IsZero() && !all {
 		if from, err = l.seek(since); err != nil {
 			return nil, err
 		}
@@ -70,7 +75,7 @@ func (l *Log) Sessions(ctx context.Context, since time.Time, limit int) ([]Sessi
 				s.Open = false
 			}
 		}
-		if v.session == 0 {
+		if v.session == 0 || bytes.Compare(v.time, begin) < 0 {
 			continue
 		}
 		s := byID[v.session]
@@ -85,11 +90,11 @@ func (l *Log) Sessions(ctx context.Context, since time.Time, limit int) ([]Sessi
 			return nil, fmt.Errorf("read entry %d: %w", e.Index, err)
 		}
 	}
-	all := inOrder(byID)
+	sessions := inOrder(byID)
 	if limit <= 0 || limit > MaxSessions {
 		limit = MaxSessions
 	}
-	return all[max(0, len(all)-limit):], nil
+	return sessions[max(0, len(sessions)-limit):], nil
 }
 
 func inOrder(byID map[uint64]*Session) []Session {

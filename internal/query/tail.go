@@ -55,7 +55,7 @@ func (l *Log) follow(ctx context.Context, t *tail, from int64, f Filter) error {
 	if err != nil {
 		return err
 	}
-	if !f.Since.IsZero() {
+	if !f.Since.IsZero() && !f.All {
 		start, err := l.seek(f.Since)
 		if err != nil {
 			return err

@@ -78,6 +78,16 @@ func shown(s *query.Statement, v visit) *query.Statement {
 	return s.FactsOnly()
 }
 
+// takeAll takes out of words whether every entry is to be read.
+func takeAll(words url.Values) (all bool, err error) {
+	given := words["all"]
+	if all = slices.Equal(given, []string{"true"}); !all && given != nil && !slices.Equal(given, []string{"false"}) {
+		return false, &refusal{http.StatusBadRequest, "all is true or false"}
+	}
+	words.Del("all")
+	return all, nil
+}
+
 // search answers with statements, one JSON object a line. If it has to stop
 // in the middle it cuts the connection, so nobody takes a part for the whole.
 func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error {
@@ -92,12 +102,11 @@ func (h *handler) search(w http.ResponseWriter, r *http.Request, v visit) error 
 	case order != nil:
 		return &refusal{http.StatusBadRequest, "order is newest, or left out for that of the log"}
 	}
-	all := words.Get("all") == "true"
-	if given := words["all"]; given != nil && !slices.Equal(given, []string{"true"}) && !slices.Equal(given, []string{"false"}) {
-		return &refusal{http.StatusBadRequest, "all is true or false"}
-	}
 	words.Del("order")
-	words.Del("all")
+	all, err := takeAll(words)
+	if err != nil {
+		return err
+	}
 	f, err := filter(words, v)
 	if err != nil {
 		return err
@@ -140,10 +149,15 @@ func (h *handler) tail(w http.ResponseWriter, r *http.Request, v visit) error {
 	if err != nil {
 		return err
 	}
+	all, err := takeAll(words)
+	if err != nil {
+		return err
+	}
 	f, err := filter(words, v)
 	if err != nil {
 		return err
 	}
+	f.All = all
 	from, err := h.tailFrom(r, &f, words)
 	if err != nil {
 		return err
@@ -278,7 +292,11 @@ const sessionsSince = time.Hour
 
 // sessions answers with the sessions that entries since some time speak of.
 func (h *handler) sessions(w http.ResponseWriter, r *http.Request, _ visit) error {
-	words, err := parametersOf(r, "since", "limit")
+	words, err := parametersOf(r, "since", "limit", "all")
+	if err != nil {
+		return err
+	}
+	every, err := takeAll(words)
 	if err != nil {
 		return err
 	}
@@ -290,7 +308,7 @@ func (h *handler) sessions(w http.ResponseWriter, r *http.Request, _ visit) erro
 	if f.Since.IsZero() {
 		f.Since = now.Add(-sessionsSince)
 	}
-	all, err := h.Entries.Sessions(r.Context(), f.Since, f.Limit)
+	all, err := h.Entries.Sessions(r.Context(), f.Since, f.Limit, every)
 	if err != nil {
 		return err
 	}

@@ -250,6 +250,11 @@ func TestSearchAll(t *testing.T) {
 	}
 	emit(10, event.KindHeartbeat, 0)
 	emit(1, event.KindGap, time.Hour)
+	for session, back := range map[uint64]time.Duration{7: time.Hour, 8: 90*time.Minute + time.Second} { // the latter's are earlier than asked for
+		if _, err := f.log.Emit(&event.Leaf{Kind: event.KindNotice, Session: session, Seq: 1, Time: noon.Add(-back).UnixNano()}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
 	emit(100, event.KindHeartbeat, 2*time.Hour)
 	f.settle()
 	h := NewHandler(f.config)
@@ -260,6 +265,19 @@ func TestSearchAll(t *testing.T) {
 			if w.Code != 200 || strings.Count(w.Body.String(), `"kind":"gap"`) != want {
 				t.Errorf("GET %s = %d %s, want %d entries", target, w.Code, w.Body, want)
 			}
+		}
+	}
+	f.statement("SELECT 1", "")
+	f.settle()
+	for all, want := range map[string]int{"": 0, "&all=true": 1} {
+		if w := f.ask(h, "/api/v1/tail?kind=gap&limit=1&until=2026-01-02T11:30:00Z&since=2026-01-02T10:30:00Z"+all, f.secret[access.Auditor]); strings.Count(w.Body.String(), `"kind":"gap"`) != want {
+			t.Errorf("tail%s = %d %s, want %d entries", all, w.Code, w.Body, want)
+		}
+	}
+	for all, want := range map[string]string{"": "false false", "&all=true": "true false"} {
+		body := f.ask(h, "/api/v1/sessions?since=2026-01-02T10:30:00Z"+all, f.secret[access.Auditor]).Body.String()
+		if got := fmt.Sprint(strings.Contains(body, `"0000000000000007"`), strings.Contains(body, `"0000000000000008"`)); got != want {
+			t.Errorf("sessions%s: %s, want %s in %s", all, got, want, body)
 		}
 	}
 	for _, all := range []string{"all=", "all=yes", "all=true&all=true"} {
