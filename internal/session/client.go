@@ -222,10 +222,10 @@ func (r *run) takes(typ byte, body []byte) bool {
 	case 'B':
 		_, rest, _ := wire.CString(body)
 		stmt, _, ok := wire.CString(rest)
-		return open && r.parsed != nil && r.bound == nil && ok && string(cut(stmt)) == r.stmt
+		return open && r.parsed != nil && r.bound == nil && ok && string(stmt) == r.stmt
 	case 'E':
 		portal, _, ok := wire.CString(body)
-		return open && r.bound != nil && ok && string(cut(portal)) == r.portal
+		return open && r.bound != nil && ok && string(portal) == r.portal
 	case 'D', 'C':
 		return r.kind != event.KindQuery && r.kind != event.KindFunctionCall
 	}
@@ -242,41 +242,39 @@ func (s *Session) admit(typ byte, body []byte) {
 		r.kind = event.KindQuery
 		n.stmts.known, n.portals.known = false, false
 		var name []byte
-		if e.does, name = verb.Of(body); len(name) > 0 {
+		e.does, name = verb.Of(body)
+		s.runs = s.runs || e.does.Runs
+		if len(name) > 0 {
 			s.named(&e, name)
 		}
-		if len(body) == 0 || body[len(body)-1] != 0 {
-			r.malformed("unterminated text")
-		}
+		r.whole(len(body) > 0 && body[len(body)-1] == 0, "unterminated text")
 	case 'F':
 		r.kind = event.KindFunctionCall
 	case 'P':
 		r.kind = event.KindParse
 		name, text, ok := wire.CString(body)
-		if !ok {
-			r.malformed("unterminated name")
-		}
+		r.whole(ok, "unterminated name")
 		s.parse(&e, name, text)
 	case 'B':
 		r.kind = event.KindBind
 		portal, rest, _ := wire.CString(body)
 		stmt, _, ok := wire.CString(rest)
-		if !ok {
-			r.malformed("unterminated name")
-		}
-		s.bind(&e, portal, stmt)
+		r.whole(ok, "unterminated name")
+		s.bind(&e, portal, stmt, ok)
 	case 'E':
 		r.kind, r.executed = event.KindExecute, true
 		portal, _, ok := wire.CString(body)
-		if !ok {
-			r.malformed("unterminated name")
-		}
+		r.whole(ok, "unterminated name")
 		s.execute(&e, portal)
 	}
 	s.queue.push(e)
 }
 
-func (r *run) malformed(what string) { r.tell("malformed", what) }
+func (r *run) whole(ok bool, otherwise string) {
+	if !ok {
+		r.tell("malformed", otherwise)
+	}
+}
 
 func (r *run) tell(key, val string) { r.facts = append(r.facts, event.Fact{Key: key, Val: val}) }
 
@@ -286,6 +284,7 @@ func (s *Session) parse(e *expect, name, text []byte) {
 	sql, rest, ok := wire.CString(text)
 	st := named{parse: -1, bind: -1}
 	st.does, _ = verb.Of(sql)
+	s.runs = s.runs || st.does.Runs
 	if len(name) == 0 {
 		st.types = n.unnamed.types[:0]
 	}
@@ -297,19 +296,19 @@ func (s *Session) parse(e *expect, name, text []byte) {
 }
 
 // bind gives a portal name its new meaning.
-func (s *Session) bind(e *expect, portal, stmt []byte) {
+func (s *Session) bind(e *expect, portal, stmt []byte, whole bool) {
 	r := &s.client.run
-	p := named{parse: -1, bind: -1}
-	if st := s.names.stmts.find(stmt); st == nil {
+	p := named{parse: -1, bind: -1, does: s.any()}
+	if st := s.names.stmts.find(stmt); st == nil || !whole {
 		r.tell("statement", "unknown")
-	} else if p.does = st.does; r.parsed == nil { // else it is of this very run
+	} else if p.does, e.seen = st.does, st.nth; r.parsed == nil { // else it is of this very run
 		p.parse, r.parse, r.types = st.parse, st.parse, st.types
 		r.named = st.parse >= 0 && !st.bySQL
 		if len(stmt) > 0 {
 			p.of, p.unsure = st, !s.refer(e, st, "statement")
 		}
 		if p.unsure {
-			p.does = verb.Verb{Ends: verb.EndsAny}
+			p.does = s.any()
 		}
 	}
 	r.bound = s.names.portals.give(e, portal, p)
@@ -322,9 +321,10 @@ func (s *Session) execute(e *expect, portal []byte) {
 	p := s.names.portals.find(portal)
 	if p == nil {
 		r.tell("portal", "unknown")
+		e.does = s.any()
 		return
 	}
-	if e.does = p.does; r.bound == nil { // else it is of this very run
+	if e.does, e.seen = p.does, p.nth; r.bound == nil { // else it is of this very run
 		r.parse, r.bind = p.parse, p.bind
 		s.refer(e, p, "portal")
 	}
@@ -421,10 +421,7 @@ func (r *run) plain(frames []byte) bool {
 
 // What follows the names in a Bind without parameters: how many formats of
 // parameters, parameters, and formats of results; and the one of these.
-const (
-	noFormats  = "\x00\x00\x00\x00\x00\x00"
-	textFormat = "\x00\x00\x00\x00\x00\x01\x00\x00"
-)
+const noFormats, textFormat = "\x00\x00\x00\x00\x00\x00", "\x00\x00\x00\x00\x00\x01\x00\x00"
 
 // admission emits the entry of the open run, with a value or a synced blob, and
 // tells everything that refers to it.

@@ -79,7 +79,7 @@ func TestExtended(t *testing.T) {
 			`execute PBES`,
 			`outcome 12DsZ of=2 rows=1 tx=I committed=true end=suspended`,
 			`execute ES portal:unknown`,
-			`outcome EZ of=4 tx=I committed=false 34000`,
+			`outcome EZ of=4 tx=I 34000`,
 		}},
 		{"unknown names", []step{
 			client(bind("p", "made by SQL"), execute("p", 0), syncMsg()),

@@ -22,6 +22,7 @@ type named struct {
 	// unsure says that the name may mean something else: the server refused to give it this meaning, or took it
 	// away, or SQL may have. bySQL says that a PREPARE made it.
 	unsure, bySQL bool
+	nth           uint16 // of the unnamed ones, 1 to 65535 in turn
 	answered      bool   // the server has given the name this meaning
 	under         *named // until then: what it means for the server, nil if unknown
 }
@@ -34,20 +35,23 @@ func (n *named) doubtful() bool { return n.unsure || n.of != nil && n.of.unsure 
 type nameTable struct {
 	byName  map[string]*named
 	unnamed named
-	known   bool  // there is an unnamed one
-	sure    bool  // a name was given since all were doubted
-	pending int32 // times it was given without an answer yet
+	known   bool   // there is an unnamed one
+	sure    bool   // a name was given since all were doubted
+	refused uint16 // nth of the newest unnamed one that the server refused or skipped: it may have kept what it had
+	pending int32  // times it was given without an answer yet
 }
 
 type names struct{ stmts, portals nameTable }
 
-const (
-	// maxName is how many bytes of a name count: servers take longer ones for the same if these are.
-	maxName = 63
-	// maxNames bounds the names that are kept. A server needs more memory for each; but a function may have it
-	// forget them unseen.
-	maxNames = 1 << 14
-)
+// any is what a text that is not known does.
+func (s *Session) any() verb.Verb { return verb.Verb{Ends: verb.EndsAny, Runs: s.runs} }
+
+// maxName is how many bytes of a name count: servers take longer ones for the same if these are.
+const maxName = 63
+
+// maxNames bounds the names that are kept. A server needs more memory for each; but a function may have it
+// forget them unseen.
+const maxNames = 1 << 14
 
 // cut returns what counts of a name.
 func cut(name []byte) []byte { return name[:min(len(name), maxName)] }
@@ -75,7 +79,8 @@ func (t *nameTable) now(name string) *named {
 // give has the name that e is about mean to.
 func (t *nameTable) give(e *expect, name []byte, to named) *named {
 	if len(name) == 0 {
-		e.unnamed, t.unnamed, t.known = true, to, true
+		to.nth = t.unnamed.nth%0xffff + 1
+		e.unnamed, e.nth, t.unnamed, t.known = true, to.nth, to, true
 		t.pending++
 		return &t.unnamed
 	}
@@ -176,6 +181,7 @@ func (n *names) undo(e *expect) {
 	case t == nil:
 	case e.unnamed:
 		t.pending--
+		t.refused = e.nth
 		t.dropUnnamed()
 	default:
 		e.given.unsure = true
@@ -222,7 +228,7 @@ func (s *Session) named(e *expect, name []byte) {
 		r.tell(what, "unknown")
 		return
 	}
-	s.refer(e, to, what)
+	e.does.Runs = !s.refer(e, to, what) || e.does.Runs && !to.bySQL // PREPARE takes no text that ends transactions
 	r.parse, r.bind = to.parse, to.bind
 }
 
@@ -231,7 +237,7 @@ func (s *Session) named(e *expect, name []byte) {
 func (s *Session) refer(e *expect, to *named, what string) (certain bool) {
 	if to.doubtful() {
 		s.client.run.tell(what, "uncertain")
-		e.does = verb.Verb{Ends: verb.EndsAny}
+		e.does = s.any()
 		return false
 	}
 	e.of = to
@@ -240,9 +246,18 @@ func (s *Session) refer(e *expect, to *named, what string) (certain bool) {
 
 // doubt has the outcome say that what was sent right may have been overtaken by what the server did before it.
 func (s *Session) doubt(e *expect) {
-	if e.of != nil && e.of.doubtful() {
-		e.does = verb.Verb{Ends: verb.EndsAny}
-		s.work.cur.doubt = true
+	t, r := &s.names.stmts, &s.work.cur
+	if e.typ == 'E' {
+		t = &s.names.portals
+	}
+	if !r.doubt && (e.of == nil || !e.of.doubtful()) && (e.seen == 0 || e.seen != t.refused) {
+		return
+	}
+	e.does, r.doubt = s.any(), true
+	if e.typ == 'B' && e.unnamed {
+		s.names.portals.refused = e.nth // it is not what it seems
+	} else if e.typ == 'B' {
+		e.given.unsure = true
 	}
 }
 

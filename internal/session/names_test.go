@@ -35,7 +35,9 @@ func TestLongNames(t *testing.T) {
 			`outcome CZ of=2 ["BEGIN"] tx=T`,
 			`outcome 12Z of=3 tx=T`,
 			`execute EC parse=3 bind=3`,
-			`execute PBES`,
+			`parse P`,
+			`bind B parse=7`,
+			`execute ES parse=7 bind=8`,
 		}},
 		{"other than ASCII", []step{
 			client(parse("\u00e9", "one"), bind("\u00e8", "\u00e9"), syncMsg(), execute("\u00e8", 0), bind("", "\u00e9"), execute("", 0), syncMsg()),
@@ -123,7 +125,7 @@ func TestOvertakenNames(t *testing.T) {
 		{"EXECUTE behind DO", []step{
 			client(query("prepare s as one")),
 			server(tag("PREPARE"), ready('I')),
-			client(query("do '...'"), query("execute s")),
+			client(query("do $$...$$"), query("execute s")),
 			server(tag("DO"), ready('I'), tag("SELECT 1"), ready('I')),
 		}, []string{
 			`query Q`,

@@ -256,11 +256,11 @@ func (s *Session) settle(tx byte) {
 	w := &s.work
 	w.tx, w.left = tx, false
 	i := w.newestPending()
+	if i < 0 && len(w.cur.facts) > 0 || tx == 'I' && w.Open() && (i < 0 || w.done[i].index >= 0 && w.done[i].index != w.Settled) {
+		s.ended(&expect{index: -1}, "", nil, nil)
+		i = w.used - 1
+	}
 	if tx == 'I' {
-		if w.Open() && (i < 0 || w.done[i].index >= 0 && w.done[i].index != w.Settled) {
-			s.ended(&expect{index: -1}, "", nil, nil)
-			i = w.used - 1
-		}
 		switch {
 		case i < 0:
 		case w.Failed || w.Rollback:
@@ -284,11 +284,12 @@ func (s *Session) settle(tx byte) {
 		s.names.portals.dropUnnamed()
 		w.Reset()
 	} else if tx == 'T' {
-		w.Failed, w.Rollback = false, false // ROLLBACK TO SAVEPOINT, or a new block
+		w.Failed, w.Rollback, w.Blurred = false, false, false // ROLLBACK TO SAVEPOINT, or a new block
 	}
 	if i >= 0 { // else the letters go to the next outcome
 		p := &w.done[i]
 		p.tx = tx
+		p.facts, w.cur.facts = append(p.facts, w.cur.facts...), w.cur.facts[:0]
 		p.letters = append(p.letters, s.server.letters...)
 		s.server.letters = s.server.letters[:0]
 	}
@@ -311,6 +312,14 @@ func (s *Session) command(e *expect, tag []byte) {
 	w := &s.work
 	w.splitOff()
 	w.Rollback = false
+	if e.does.Runs && verb.Turns(tag) {
+		w.left = true
+		w.Blur(e.index)
+		return
+	}
+	if e.typ == 'E' && verb.Alone(tag) && !w.inBlock() { // in a pipeline
+		w.Kept.Set(e.index)
+	}
 	switch string(tag) {
 	case "COMMIT":
 		w.left = true
@@ -322,13 +331,12 @@ func (s *Session) command(e *expect, tag []byte) {
 	case "RELEASE":
 		w.Release(e.does)
 	case "PREPARE TRANSACTION":
+		w.left = true
 		w.Prepared(e.index)
 	case "PREPARE":
 		s.prepared(e)
 	case "DECLARE CURSOR", "CLOSE CURSOR", "CLOSE CURSOR ALL":
 		s.declared(e)
-	case "DISCARD ALL", "DEALLOCATE ALL":
-		s.names.stmts.dropAll()
 	case "DEALLOCATE":
 		if e.typ == 'Q' && e.name != "" {
 			s.names.stmts.drop(e.name)
@@ -344,13 +352,8 @@ func (s *Session) command(e *expect, tag []byte) {
 				w.Undone.Set(e.index)
 			}
 		}
-	case "VACUUM", "ANALYZE", "CLUSTER", "REINDEX", "CREATE INDEX", "DROP INDEX", "ALTER TABLE",
-		"CREATE DATABASE", "ALTER DATABASE", "DROP DATABASE", "CREATE TABLESPACE", "DROP TABLESPACE",
-		"CREATE SUBSCRIPTION", "ALTER SUBSCRIPTION", "DROP SUBSCRIPTION", "ALTER SYSTEM":
-		// In a pipeline these may commit at once, each by itself.
-		if e.typ == 'E' && w.tx == 'I' {
-			w.Kept.Set(e.index)
-		}
+	case "DISCARD ALL", "DEALLOCATE ALL":
+		s.names.stmts.dropAll()
 	}
 }
 

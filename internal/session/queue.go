@@ -32,6 +32,8 @@ type expect struct {
 	does     verb.Verb // by the text: Query, Execute
 	unnamed  bool      // of the unnamed statement or portal
 	portal   bool      // Describe, Close: of a portal
+	nth      uint16    // Parse, Bind: that of the unnamed one it gives
+	seen     uint16    // Bind, Execute: that of the unnamed one it goes back to, 0 for none
 	index    int64     // its entry, -1 if it has none
 	at       int64     // time of admission
 	name     string    // Parse, Bind, Describe, Close: the name; Query: what DEALLOCATE names

@@ -17,7 +17,7 @@ func (s *Session) answered(typ byte, total int, frame []byte) bool {
 	}
 	r := &s.work.cur
 	body := frame[wire.HeaderLen:]
-	if e.of != nil && typ != 'D' {
+	if typ != 'D' {
 		s.doubt(e)
 	}
 	runs := e.typ == 'Q' || e.typ == 'E'
@@ -153,10 +153,7 @@ func (s *Session) copyOutEnded(of int64) {
 
 // A replication stream, which may go on for months, is told of when it has
 // carried maxUntold bytes more or untoldTime nanoseconds went by.
-const (
-	maxUntold  = 64 << 20
-	untoldTime = 60 * 1e9
-)
+const maxUntold, untoldTime = 64 << 20, 60 * 1e9
 
 // replicated records the sizes of what a replication stream carried since the
 // last such entries.
@@ -195,15 +192,14 @@ func (s *Session) describedTypes(e *expect, body []byte) {
 	if len(body) < 2 {
 		return
 	}
-	types := appendTypes(s.work.cur.types[:0], body)
-	s.work.cur.types = types
+	s.work.cur.types = appendTypes(s.work.cur.types[:0], body)
 	t := &s.names.stmts
 	st := t.now(e.name)
 	if e.unnamed && t.known && t.pending == 0 {
 		st = &t.unnamed
 	}
 	if st != nil {
-		st.types = append(st.types[:0], types...)
+		st.types = append(st.types[:0], s.work.cur.types...)
 	}
 }
 
@@ -275,6 +271,10 @@ func (s *Session) failed(frame []byte) {
 	s.doubt(e)
 	if e.does.Ends != verb.EndsNone && !w.inBlock() {
 		w.Kept.Set(e.index)
+	}
+	if e.does.Ends > verb.EndsAlone || e.does.Runs { // names stay as a DO made them
+		s.names.stmts.doubt()
+		s.names.portals.doubt()
 	}
 	if s.copy.mode == 'G' && string(state) == "08P01" && string(wire.ErrorField(frame[wire.HeaderLen:], 'R')) == "CopyGetData" {
 		s.swallowedByCopy() // which no function of a user can say

@@ -87,10 +87,6 @@ const (
 	phaseDead                 // a violation, or recording failed
 )
 
-func (p phase) String() string {
-	return [...]string{"auth", "ready", "closing", "dead"}[p]
-}
-
 // A Session follows one session. It is not safe for concurrent use.
 type Session struct {
 	cfg   Config
@@ -100,6 +96,7 @@ type Session struct {
 	last  int64 // index of the last entry
 	phase phase
 	over  bool  // Close was called
+	runs  bool  // a text that may EXECUTE was sent
 	err   error // what ended recording
 
 	login  login

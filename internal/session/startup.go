@@ -95,9 +95,9 @@ func (s *Session) identify(params []wire.Param, facts []event.Fact) []event.Fact
 	for _, p := range params {
 		switch name := string(p.Name); name {
 		case "user":
-			s.who.User = string(p.Value)
+			s.who.User = string(cut(p.Value))
 		case "database":
-			s.who.Database = string(p.Value)
+			s.who.Database = string(cut(p.Value))
 		case "application_name":
 			s.who.Application = string(p.Value)
 		case "replication":

@@ -3,7 +3,6 @@ package session
 import (
 	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/event"
-	"github.com/pgnotary/pgnotary/internal/verb"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
 
@@ -52,7 +51,7 @@ func (s *Session) streamOn(in []byte) (n int) {
 	st.left -= n
 	if st.large == nil {
 		s.copy.in.Add(in[:n])
-		s.kept(&s.copy.in, event.KindCopy, "in", s.copyInOf(), content.MaxChunk)
+		s.kept(&s.copy.in, event.KindCopy, "in", s.work.newest, content.MaxChunk)
 		return n
 	}
 	st.head = append(st.head, in[:min(n, maxHead-len(st.head))]...)
@@ -95,7 +94,8 @@ func (s *Session) streamed() (n int) {
 
 // unread takes back what admit made of a text of which it saw only the head.
 func (s *Session) unread(e *expect) {
-	e.does = verb.Verb{Ends: verb.EndsAny}
+	s.runs = s.runs || e.typ != 'B'
+	e.does = s.any()
 	switch {
 	case e.typ == 'Q':
 		r := &s.client.run
@@ -146,7 +146,7 @@ func (s *Session) copyInEnded(typ byte) {
 	if s.copy.mode == 'W' {
 		return // replication: the entry comes at the end of both directions
 	}
-	index := s.copied(&s.copy.in, "in", s.copyInOf(), event.KindCopy, s.client.letters, typ == 'f')
+	index := s.copied(&s.copy.in, "in", s.work.newest, event.KindCopy, s.client.letters, typ == 'f')
 	s.client.letters = s.client.letters[:0]
 	e := expect{typ: 'c', index: index, at: s.now}
 	if s.client.skip || s.queue.len() == 0 { // it was sent after an error, or to no COPY
@@ -155,14 +155,6 @@ func (s *Session) copyInEnded(typ byte) {
 		return
 	}
 	s.queue.push(e)
-}
-
-// copyInOf is the admission that COPY data from the client belongs to.
-func (s *Session) copyInOf() int64 {
-	if e := s.queue.first(); s.copy.mode == 'G' && e != nil && e.index >= 0 {
-		return e.index
-	}
-	return s.work.newest
 }
 
 // copyBroken records COPY data that was sent but never ended: another message

@@ -23,6 +23,7 @@ type Group struct {
 	Settled  int64 // newest statement whose replies all came
 	Failed   bool  // an error undoes the group
 	Rollback bool  // the newest command was ROLLBACK, perhaps TO
+	Blurred  bool  // see Blur; until the server is ready for another Query
 	Undone   Mark  // what is perhaps rolled back even if the group commits
 	Kept     Mark  // what is perhaps committed even if the group is rolled back
 
@@ -82,7 +83,7 @@ func (m *Mark) since(p Part) int64 {
 // Reset begins a new group.
 func (g *Group) Reset() {
 	g.first, g.Undone, g.Kept, g.turn.query = -1, Mark{-1, -1}, Mark{-1, -1}, -1
-	g.Failed, g.Rollback, g.blind = false, false, false
+	g.Failed, g.Rollback, g.Blurred, g.blind = false, false, false, false
 	g.parts, g.points = g.parts[:0], g.points[:0]
 	if cap(g.parts)+cap(g.points) > 16 {
 		g.parts, g.points = nil, nil
@@ -99,6 +100,10 @@ func (g *Group) Covered(index int64) {
 	}
 	if g.first < 0 {
 		g.first = index
+	}
+	if g.Blurred {
+		g.Undone.Set(index)
+		g.Kept.Set(index)
 	}
 	g.Undone.covered(index)
 	g.Kept.covered(index)
@@ -235,6 +240,14 @@ func (g *Group) RollbackInside(index int64, isQuery, begins bool) {
 	}
 	g.Rollback, g.blind = true, true
 	g.Undone.Set(index)
+}
+
+// Blur follows a COMMIT, SAVEPOINT or the like that an EXECUTE ran: its tag comes, but
+// it takes effect only when the server is ready for another Query, for all that comes until then.
+func (g *Group) Blur(index int64) {
+	g.Blurred, g.blind, g.turn.query = true, true, -1
+	g.Undone.Set(index)
+	g.Kept.Set(index)
 }
 
 // Prepared follows PREPARE TRANSACTION: another statement will end it.

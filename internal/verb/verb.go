@@ -40,6 +40,7 @@ type Ending uint8
 // The endings.
 const (
 	EndsNone   Ending = iota // or it was not looked at
+	EndsAlone                // a command that commits a part of its work by itself
 	EndsCommit               // by COMMIT only
 	EndsAny                  // by COMMIT or ROLLBACK
 )
@@ -48,6 +49,7 @@ const (
 type Verb struct {
 	Kind Kind
 	Ends Ending
+	Runs bool // an EXECUTE may be in it, of a prepared statement with any text
 	// Name stands for the name of a savepoint, the same for the same name as
 	// long as this process runs; 0 if the name cannot be told.
 	Name uint32
@@ -64,7 +66,7 @@ func Of(text []byte) (v Verb, name []byte) {
 	for len(text) > 0 && text[len(text)-1] == 0 {
 		text = text[:len(text)-1]
 	}
-	v.Ends = endingOf(text)
+	v.Ends, v.Runs = endingOf(text)
 	t := space(text)
 	if len(t) == 0 {
 		return v, nil
@@ -219,7 +221,8 @@ func identifier(text []byte) (name, rest []byte) {
 	return text[:i], text[i:]
 }
 
-func blank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' && c != '\v' }
+// blank tells space as PostgreSQL 16 and newer see it; to older ones \v is a syntax error.
+func blank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
 
 func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' || c == '_' || c >= 0x80 }
 
