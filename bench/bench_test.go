@@ -98,6 +98,24 @@ func TestQuantileMedian(t *testing.T) {
 	}
 }
 
+// TestRatio: ratios are made within a round, and only of what was measured in it.
+func TestRatio(t *testing.T) {
+	a, b, missing := &target{name: "a"}, &target{name: "b"}, &target{name: "missing"}
+	r := result{targets: []*target{a, b, missing}, samples: map[*target][]sample{
+		a: {{tps: 10}, {tps: 60}, {tps: 90}, {tps: 1}}, // medians: 60 of 30
+		b: {{tps: 20}, {tps: 30}, {tps: 100}},
+	}}
+	tps := func(s sample) float64 { return s.tps }
+	if got := r.ratio("a", "b", tps); got != 0.9 {
+		t.Errorf("ratio = %v, want 0.9", got)
+	}
+	for _, name := range []string{"missing", "c"} {
+		if got := r.ratio(name, "b", tps); got != -1 {
+			t.Errorf("ratio of %s = %v, want -1", name, got)
+		}
+	}
+}
+
 func TestInBraces(t *testing.T) {
 	log := "2026-11-26 10:00:00.000 UTC [12] {postgres@postgres pgbench [local]} LOG:  AUDIT: {x} \n" +
 		"2026-11-26 10:00:00.000 UTC [12] {@  } LOG:  ready\n\tsecond line [1] {not this} \n\n" +

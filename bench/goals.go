@@ -24,8 +24,8 @@ func (r *report) goals() error {
 		res := &r.copies[i]
 		rate := func(s copySample) float64 { return s.rate }
 		for _, mode := range modes {
-			if a, b := res.of(mode, rate), res.of("haproxy", rate); a > 0 && b > 0 {
-				judge(fmt.Sprintf("%s, %s, throughput of haproxy's", res.name, mode), a/b, 0.9, " ×", false)
+			if v := res.ratio(mode, "haproxy", rate); v > 0 {
+				judge(fmt.Sprintf("%s, %s, throughput of haproxy's", res.name, mode), v, 0.9, " ×", false)
 			}
 		}
 	}
@@ -65,13 +65,13 @@ func (r *report) judge(res *result, judge func(what string, got, limit float64, 
 		if mode == "before-forward" {
 			limit = 1.5
 		}
-		if a, b := res.of(mode, cpu), res.of("pgbouncer", cpu); a > 0 && b > 0 {
-			judge(fmt.Sprintf("%s, %s, proxy CPU of pgbouncer's", w, mode), a/b, limit, " ×", true)
+		if v := res.ratio(mode, "pgbouncer", cpu); v > 0 {
+			judge(fmt.Sprintf("%s, %s, proxy CPU of pgbouncer's", w, mode), v, limit, " ×", true)
 		}
 	}
 	const mode = "before-forward"
-	if a, b := res.of(mode, tps), res.of("pgbouncer", tps); w.clients == 32 && a > 0 && b > 0 {
-		judge(fmt.Sprintf("%s, %s, throughput of pgbouncer's", w, mode), a/b, 0.9, " ×", false)
+	if v := res.ratio(mode, "pgbouncer", tps); w.clients == 32 && v > 0 {
+		judge(fmt.Sprintf("%s, %s, throughput of pgbouncer's", w, mode), v, 0.9, " ×", false)
 	}
 	if a, b := res.of(mode, p50), res.of("haproxy", p50); w.clients == 1 && a > 0 && b > 0 {
 		judge(fmt.Sprintf("%s, %s, p50 over haproxy's against fdatasync after a pause", w, mode), a-b, micros(quantile(r.paced, 0.5)), " µs", true)

@@ -22,7 +22,7 @@ func idle(t *target, sessions int) (perSession float64, err error) {
 		for _, c := range conns {
 			err = errors.Join(err, c.Close())
 		}
-		err = errors.Join(err, waitForSessions(t))
+		err = errors.Join(err, waitForSessions(t, 0, 20, patience))
 	}()
 	for i := range sessions {
 		c, err := pgraw.Login(t.addr, "postgres", "postgres", "")
@@ -39,16 +39,20 @@ func idle(t *target, sessions int) (perSession float64, err error) {
 	return float64(after-before) / float64(sessions), err
 }
 
-// waitForSessions waits until the server has ended the sessions, so that the
-// next target finds it as this one did. PgBouncer keeps them for a second.
-func waitForSessions(t *target) error {
+// patience is how long a server may take to end its sessions.
+const patience = 30 * time.Second
+
+// waitForSessions waits until the server has no fewer and no more sessions than
+// told. It has those of the target before for some time yet: PgBouncer keeps them for seconds.
+func waitForSessions(t *target, least, most int, patience time.Duration) error {
 	c, err := pgraw.Login(t.server.Addr(), "postgres", "postgres", "")
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	for range 300 {
-		ms, err := c.Query("SELECT count(*) < 20 FROM pg_stat_activity WHERE backend_type = 'client backend'")
+	query := fmt.Sprintf("SELECT count(*) - 1 BETWEEN %d AND %d FROM pg_stat_activity WHERE backend_type = 'client backend'", least, most)
+	for start := time.Now(); time.Since(start) < patience; time.Sleep(20 * time.Millisecond) {
+		ms, err := c.Query(query)
 		if err != nil {
 			return err
 		}
@@ -57,7 +61,6 @@ func waitForSessions(t *target) error {
 				return nil
 			}
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
-	return errors.New("the server's sessions do not end")
+	return fmt.Errorf("the server does not come to have %d to %d sessions within %v", least, most, patience.Round(time.Second))
 }

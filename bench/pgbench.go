@@ -57,12 +57,12 @@ type sample struct {
 }
 
 var (
-	tpsLine   = regexp.MustCompile(`(?m)^tps = ([0-9.]+) \(without`)
 	countLine = regexp.MustCompile(`(?m)^number of transactions actually processed: (\d+)`)
 	failLine  = regexp.MustCompile(`(?m)^number of failed transactions: (\d+)`)
 )
 
-// pgbench runs a workload on a target for some seconds.
+// pgbench runs a workload on a target for some seconds. Throughput and CPU are those of a stretch in
+// which all sessions are there: to begin one costs a server as much as a hundred statements.
 func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir string) (s sample, err error) {
 	tool, err := t.server.Tool("pgbench")
 	if err != nil {
@@ -70,11 +70,17 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	}
 	args := append([]string{
 		"-n", "-h", t.host(), "-p", t.port(), "-U", "postgres", "-c", strconv.Itoa(w.clients),
-		"-j", strconv.Itoa(min(w.clients, 2)), "-T", strconv.Itoa(int(d.Seconds())),
+		"-j", strconv.Itoa(min(w.clients, 2)), "-T", strconv.Itoa(int((d + lead(w.clients)).Seconds())), "-P", "1",
 	}, w.args...)
 	prefix := filepath.Join(dir, "transactions")
 	if w.clients == 1 {
 		args = append(args, "-l", "--log-prefix", prefix)
+	}
+	if err := waitForSessions(t, 0, 0, patience); err != nil {
+		return s, err
+	}
+	if err := t.fillPool(w.clients); err != nil {
+		return s, err
 	}
 	sealed, err := t.sealedBytes(ctx)
 	if err != nil {
@@ -84,29 +90,27 @@ func pgbench(ctx context.Context, t *target, w workload, d time.Duration, dir st
 	if err != nil {
 		return s, err
 	}
-	out, err := exec.CommandContext(ctx, tool, append(args, "postgres")...).CombinedOutput()
+	out, st, err := t.run(exec.CommandContext(ctx, tool, append(args, "postgres")...), w.clients)
 	if err != nil {
-		return s, fmt.Errorf("pgbench on %s: %w: %s", t.name, err, lastLine(out))
+		return s, fmt.Errorf("pgbench on %s: %w", t.name, err)
 	}
 	time.Sleep(50 * time.Millisecond) // the last outcomes are written lazily
 	after, err := t.usage()
 	if err != nil {
 		return s, err
 	}
-	tps, count, fail := tpsLine.FindSubmatch(out), countLine.FindSubmatch(out), failLine.FindSubmatch(out)
-	if tps == nil || count == nil || fail != nil && string(fail[1]) != "0" {
+	count, fail := countLine.FindSubmatch(out), failLine.FindSubmatch(out)
+	if count == nil || fail != nil && string(fail[1]) != "0" {
 		return s, fmt.Errorf("pgbench on %s: unexpected output: %s", t.name, out)
 	}
-	s.tps, _ = strconv.ParseFloat(string(tps[1]), 64)
 	n, _ := strconv.ParseFloat(string(count[1]), 64)
 	n *= float64(w.statements)
-	if n == 0 {
-		return s, fmt.Errorf("pgbench on %s: no transaction", t.name)
-	}
+	s.tps = st.transactions / st.seconds
 	s.proxyCPU, s.stored, s.told, s.sealed, s.p50, s.p99, s.peak = -1, -1, -1, -1, -1, -1, -1
-	s.serverCPU = float64((after.serverCPU - before.serverCPU).Microseconds()) / n
+	perStatement := 1 / (st.transactions * float64(w.statements))
+	s.serverCPU = micros(st.server) * perStatement
 	if t.proxy != nil {
-		s.proxyCPU = float64((after.proxyCPU - before.proxyCPU).Microseconds()) / n
+		s.proxyCPU = micros(st.proxy) * perStatement
 		s.peak = after.peak
 	}
 	if t.stored != nil {
@@ -136,12 +140,10 @@ type usage struct {
 
 func (t *target) usage() (u usage, err error) {
 	var errs [5]error
+	u.proxyCPU, u.serverCPU, errs[0] = t.cpu()
 	if t.proxy != nil {
-		pid := t.proxy.cmd.Process.Pid
-		u.proxyCPU, errs[0] = cpuTime(pid, true)
-		u.peak, errs[1] = memory(pid, "VmHWM")
+		u.peak, errs[1] = memory(t.proxy.cmd.Process.Pid, "VmHWM")
 	}
-	u.serverCPU, errs[2] = cpuTime(t.server.Pid(), true)
 	if t.stored != nil {
 		u.stored, errs[3] = t.stored()
 	}
@@ -149,6 +151,17 @@ func (t *target) usage() (u usage, err error) {
 		u.told, errs[4] = t.told()
 	}
 	return u, errors.Join(errs[:]...)
+}
+
+// cpu is the CPU time that the proxy, if there is one, and the server have used so far.
+func (t *target) cpu() (proxy, server time.Duration, err error) {
+	if t.proxy != nil {
+		if proxy, err = cpuTime(t.proxy.cmd.Process.Pid, true); err != nil {
+			return 0, 0, err
+		}
+	}
+	server, err = cpuTime(t.server.Pid(), true)
+	return proxy, server, err
 }
 
 // latencies reads pgbench's logs of transactions, removes them, and returns

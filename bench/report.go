@@ -57,6 +57,39 @@ func (r *result) of(name string, get func(sample) float64) float64 {
 	return -1
 }
 
+// ratio returns the median over the rounds of how one target's number is to another's
+// in the same round, so a slow minute of the machine counts for both; -1 if
+// either was not measured.
+func (r *result) ratio(name, base string, get func(sample) float64) float64 {
+	return ratio(r.targets, r.samples, name, base, get)
+}
+
+func (r *copyResult) ratio(name, base string, get func(copySample) float64) float64 {
+	return ratio(r.targets, r.samples, name, base, get)
+}
+
+func ratio[S any](targets []*target, samples map[*target][]S, name, base string, get func(S) float64) float64 {
+	of := func(name string) []S {
+		for _, t := range targets {
+			if t.name == name {
+				return samples[t]
+			}
+		}
+		return nil
+	}
+	a, b := of(name), of(base)
+	var values []float64
+	for i := range min(len(a), len(b)) {
+		if x, y := get(a[i]), get(b[i]); x >= 0 && y > 0 {
+			values = append(values, x/y)
+		}
+	}
+	if len(values) == 0 {
+		return -1
+	}
+	return median(values)
+}
+
 func (r *copyResult) of(name string, get func(copySample) float64) float64 {
 	for _, t := range r.targets {
 		if t.name == name {
@@ -117,8 +150,8 @@ func (r *report) table(res *result) {
 		n := t.name
 		cells := []string{
 			n, num(res.of(n, tps), 0),
-			ratio(res.of(n, tps), res.of("direct", tps)), ratio(res.of(n, tps), res.of("haproxy", tps)), ratio(res.of(n, tps), res.of("pgbouncer", tps)),
-			num(res.of(n, cpu), 1), ratio(res.of(n, cpu), res.of("pgbouncer", cpu)),
+			num(res.ratio(n, "direct", tps), 2), num(res.ratio(n, "haproxy", tps), 2), num(res.ratio(n, "pgbouncer", tps), 2),
+			num(res.of(n, cpu), 1), num(res.ratio(n, "pgbouncer", cpu), 2),
 			num(res.of(n, func(s sample) float64 { return s.serverCPU }), 1), num(res.of(n, func(s sample) float64 { return s.stored }), 1),
 			num(res.of(n, func(s sample) float64 { return s.sealed }), 1),
 			num(res.of(n, func(s sample) float64 { return float64(s.peak) / (1 << 20) }), 1),
@@ -138,7 +171,7 @@ func (r *report) copyTable(res *copyResult) {
 	rate := func(s copySample) float64 { return s.rate }
 	for _, t := range res.targets {
 		n := t.name
-		row(w, n, num(res.of(n, rate), 0), ratio(res.of(n, rate), res.of("direct", rate)), ratio(res.of(n, rate), res.of("haproxy", rate)),
+		row(w, n, num(res.of(n, rate), 0), num(res.ratio(n, "direct", rate), 2), num(res.ratio(n, "haproxy", rate), 2),
 			num(res.of(n, func(s copySample) float64 { return s.proxyCPU }), 0),
 			num(res.of(n, func(s copySample) float64 { return float64(s.peak) / (1 << 20) }), 1))
 	}
@@ -168,13 +201,6 @@ func num(v float64, digits int) string {
 		return "-"
 	}
 	return fmt.Sprintf("%.*f", digits, v)
-}
-
-func ratio(a, b float64) string {
-	if a < 0 || b <= 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", a/b)
 }
 
 func diff(a, b float64) string {

@@ -27,8 +27,9 @@ type target struct {
 	stored func() (int64, error)
 	// told returns how many of those say who, where from and with which program, in
 	// lines that say so only if asked to; nil where all entries do.
-	told func() (int64, error)
-	data string // its log's directory, pgnotary only
+	told  func() (int64, error)
+	data  string // its log's directory, pgnotary only
+	pools bool   // it keeps sessions with the server for the next client
 }
 
 func (t *target) host() string { h, _, _ := net.SplitHostPort(t.addr); return h }
@@ -162,7 +163,7 @@ func (f *field) pgbouncer(_ context.Context, t *target) error {
 	if err != nil {
 		return err
 	}
-	t.addr = addr
+	t.addr, t.pools = addr, true
 	users := filepath.Join(f.dir, "pgbouncer.users")
 	if err := os.WriteFile(users, []byte("\"postgres\" \"\"\n"), 0o644); err != nil {
 		return err
@@ -179,7 +180,7 @@ pool_mode = session
 max_client_conn = 2000
 default_pool_size = 1100
 server_reset_query = DISCARD ALL
-server_idle_timeout = 1
+server_idle_timeout = 3
 ignore_startup_parameters = extra_float_digits
 log_connections = 0
 log_disconnections = 0
