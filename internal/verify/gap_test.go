@@ -13,8 +13,19 @@ func TestSays(t *testing.T) {
 		list string
 		want []int64 // nil if it is malformed
 	}{
-		{"5", []int64{5}}, {"5,9-11", []int64{5, 9, 10, 11}}, {"0-1,99", []int64{0, 1, 99}},
-		{"100", nil}, {"98-100", nil}, {"5,5", nil}, {"5-9,9", nil}, {"9,5", nil}, {"9-5", nil}, {"-1", nil}, {"", nil}, {"5,", nil}, {"x", nil},
+		{"5", []int64{5}},
+		{"5,9-11", []int64{5, 9, 10, 11}},
+		{"0-1,99", []int64{0, 1, 99}},
+		{"100", nil},
+		{"98-100", nil},
+		{"5,5", nil},
+		{"5-9,9", nil},
+		{"9,5", nil},
+		{"9-5", nil},
+		{"-1", nil},
+		{"", nil},
+		{"5,", nil},
+		{"x", nil},
 	} {
 		got, ok := parseRanges(tt.list, 100)
 		if ok != (tt.want != nil) || ok && !slices.Equal(got, tt.want) {
