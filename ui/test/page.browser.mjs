@@ -143,7 +143,7 @@ test("the stream goes on after the connection broke", async (t) => {
 test("a search is its address", async (t) => {
   const page = await visit(t, "#/search?user=alice&sqlstate=42501&since=1h");
   await row(page, "DELETE FROM accounts").waitFor();
-  await page.getByRole("status").getByText("1 found").waitFor();
+  await page.getByRole("status").getByText(/^1 found/).waitFor();
   assert.equal(await page.getByLabel("User").inputValue(), "alice");
   assert.equal(await page.getByLabel("SQLSTATE").inputValue(), "42501"); // the other filters are open
   await page.getByRole("button", { name: "Clear" }).click();
@@ -371,7 +371,7 @@ test("a proxy that is not ready, or does not answer, shows", async (t) => {
   await page.getByText("not ready", { exact: true }).waitFor();
   await page.getByRole("alert").getByText("the disk is full").waitFor();
   await page.getByText("1,200 entries behind, 1 min 30 s").waitFor();
-  await page.getByText("12 entries").waitFor();
+  await page.getByText("12 entries", { exact: true }).waitFor();
   await accessible(page, "not ready");
   await picture(page, "not-ready");
   await page.unroute("**/api/v1/status");
