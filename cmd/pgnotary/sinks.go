@@ -128,7 +128,9 @@ func (p *proxy) sinkTarget(c *config.Sink) (sink.Target, error) {
 			Server: hosts[0], Subject: name, TLS: secure, User: c.User, Password: password, Token: token, Origin: p.ledger.Origin(),
 		}), nil
 	}
-	h := sink.HTTPConfig{URL: strings.TrimPrefix(c.URL, "otlp+"), TLS: secure, Token: token, Secret: []byte(secret), Origin: p.ledger.Origin()}
+	h := sink.HTTPConfig{
+		URL: strings.TrimPrefix(c.URL, "otlp+"), TLS: secure, Token: token, Secret: []byte(secret), Origin: p.ledger.Origin(), Format: c.Format,
+	}
 	if strings.HasPrefix(c.URL, "otlp+") {
 		return sink.NewOTLP(h, version()), nil
 	}

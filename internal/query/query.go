@@ -385,19 +385,26 @@ func (l *Log) seek(t time.Time) (int64, error) {
 		if failed != nil {
 			return true
 		}
-		e, err := l.Entry(first + int64(i))
-		var v view
-		if err == nil {
-			err = v.scan(e.Leaf)
-		}
-		var at int64
-		if err == nil {
-			at, err = v.unixNano()
-		}
-		failed = err
-		return at >= from
+		var at time.Time
+		at, failed = l.Time(first + int64(i))
+		return at.UnixNano() >= from
 	})
 	return first + int64(n), failed
+}
+
+// Time returns when the entry at index was recorded, by the clock of then. For an index
+// that may not be shown the error wraps fs.ErrNotExist.
+func (l *Log) Time(index int64) (time.Time, error) {
+	e, err := l.Entry(index)
+	var v view
+	if err == nil {
+		err = v.scan(e.Leaf)
+	}
+	var at int64
+	if err == nil {
+		at, err = v.unixNano()
+	}
+	return time.Unix(0, at), err
 }
 
 // Bundle returns the entries from index n*256 on, width of them, in the format

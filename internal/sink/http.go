@@ -26,6 +26,7 @@ type HTTPConfig struct {
 	Token  string      // sent as a bearer token, if any
 	Secret []byte      // signs the body, if any
 	Origin string      // of the log
+	Format string      // of the records, of package export; a webhook names it as the type of its body
 }
 
 func (c *HTTPConfig) client() *http.Client {
@@ -102,7 +103,11 @@ func (w *webhook) Send(ctx context.Context, records []Record) error {
 		mac.Write(body)
 		header["Pgnotary-Signature"] = "sha256=" + hex.EncodeToString(mac.Sum(nil))
 	}
-	_, err := w.post(ctx, w.client, "application/x-ndjson", header, body)
+	contentType := "application/x-ndjson"
+	if w.Format == "csv" {
+		contentType = "text/csv; charset=utf-8; header=absent"
+	}
+	_, err := w.post(ctx, w.client, contentType, header, body)
 	return err
 }
 

@@ -94,6 +94,7 @@ const (
 	saveEvery    = time.Second
 	retryFirst   = time.Second
 	retryMost    = 30 * time.Second
+	remindEvery  = 5 * time.Minute // of a receiver that is away
 	shortText    = 1 << 10 // bytes of a statement in a shortened record
 )
 
@@ -107,19 +108,27 @@ type Sink struct {
 	next      int64      // of what is in the batch
 	saved     int64      // what the cursor file says
 	savedAt   time.Time
-	failing   bool
+	failing   time.Time // since when the receiver is away; zero if it is not
+	told      time.Time // when a diagnostic said so last
 
 	confirmed atomic.Int64 // entries before it need not be sent again
-	last      atomic.Int64 // time of the newest record that was delivered
 	sent      atomic.Uint64
 	failures  atomic.Uint64
 	shortened atomic.Uint64
+	oldest    atomic.Pointer[entryTime] // see Numbers
 }
 
 // A position is how far the log was sent at some time.
 type position struct {
 	next int64
 	at   time.Time
+	sent bool // records, not only past what is not selected
+}
+
+// An entryTime is when an entry was recorded.
+type entryTime struct {
+	index int64
+	time  time.Time
 }
 
 // cursor is the content of a cursor file.
@@ -307,21 +316,24 @@ func bare(st *query.Statement) *query.Statement {
 // flush sends the batch and moves the cursor. It returns only when the
 // receiver has the batch, or with the error that ends this feed.
 func (s *Sink) flush(ctx context.Context) error {
-	if len(s.batch) > 0 {
+	send := len(s.batch) > 0
+	if send {
 		if err := s.deliver(ctx, s.batch); err != nil {
 			return err
 		}
-		s.last.Store(s.batch[len(s.batch)-1].Time)
 		clear(s.batch)
 		s.batch, s.bytes = s.batch[:0], 0
 	}
 	now := time.Now()
-	if n := len(s.delivered); n == 0 || s.delivered[n-1].next != s.next {
-		s.delivered = append(s.delivered, position{s.next, now})
+	if n := len(s.delivered); send || n == 0 || s.delivered[n-1].next != s.next {
+		s.delivered = append(s.delivered, position{s.next, now, send})
 	}
 	settled := 0
 	for settled < len(s.delivered) && now.Sub(s.delivered[settled].at) >= s.Target.Settle() {
 		s.confirmed.Store(s.delivered[settled].next)
+		if s.delivered[settled].sent {
+			s.recovered(now)
+		}
 		settled++
 	}
 	s.delivered = append(s.delivered[:0], s.delivered[settled:]...)
@@ -333,7 +345,6 @@ func (s *Sink) deliver(ctx context.Context, records []Record) error {
 	for wait := retryFirst; ; wait = min(2*wait, retryMost) {
 		err := s.Target.Send(ctx, records)
 		if err == nil {
-			s.recovered()
 			s.sent.Add(uint64(len(records)))
 			return nil
 		}
@@ -375,20 +386,29 @@ func (s *Sink) deliver(ctx context.Context, records []Record) error {
 	}
 }
 
-// failed and recovered write a diagnostic when a receiver goes and when it
-// comes back, not for each attempt.
+// failed and recovered write a diagnostic when a receiver goes, now and then while it is away,
+// and when it has something again, not for each attempt.
 func (s *Sink) failed(err error) {
 	s.failures.Add(1)
-	if !s.failing {
-		s.failing = true
-		s.Logger.Warn("sink cannot send: it goes on trying", slog.String("sink", s.Name), slog.Any("error", err), slog.Int64("next", s.confirmed.Load()))
+	now := time.Now()
+	if !s.failing.IsZero() && now.Sub(s.told) < remindEvery {
+		return
 	}
+	s.told = now
+	attrs := []slog.Attr{slog.String("sink", s.Name), slog.Any("error", err), slog.Int64("next", s.confirmed.Load())}
+	if s.failing.IsZero() {
+		s.failing = now
+		s.Logger.LogAttrs(context.Background(), slog.LevelWarn, "sink cannot send: it goes on trying", attrs...)
+		return
+	}
+	attrs = append(attrs, slog.Duration("elapsed", now.Sub(s.failing).Round(time.Second)))
+	s.Logger.LogAttrs(context.Background(), slog.LevelWarn, "sink still cannot send: it goes on trying", attrs...)
 }
 
-func (s *Sink) recovered() {
-	if s.failing {
-		s.failing = false
-		s.Logger.Info("sink sends again", slog.String("sink", s.Name))
+func (s *Sink) recovered(now time.Time) {
+	if !s.failing.IsZero() {
+		s.Logger.Info("sink sends again", slog.String("sink", s.Name), slog.Duration("elapsed", now.Sub(s.failing).Round(time.Second)))
+		s.failing = time.Time{}
 	}
 }
 
@@ -414,7 +434,7 @@ type Numbers struct {
 	Name      string
 	Next      int64         // the first entry that is not known to be delivered
 	Lag       int64         // entries of the log from there on
-	Behind    time.Duration // age of the newest record delivered, 0 if there is nothing to deliver
+	Behind    time.Duration // age of that entry, 0 if there is none
 	Sent      uint64        // records
 	Failures  uint64        // attempts that failed
 	Shortened uint64        // records
@@ -426,8 +446,22 @@ func (s *Sink) Numbers() Numbers {
 	if size, err := s.Log.Size(); err == nil {
 		n.Lag = max(0, size-n.Next)
 	}
-	if last := s.last.Load(); n.Lag > 0 && last > 0 {
-		n.Behind = max(0, time.Since(time.Unix(0, last)))
+	if n.Lag > 0 {
+		n.Behind = s.behind(max(n.Next, s.Log.First()))
 	}
 	return n
+}
+
+// behind returns the age of an entry. It remembers the last one: it stays the same while a receiver is away.
+func (s *Sink) behind(index int64) time.Duration {
+	o := s.oldest.Load()
+	if o == nil || o.index != index {
+		at, err := s.Log.Time(index)
+		if err != nil { // pruned this moment, or damaged, which Run says
+			return 0
+		}
+		o = &entryTime{index, at}
+		s.oldest.Store(o)
+	}
+	return max(0, time.Since(o.time))
 }

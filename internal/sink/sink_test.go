@@ -296,6 +296,22 @@ func TestLargeMemory(t *testing.T) {
 	}
 }
 
+// TestContentType holds what a webhook says its body is.
+func TestContentType(t *testing.T) {
+	for format, want := range map[string]string{"jsonl": "application/x-ndjson", "ocsf": "application/x-ndjson", "csv": "text/csv; charset=utf-8; header=absent"} {
+		r := &receiver{check: func(req *http.Request, _ []byte) {
+			if got := req.Header.Get("Content-Type"); got != want {
+				t.Errorf("%s is sent as %q, want %q", format, got, want)
+			}
+		}}
+		srv := httptest.NewServer(r)
+		if err := NewWebhook(HTTPConfig{URL: srv.URL, Format: format}).Send(t.Context(), []Record{{Body: []byte("x")}}); err != nil {
+			t.Error(err)
+		}
+		srv.Close()
+	}
+}
+
 func TestCursor(t *testing.T) {
 	s := newSource(t)
 	s.statement("SELECT 1")

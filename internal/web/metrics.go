@@ -130,7 +130,7 @@ func newCollector(numbers func() Numbers) *collector {
 	c.counter("pgnotary_witness_alarms_total", "Times a witness began to disagree with the log: fork or rollback.", func(n *Numbers) float64 { return float64(n.WitnessAlarms) })
 	c.gauge("pgnotary_certificate_expiry_timestamp_seconds", "When the certificate shown to clients expires, Unix time; 0 without TLS.", func(n *Numbers) float64 { return unix(n.CertificateExpires) })
 	c.sink("pgnotary_sink_lag_entries", "Entries not known to be delivered to a receiver.", prometheus.GaugeValue, func(s *Sink) float64 { return float64(s.Lag) })
-	c.sink("pgnotary_sink_lag_seconds", "Age of the newest record delivered to a receiver, 0 if there is nothing to deliver.", prometheus.GaugeValue, func(s *Sink) float64 { return s.Behind })
+	c.sink("pgnotary_sink_lag_seconds", "Age of the oldest entry not known to be delivered to a receiver, 0 if there is none.", prometheus.GaugeValue, func(s *Sink) float64 { return s.Behind })
 	c.sink("pgnotary_sink_sent_total", "Records delivered to a receiver.", prometheus.CounterValue, func(s *Sink) float64 { return float64(s.Sent) })
 	c.sink("pgnotary_sink_failures_total", "Attempts to send to a receiver that failed.", prometheus.CounterValue, func(s *Sink) float64 { return float64(s.Failures) })
 	c.sink("pgnotary_sink_shortened_total", "Records sent to a receiver without all of their content.", prometheus.CounterValue, func(s *Sink) float64 { return float64(s.Shortened) })

@@ -123,7 +123,7 @@ type Sink struct {
 	Name      string  `json:"name"`
 	Next      int64   `json:"next"`        // the first entry that is not known to be delivered
 	Lag       int64   `json:"lag_entries"` // of the log from there on
-	Behind    float64 `json:"lag_s"`       // age of the newest record delivered, 0 if there is nothing to deliver
+	Behind    float64 `json:"lag_s"`       // age of the entry Next, 0 if there is none
 	Sent      uint64  `json:"sent_total"`
 	Failures  uint64  `json:"failures_total"`
 	Shortened uint64  `json:"shortened_total"`
