@@ -17,6 +17,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/access"
 	"github.com/pgnotary/pgnotary/internal/config"
+	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/web"
 )
@@ -124,7 +125,7 @@ func (p *proxy) loadTokens(s *settings) (access.Tokens, error) {
 		return tokens, nil
 	}
 	name := filepath.Join(p.ledger.Dir(), ownerToken)
-	secret, err := os.ReadFile(name)
+	secret, err := durable.ReadFile(durable.OS, name, 4<<10)
 	if errors.Is(err, fs.ErrNotExist) {
 		made, _, err := access.New(rand.Reader, ownerName, access.Investigator)
 		if err != nil {

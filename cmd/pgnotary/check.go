@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
 	reports "github.com/pgnotary/pgnotary/internal/report"
 	"github.com/pgnotary/pgnotary/internal/tree"
@@ -108,7 +109,7 @@ func checkManifest(policy *checkpoint.Policy, b []byte, dir string) (string, err
 	signed := map[string]bool{reports.Manifest: true}
 	origin, n, err := reports.CheckManifest(b, policy.VKeys(), func(name string) ([]byte, error) {
 		signed[name] = true
-		return readFile(filepath.Join(dir, name), maxBundleFile)
+		return durable.ReadFile(durable.OS, filepath.Join(dir, name), maxBundleFile)
 	})
 	if err != nil {
 		return "", err

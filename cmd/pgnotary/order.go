@@ -92,10 +92,13 @@ func carriedOut(ctx context.Context, dir, name string) (*ledger.Answer, error) {
 	}
 }
 
+// maxAnswer bounds the file of an answer, in bytes.
+const maxAnswer = 1 << 20
+
 // answer waits for the answer, takes it and returns it; nil if none came in time.
 func answer(ctx context.Context, name string, patience time.Duration) (*ledger.Answer, error) {
 	for end := time.Now().Add(patience); time.Now().Before(end); {
-		b, err := os.ReadFile(name + ".done")
+		b, err := durable.ReadFile(durable.OS, name+".done", maxAnswer)
 		if err == nil {
 			var a ledger.Answer
 			if err := json.Unmarshal(b, &a); err != nil {

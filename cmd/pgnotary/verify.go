@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/pgnotary/pgnotary/internal/checkpoint"
+	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/verify"
 )
 
@@ -133,7 +134,7 @@ func askAbout(ctx context.Context, policy *checkpoint.Policy, dir, url string) (
 	var signed []byte
 	var err error
 	if url == "" {
-		signed, err = readFile(filepath.Join(dir, "checkpoint"), checkpoint.MaxBytes)
+		signed, err = durable.ReadFile(durable.OS, filepath.Join(dir, "checkpoint"), checkpoint.MaxBytes)
 	} else {
 		signed, err = verify.Checkpoint(ctx, url)
 	}
@@ -148,7 +149,7 @@ func successionOf(ctx context.Context, dir, url string) ([]byte, error) {
 	if url != "" {
 		return verify.Succession(ctx, url), nil
 	}
-	b, err := readFile(filepath.Join(dir, "succession"), checkpoint.MaxSuccession)
+	b, err := durable.ReadFile(durable.OS, filepath.Join(dir, "succession"), checkpoint.MaxSuccession)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
@@ -200,7 +201,7 @@ func readPolicy(name string) (*checkpoint.Policy, error) {
 	return p, nil
 }
 
-// readFile reads a file of at most limit bytes.
+// readFile reads what a user names, of at most limit bytes: a pipe, too.
 func readFile(name string, limit int64) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {

@@ -47,7 +47,7 @@ func (osFS) Unprotect(name string) error {
 }
 
 func (osFS) List(dir string) ([]string, error) {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (osFS) IsLink(name string) (bool, error) {
 }
 
 func (osFS) SyncDir(dir string) error {
-	d, err := os.Open(dir)
+	d, err := os.OpenFile(dir, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ const lockPatience = 500 * time.Millisecond
 
 // Lock locks the directory of the file as well, where that is possible: somebody may remove the file, or put another in its place.
 func (osFS) Lock(name string) (io.Closer, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openPlain(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ type closers [2]io.Closer
 func (c closers) Close() error { return errors.Join(c[0].Close(), c[1].Close()) }
 
 func (osFS) Locked(name string) (bool, error) {
-	f, err := os.Open(name)
+	f, err := openPlain(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	} else if err != nil {
@@ -145,11 +145,27 @@ type osFile struct {
 }
 
 func openFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := os.OpenFile(name, flag, perm)
+	f, err := openPlain(name, flag, perm)
 	if err != nil {
 		return nil, err
 	}
 	return osFile{File: f, fd: int(f.Fd())}, nil
+}
+
+// openPlain is os.OpenFile for what must be a file. It does not wait at a FIFO that somebody put in its place.
+func openPlain(name string, flag int, perm fs.FileMode) (*os.File, error) {
+	f, err := os.OpenFile(name, flag|syscall.O_NONBLOCK, perm)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("it is not a plain file")}
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 func (f osFile) Size() (int64, error) {

@@ -43,7 +43,7 @@ const immutableFlag = 0x10
 // it, and few processes the right to (CAP_LINUX_IMMUTABLE): where it does not
 // work, nothing happens.
 func setImmutable(name string, on bool) {
-	f, err := os.Open(name)
+	f, err := openPlain(name, os.O_RDONLY, 0)
 	if err != nil {
 		return
 	}

@@ -23,7 +23,6 @@ import (
 	"io/fs"
 	"iter"
 	"math"
-	"os"
 	"path/filepath"
 	"sort"
 	"sync"
@@ -66,13 +65,16 @@ type Log struct {
 	growing map[int64]*indexBuilder // of journal files, by first entry; Index only
 }
 
+// maxLogJSON bounds log.json, in bytes.
+const maxLogJSON = 64 << 10
+
 // formatVersion is the version of data directories this package reads.
 const formatVersion = 1
 
 // Open returns a view of the log in the data directory dir.
 func Open(dir string) (*Log, error) {
 	l := &Log{dir: dir, roots: make(map[int64]tree.Hash)}
-	b, err := os.ReadFile(filepath.Join(dir, "log.json"))
+	b, err := durable.ReadFile(durable.OS, filepath.Join(dir, "log.json"), maxLogJSON)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("open log: %s is not a data directory: it has no log.json", dir)
 	} else if err != nil {
@@ -85,7 +87,7 @@ func Open(dir string) (*Log, error) {
 		return nil, fmt.Errorf("open log: %s has format %d, this program reads %d", dir, l.info.Format, formatVersion)
 	}
 	l.infoText, l.vkeys = b, []string{l.info.VKey}
-	l.succession, err = os.ReadFile(filepath.Join(dir, "succession"))
+	l.succession, err = durable.ReadFile(durable.OS, filepath.Join(dir, "succession"), checkpoint.MaxSuccession)
 	if err == nil {
 		l.vkeys, err = checkpoint.ParseSuccession(l.succession, l.info.VKey)
 	} else if errors.Is(err, fs.ErrNotExist) {
@@ -161,7 +163,7 @@ func (l *Log) FirstValue() int64 { return l.reader.FirstValue() }
 // Checkpoint returns the latest signed checkpoint. Before there is one, the
 // error wraps fs.ErrNotExist.
 func (l *Log) Checkpoint() ([]byte, error) {
-	b, err := os.ReadFile(filepath.Join(l.dir, "checkpoint"))
+	b, err := durable.ReadFile(durable.OS, filepath.Join(l.dir, "checkpoint"), checkpoint.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read checkpoint: %w", err)
 	}
@@ -175,7 +177,7 @@ func (l *Log) Witnessed() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	witnessed, err := os.ReadFile(filepath.Join(l.dir, "witnessed"))
+	witnessed, err := durable.ReadFile(durable.OS, filepath.Join(l.dir, "witnessed"), checkpoint.MaxBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return latest, nil
 	} else if err != nil {

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 
+	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/tree"
 )
 
 // maxLevel is the highest tile level an int64 size can fill.
 const maxLevel = 7
+
+// maxTile bounds the file of a tile, in bytes.
+const maxTile = int64(tree.Width * len(tree.Hash{}))
 
 // maxRoots bounds the hashes of bundles that are kept: those of a journal of
 // 16 million entries, 2 MiB.
@@ -38,13 +41,13 @@ func (l *Log) Tile(level int, n int64, width int) ([]byte, error) {
 			return out, err
 		}
 		// Pruning keeps a few of those whose bundles go.
-		kept, kerr := os.ReadFile(filepath.Join(l.dir, filepath.FromSlash(tree.TilePath(0, n, tree.Width))))
+		kept, kerr := durable.ReadFile(durable.OS, filepath.Join(l.dir, filepath.FromSlash(tree.TilePath(0, n, tree.Width))), maxTile)
 		if kerr == nil && len(kept) == tree.Width*hash {
 			return kept[:width*hash], nil
 		}
 		return out, err
 	}
-	full, err := os.ReadFile(filepath.Join(l.dir, filepath.FromSlash(tree.TilePath(level, n, tree.Width))))
+	full, err := durable.ReadFile(durable.OS, filepath.Join(l.dir, filepath.FromSlash(tree.TilePath(level, n, tree.Width))), maxTile)
 	if err == nil && len(full) == tree.Width*hash {
 		return full[:width*hash], nil
 	}

@@ -95,7 +95,7 @@ const (
 	retryFirst   = time.Second
 	retryMost    = 30 * time.Second
 	remindEvery  = 5 * time.Minute // of a receiver that is away
-	shortText    = 1 << 10 // bytes of a statement in a shortened record
+	shortText    = 1 << 10         // bytes of a statement in a shortened record
 )
 
 // A Sink sends a log to one receiver.

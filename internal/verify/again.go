@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sort"
 	"strconv"
@@ -23,7 +22,7 @@ func (o *order) readAgain(index int64) (place, error) {
 		return place{}, errors.New("no file has it")
 	}
 	m := o.marks[i]
-	f, err := os.Open(filepath.Join(o.dir, "journal", o.names[m.file]))
+	f, err := openPlain(filepath.Join(o.dir, "journal", o.names[m.file]))
 	if errors.Is(err, fs.ErrNotExist) { // sealed since
 		first, err := strconv.ParseInt(o.names[m.file][:20], 10, 64)
 		if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/klauspost/compress/zstd"
@@ -156,7 +155,7 @@ var errNoBlob = errors.New("is missing")
 
 // blob returns the commitment of a value that is in a file of its own.
 func (w *worker) blob(e *entry) (got hash, err error) {
-	f, err := os.Open(filepath.Join(w.blobs, hex.EncodeToString(e.blob[:])+".blob"))
+	f, err := openPlain(filepath.Join(w.blobs, hex.EncodeToString(e.blob[:])+".blob"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return got, errNoBlob
 	}

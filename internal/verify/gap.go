@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -124,7 +123,7 @@ func (c *check) begin(r *reader) error {
 }
 
 func readHeader(name string) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := openPlain(name)
 	if err != nil {
 		return nil, err
 	}

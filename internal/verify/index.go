@@ -304,7 +304,7 @@ func (c *check) placed(x *indexFile, b *batch) {
 // readIndex reads an index, nil if there is none any more.
 func readIndex(dir, name string) (*indexFile, error) {
 	path := filepath.Join(dir, "index", name)
-	if info, err := os.Stat(path); err != nil || info.Size() > maxIndexFile {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() > maxIndexFile {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, nil
 		}

@@ -236,7 +236,7 @@ func (r *reader) stop(i int, format string, args ...any) {
 
 // file reads one file. It reports whether the next one is to be read.
 func (r *reader) file(ctx context.Context, i int) (more bool, err error) {
-	f, err := os.Open(filepath.Join(r.dir, r.names[i]))
+	f, err := openPlain(filepath.Join(r.dir, r.names[i]))
 	if err != nil {
 		return false, err
 	}

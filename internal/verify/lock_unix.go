@@ -5,14 +5,13 @@ package verify
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"syscall"
 )
 
 // locked reports whether a writer holds the log: whether the lock it takes on
 // the file cannot be had, not even shared.
 func locked(name string) bool {
-	f, err := os.Open(name)
+	f, err := openPlain(name)
 	if err != nil {
 		return !errors.Is(err, fs.ErrNotExist) // a file of somebody else, perhaps one who writes
 	}

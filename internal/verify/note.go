@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -26,13 +27,29 @@ func readSmall(name string) ([]byte, error) { return readUpTo(name, maxSmall) }
 
 // readUpTo reads a file of up to limit bytes.
 func readUpTo(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
+	f, err := openPlain(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	// One byte more than any valid one: the parsers refuse that.
 	return io.ReadAll(io.LimitReader(f, limit+1))
+}
+
+// openPlain opens a file for reading. It refuses what is none, and does not wait at a FIFO.
+func openPlain(name string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a plain file", name)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // logFile is log.json.

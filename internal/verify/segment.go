@@ -67,7 +67,7 @@ func (s *sealed) bad(format string, args ...any) error {
 // openSealed opens a file and reads its seek table and header. Both are held
 // against the rest: the frames fill the file, and all fixed bytes are as they must be.
 func openSealed(dir, name, magic string) (*sealed, error) {
-	f, err := os.Open(filepath.Join(dir, filepath.FromSlash(name)))
+	f, err := openPlain(filepath.Join(dir, filepath.FromSlash(name)))
 	if err != nil {
 		return nil, err
 	}
