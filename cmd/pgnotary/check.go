@@ -106,8 +106,12 @@ const maxBundleFile = 256 << 20
 
 // checkManifest verifies the files of an evidence bundle in dir.
 func checkManifest(policy *checkpoint.Policy, b []byte, dir string) (string, error) {
+	succession, err := successionIn(dir)
+	if err != nil {
+		return "", err
+	}
 	signed := map[string]bool{reports.Manifest: true}
-	origin, n, err := reports.CheckManifest(b, policy.VKeys(), func(name string) ([]byte, error) {
+	origin, n, err := reports.CheckManifest(b, policy.Follow(succession).VKeys(), func(name string) ([]byte, error) {
 		signed[name] = true
 		return durable.ReadFile(durable.OS, filepath.Join(dir, name), maxBundleFile)
 	})

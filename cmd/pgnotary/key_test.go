@@ -92,6 +92,17 @@ func TestRotation(t *testing.T) {
 		}
 	}
 
+	// A report is signed with the new key, and leads to it from the old one.
+	bundle := filepath.Join(t.TempDir(), "bundle")
+	if code, _, errs := command(t, "report", "--data", w.data, "--policy", w.policy, "--checkpoint", kept, "-o", bundle); code != 0 {
+		t.Fatalf("report = %d, %s", code, errs)
+	}
+	for _, name := range []string{"MANIFEST", "growth.consistency", "first.tlog-proof"} {
+		if code, out, errs := command(t, "check", "--policy", w.policy, filepath.Join(bundle, name)); code != 0 || strings.Contains(out, "not signed") {
+			t.Errorf("check of the bundle's %s = %d\n%s%s", name, code, out, errs)
+		}
+	}
+
 	// The old key signs what it may not sign any more.
 	skey, err := os.ReadFile(stolen)
 	if err != nil {

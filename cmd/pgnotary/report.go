@@ -175,12 +175,12 @@ func stretchEnd(s string, now time.Time, end bool) (at time.Time, index int64, e
 
 // evidence collects what can be checked, under the signed checkpoint.
 func (r *reporting) evidence(ctx context.Context, log *query.Log, d *reports.Data, signed []byte) (*reports.Evidence, error) {
-	e := &reports.Evidence{VKey: log.VKey(), Checkpoint: signed}
+	e := &reports.Evidence{VKey: log.VKey(), Succession: log.Succession(), Checkpoint: signed}
 	var checkpoints []string
 	if r.checkpoint != "" {
 		checkpoints = []string{r.checkpoint}
 	}
-	succession, err := successionOf(ctx, r.dir, "")
+	succession, err := successionIn(r.dir)
 	if err != nil {
 		return nil, err
 	}
@@ -210,7 +210,7 @@ func (r *reporting) evidence(ctx context.Context, log *query.Log, d *reports.Dat
 	if err != nil {
 		return nil, err
 	}
-	if e.New, err = policy.Verify(e.Checkpoint); err != nil {
+	if e.New, err = policy.Follow(succession).Verify(e.Checkpoint); err != nil {
 		e.Verified = false
 		e.Findings = append(e.Findings, "checkpoint: "+err.Error())
 		if e.New.Checkpoint, _, err = checkpoint.Parse(e.Checkpoint); err != nil {

@@ -149,6 +149,11 @@ func successionOf(ctx context.Context, dir, url string) ([]byte, error) {
 	if url != "" {
 		return verify.Succession(ctx, url), nil
 	}
+	return successionIn(dir)
+}
+
+// successionIn is successionOf for a data directory or an evidence bundle.
+func successionIn(dir string) ([]byte, error) {
 	b, err := durable.ReadFile(durable.OS, filepath.Join(dir, "succession"), checkpoint.MaxSuccession)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil

@@ -27,6 +27,7 @@ type Evidence struct {
 	LastProof   []byte
 	Policy      []byte
 	VKey        string
+	Succession  []byte // how the log's keys named one another, nil if there was one
 	Verified    bool // verification found nothing
 	Findings    []string
 	Notes       []string
@@ -44,6 +45,9 @@ const manifestHeader = "pgnotary/report@v1"
 
 // Manifest is the name of the file that signs the others.
 const Manifest = "MANIFEST"
+
+// Succession is the name of the file by which a policy with an earlier key of the log leads to the one that signed.
+const Succession = "succession"
 
 // Bundle returns the files of a bundle, the signed manifest last.
 func Bundle(d *Data, e *Evidence, signer checkpoint.Signer) ([]File, error) {
@@ -66,6 +70,9 @@ func Bundle(d *Data, e *Evidence, signer checkpoint.Signer) ([]File, error) {
 	}
 	if e.Consistency != nil {
 		files = append(files, File{"growth.consistency", e.Consistency})
+	}
+	if e.Succession != nil {
+		files = append(files, File{Succession, e.Succession})
 	}
 	text := manifestHeader + "\n" + d.Origin + "\n"
 	for _, f := range files {
