@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -58,6 +60,7 @@ func serve(ctx context.Context, s *settings, stderr io.Writer) error {
 // relay that feeds it, and the web server that shows it.
 type proxy struct {
 	settings atomic.Pointer[settings] // in force; replaced by reload
+	contents map[string][32]byte      // of the files that a reload reads, by setting; of its goroutine
 	log      *slog.Logger
 	level    *slog.LevelVar
 	started  time.Time
@@ -84,6 +87,7 @@ type proxy struct {
 func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy, err error) {
 	p = &proxy{log: logger, level: level, started: time.Now()}
 	p.settings.Store(s)
+	p.contents = s.contents()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.close())
@@ -359,7 +363,7 @@ func (p *proxy) reload() {
 		p.log.Error("configuration not reloaded", slog.Any("error", err))
 		return
 	}
-	p.log.Info("configuration reloaded", slog.Any("changed", changed))
+	p.log.Info("configuration reloaded", slog.Any("changed", append([]string{}, changed...)))
 }
 
 // applyReload reads configuration and certificates again. On an error in them
@@ -403,6 +407,14 @@ func (p *proxy) applyReload() (changed []string, err error) {
 		p.users.Replace(users)
 	}
 	changed, restart := old.Changed(&next.Config)
+	contents := next.contents()
+	for key, sum := range contents {
+		if sum != p.contents[key] && !slices.Contains(changed, key) && !slices.Contains(restart, key) {
+			changed = append(changed, key) // the file it names: a certificate was renewed
+		}
+	}
+	slices.Sort(changed)
+	p.contents = contents
 	if len(restart) > 0 {
 		p.log.Warn("some changed settings need a restart", slog.Any("settings", restart))
 	}
@@ -418,6 +430,22 @@ func (p *proxy) applyReload() (changed []string, err error) {
 	_, emitErr := p.ledger.Emit(&event.Leaf{Kind: event.KindConfig, Facts: append(now.facts(),
 		event.Fact{Key: "changed", Val: strings.Join(changed, " ")})}, nil)
 	return changed, errors.Join(err, emitErr)
+}
+
+// contents returns a hash of each file that is read again at a reload, by the setting that names it.
+func (s *settings) contents() map[string][32]byte {
+	sums := make(map[string][32]byte)
+	for key, name := range map[string]string{
+		"tls-cert": s.TLSCert, "client-ca": s.ClientCA, "auth-file": s.AuthFile, "http-tls-cert": s.HTTPTLSCert, "http-tokens": s.HTTPTokens,
+	} {
+		if name == "" {
+			continue
+		}
+		if b, err := os.ReadFile(name); err == nil { // whoever reads it in earnest says what is wrong
+			sums[key] = sha256.Sum256(b)
+		}
+	}
+	return sums
 }
 
 // facts are the settings that matter to whoever reads the log.

@@ -33,8 +33,8 @@ time, see retain and retain-values of serve.
 The log may be in use: then the process that writes it does it.
 
 Exit codes: 0 done; 1 a hold stopped all of it; 2 could not do it.`,
-		Example: `  pgnotary prune --data ./pgnotary-data --before 8760h --dry-run
-  pgnotary prune --data ./pgnotary-data --before 2160h --values --reason 'policy 7'`,
+		Example: `  pgnotary prune --data ./pgnotary-data --before 365d --dry-run
+  pgnotary prune --data ./pgnotary-data --before 90d --values --reason 'policy 7'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if (before == "") == (until == 0) {

@@ -487,7 +487,7 @@ func TestServeCheck(t *testing.T) {
 	}{
 		{"durabilty = 'x'\n", nil, "pgnotary: " + conf + ":1:1: unknown key \"durabilty\"\n  1 | durabilty = 'x'\n    | ^\nhint: did you mean durability?\n"},
 		{"upstream = 5\nhttp = 'x'\nretain = 7\n", []string{"--log-level", "loud"}, "pgnotary: configuration: 4 problems\n  " +
-			conf + ":1:12: found integer where a string belongs\n  " + conf + ":3:10: \"7\" is not a time span such as 90s, 15m or 24h\n  " +
+			conf + ":1:12: found integer where a string belongs\n  " + conf + ":3:10: \"7\" is not a time span such as 15m, 24h or 90d\n  " +
 			"http: \"x\" is not host:port\n  log-level is \"loud\", not one of debug, info, warn, error\n"},
 		{fmt.Sprintf("sinks = %q\n", sinks), nil, "pgnotary: configuration: 2 problems\n  sinks: sink a: filter: a sink goes on: it has no limit, until or to\n" +
 			"  sinks: sink b: filter: colour: there is no such condition\n"},
@@ -519,12 +519,16 @@ func TestServeReload(t *testing.T) {
 	if restart := p.wait("some changed settings need a restart"); fmt.Sprint(restart["settings"]) != "[max-sessions]" {
 		t.Errorf("needing a restart: %v, want max-sessions", restart["settings"])
 	}
-	if line := p.wait("configuration reloaded"); fmt.Sprint(line["changed"]) != "[log-level]" {
-		t.Errorf("changed: %v, want log-level", line["changed"])
+	if line := p.wait("configuration reloaded"); fmt.Sprint(line["changed"]) != "[log-level tls-cert]" {
+		t.Errorf("changed: %v, want log-level and the renewed certificate", line["changed"])
 	}
 	second := p.certificate()
 	if bytes.Equal(first, second) {
 		t.Error("the certificate did not change")
+	}
+	p.signal(syscall.SIGHUP)
+	if line := p.wait("configuration reloaded"); fmt.Sprint(line["changed"]) != "[]" {
+		t.Errorf("changed: %v, want nothing", line["changed"])
 	}
 
 	write(t, conf, "lisen = 'x'\n")

@@ -244,7 +244,7 @@ func (c *Config) Fields() []Field {
 		{Key: "policy", Usage: "file (c2sp.org/tlog-policy) with the witnesses that are to cosign the log, and their URLs", Value: text(&c.Policy, "file"), quoted: true},
 		{Key: "witness-mode", Usage: "async, or sync: what waits for the disk waits for a quorum of witnesses, too", Value: text(&c.WitnessMode, "mode"), quoted: true},
 		{Key: "witness-unreachable", Usage: "what a start does if too few witnesses answer: refuse or start", Value: text(&c.WitnessUnreachable, "answer"), quoted: true},
-		{Key: "retain", Usage: "prune entries older than this, unless a hold stops it; 0 never", Value: &c.Retain, quoted: true},
+		{Key: "retain", Usage: "prune entries older than this, as 365d, unless a hold stops it; 0 never", Value: &c.Retain, quoted: true},
 		{Key: "retain-values", Usage: "prune values older than this; 0 never", Value: &c.RetainValues, quoted: true},
 		{Key: "retain-size", Usage: "prune the oldest entries when segments take more than this; 0 never", Value: &c.RetainSize, quoted: true},
 		{Key: "retain-values-size", Usage: "prune the oldest values when they take more than this; 0 never", Value: &c.RetainValuesSize, quoted: true},

@@ -54,7 +54,7 @@ func TestDecodeErrors(t *testing.T) {
 		},
 		{
 			name: "time span without unit", in: "login-timeout = 30\n",
-			what: `f.toml:1:17: "30" is not a time span such as 90s, 15m or 24h`, excerpt: "  1 | login-timeout = 30\n    |                 ^",
+			what: `f.toml:1:17: "30" is not a time span such as 15m, 24h or 90d`, excerpt: "  1 | login-timeout = 30\n    |                 ^",
 		},
 		{
 			name: "twice", in: "listen = 'a'\nlisten = 'b'\n",
@@ -92,9 +92,9 @@ func TestFileMistakes(t *testing.T) {
 	keys, err := c.decode("f.toml", []byte("listen = 5\nretain = 7\ndurabilty = 'x'\nhttp = 'off'\n"+
 		"segment-size = 'huge'\nretain-values = 8\n[[capture]]\ndatabse = 'x'\nresults = 'full'\n"))
 	want := "f.toml:1:10: found integer where a string belongs\n" +
-		"f.toml:2:10: \"7\" is not a time span such as 90s, 15m or 24h\n" +
+		"f.toml:2:10: \"7\" is not a time span such as 15m, 24h or 90d\n" +
 		"f.toml:5:16: \"huge\" is not a size such as 64MiB\n" +
-		"f.toml:6:17: \"8\" is not a time span such as 90s, 15m or 24h\n" +
+		"f.toml:6:17: \"8\" is not a time span such as 15m, 24h or 90d\n" +
 		"f.toml:3:1: unknown key \"durabilty\"\n" +
 		"f.toml:8:1: unknown key \"capture.databse\""
 	if err == nil || err.Error() != want {

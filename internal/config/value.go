@@ -73,12 +73,17 @@ func (s *Size) UnmarshalText(text []byte) error { return s.Set(string(text)) }
 // Type names the kind of value in --help.
 func (s *Size) Type() string { return "size" }
 
-// A Duration is a time span as Go writes it: 90s, 15m, 24h.
+// A Duration is a time span as Go writes it, or a number of days of 24 hours: 90s, 15m, 24h, 90d.
 // It is a struct so that a bare number in a file, whose unit nobody knows, is refused.
 type Duration struct{ time.Duration }
 
+const day = 24 * time.Hour
+
 // String returns the shortest form that Set reads.
 func (d Duration) String() string {
+	if days := d.Duration / day; days > 1 && d.Duration == days*day {
+		return fmt.Sprintf("%dd", days)
+	}
 	s := d.Duration.String()
 	if strings.HasSuffix(s, "m0s") {
 		s = s[:len(s)-2]
@@ -92,8 +97,13 @@ func (d Duration) String() string {
 // Set reads a time span.
 func (d *Duration) Set(text string) error {
 	v, err := time.ParseDuration(text)
+	if digits, ok := strings.CutSuffix(text, "d"); ok {
+		var days uint64
+		days, err = strconv.ParseUint(digits, 10, 16)
+		v = time.Duration(days) * day
+	}
 	if err != nil {
-		return fmt.Errorf("%q is not a time span such as 90s, 15m or 24h", text)
+		return fmt.Errorf("%q is not a time span such as 15m, 24h or 90d", text)
 	}
 	d.Duration = v
 	return nil

@@ -54,7 +54,14 @@ func TestDuration(t *testing.T) {
 		{"250ms", 250 * time.Millisecond, "250ms"},
 		{"0", 0, "0s"},
 		{"5", 0, ""},
-		{"1d", 0, ""},
+		{"90d", 90 * 24 * time.Hour, "90d"},
+		{"1d", 24 * time.Hour, "24h"},
+		{"2160h", 90 * 24 * time.Hour, "90d"},
+		{"65535d", 65535 * 24 * time.Hour, "65535d"},
+		{"65536d", 0, ""},
+		{"-1d", 0, ""},
+		{"1.5d", 0, ""},
+		{"d", 0, ""},
 	}
 	for _, tt := range tests {
 		var d Duration

@@ -105,10 +105,16 @@ func text(field func(*Filter) *string) func(*Filter, string, time.Time) error {
 	}
 }
 
-// ParseTime reads a time, a duration that counts back from now, or a date in
+// ParseTime reads a time, a duration, in days too (30d), that counts back from now, or a date in
 // UTC, which stands for its first moment or, as an end, for its last.
 func ParseTime(s string, end bool, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
+	d, err := time.ParseDuration(s)
+	if digits, ok := strings.CutSuffix(s, "d"); ok {
+		var days uint64
+		days, err = strconv.ParseUint(digits, 10, 16)
+		d = time.Duration(days) * 24 * time.Hour
+	}
+	if err == nil {
 		if d < 0 {
 			return time.Time{}, fmt.Errorf("%s would be in the future: a duration counts back from now as it is", s)
 		}
@@ -117,7 +123,7 @@ func ParseTime(s string, end bool, now time.Time) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		if t, err = time.Parse(time.DateOnly, s); err != nil {
-			return t, fmt.Errorf("%q is neither a time such as %s, nor a date such as %.10[2]s, nor a duration such as 15m", s, now.UTC().Format(time.RFC3339))
+			return t, fmt.Errorf("%q is neither a time such as %s, nor a date such as %.10[2]s, nor a duration such as 15m or 30d", s, now.UTC().Format(time.RFC3339))
 		}
 		if end {
 			t = t.AddDate(0, 0, 1).Add(-1)

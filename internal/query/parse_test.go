@@ -69,6 +69,7 @@ func TestParseFilterTimes(t *testing.T) {
 		{query: "since=2026-01-30T10:00:00%2B02:00", since: "2026-01-30T08:00:00Z"},
 		{query: "since=15m&until=5m", since: "2026-01-31T11:45:00Z", until: "2026-01-31T11:55:00Z"},
 		{query: "since=1000000h", since: "1912-01-03T20:00:00Z"},
+		{query: "since=30d&until=1d", since: "2026-01-01T12:00:00Z", until: "2026-01-30T12:00:00Z"},
 		{query: "since=1970-01-01", since: "1970-01-01T00:00:00Z"},
 		{query: "until=2261-12-31", until: "2261-12-31T23:59:59.999999999Z"},
 		{query: "since=5m&until=15m", err: "which is earlier"},
