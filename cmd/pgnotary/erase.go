@@ -37,8 +37,9 @@ what was to be erased, and that it is done.
 
 Of a statement that matches, its own value goes, that of the Bind it ran, and the error message
 it ended with; with --text or --regex also the text it was prepared with, although others may
-go back to that. --bytes finds parameters too, and messages of the server, as they were sent: in the
-client's encoding, and in text format; and requests over HTTP that ask for them. Nothing under a hold is erased. There is no way back.
+go back to that; with --text or --param alone also the requests over HTTP that ask for it. --bytes finds
+parameters too, and messages of the server, as they were sent: in the client's encoding, and in text format; and
+requests over HTTP that ask for them. Nothing under a hold is erased. There is no way back.
 
 Copies elsewhere (backups, exports, proofs that were given out with --value) are not reached, nor is
 what a disk keeps of files that were removed.
@@ -144,7 +145,7 @@ func containing(ctx context.Context, l *query.Log, text string) ([]int64, error)
 				return nil, err
 			}
 		}
-		if bytes.Contains(value, []byte(text)) || asksFor(value, text) {
+		if bytes.Contains(value, []byte(text)) || asksFor(value, func(s string) bool { return strings.Contains(s, text) }) {
 			out = append(out, e.Index)
 		}
 		if e.Index%4096 == 0 && ctx.Err() != nil {
@@ -154,14 +155,14 @@ func containing(ctx context.Context, l *query.Log, text string) ([]int64, error)
 	return out, nil
 }
 
-// asksFor reports whether a value is what somebody asked the HTTP API, with the text in
-// it, which stands there with %40 for @.
-func asksFor(value []byte, text string) bool {
+// asksFor reports whether a value is what somebody asked the HTTP API, with a part that meets
+// the condition: there it stands with %40 for @.
+func asksFor(value []byte, meets func(part string) bool) bool {
 	if !bytes.HasPrefix(value, []byte("/api/v1/")) {
 		return false
 	}
 	for _, part := range strings.FieldsFunc(string(value), func(r rune) bool { return strings.ContainsRune("?&=", r) }) {
-		if asked, err := url.QueryUnescape(part); err == nil && strings.Contains(asked, text) {
+		if asked, err := url.QueryUnescape(part); err == nil && meets(asked) {
 			return true
 		}
 	}
@@ -203,6 +204,14 @@ func matching(ctx context.Context, l *query.Log, filters *filterFlags) ([]int64,
 	if err != nil {
 		return nil, err
 	}
+	asked := func([]byte) bool { return false }
+	if word := filters.words.Get("text"); word != "" && len(filters.words) == 1 {
+		asked = func(value []byte) bool {
+			return asksFor(value, func(s string) bool { return strings.Contains(s, word) })
+		}
+	} else if word := filters.words.Get("param"); word != "" && len(filters.words) == 1 {
+		asked = func(value []byte) bool { return asksFor(value, func(s string) bool { return s == word }) }
+	}
 	var leaf event.Leaf
 	for e, err := range l.Entries(l.First(), size) {
 		if err != nil {
@@ -211,7 +220,7 @@ func matching(ctx context.Context, l *query.Log, filters *filterFlags) ([]int64,
 		if err := event.Skim(e.Leaf, &leaf); err != nil {
 			return nil, fmt.Errorf("entry %d: %w", e.Index, err)
 		}
-		if of, ok := event.Index(leaf.Of); ok && found[of] {
+		if of, ok := event.Index(leaf.Of); ok && found[of] || leaf.Kind == event.KindNotice && asked(e.Value) {
 			found[e.Index] = true
 		}
 		if e.Index%4096 == 0 && ctx.Err() != nil {

@@ -48,6 +48,9 @@ func TestMatching(t *testing.T) {
 	outcome := add(event.KindOutcome, event.Ref(carol), "error")
 	add(event.KindOutcome, event.Ref(other), "error")
 	of := add(event.KindNotice, event.Ref(notice), "of a notice")
+	read := add(event.KindNotice, 0, "/api/v1/search?text=%27carol%27&limit=9")
+	param := add(event.KindNotice, 0, "/api/v1/search?param=carol")
+	add(event.KindNotice, 0, "/api/v1/search?text=dave")
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -56,15 +59,23 @@ func TestMatching(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var filters filterFlags
-	cmd := &cobra.Command{}
-	filters.register(cmd)
-	if err := cmd.ParseFlags([]string{"--text", "carol"}); err != nil {
-		t.Fatal(err)
-	}
-	got, err := matching(t.Context(), r, &filters)
-	if want := []int64{carol, rows, notice, outcome, of}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("matching = %v, %v, want %v", got, err, want)
+	for _, tt := range []struct {
+		args []string
+		want []int64
+	}{
+		{[]string{"--text", "carol"}, []int64{carol, rows, notice, outcome, of, read, param}},
+		{[]string{"--text", "carol", "--from", "0"}, []int64{carol, rows, notice, outcome, of}},
+		{[]string{"--param", "carol"}, []int64{param}},
+	} {
+		var filters filterFlags
+		cmd := &cobra.Command{}
+		filters.register(cmd)
+		if err := cmd.ParseFlags(tt.args); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := matching(t.Context(), r, &filters); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("matching of %q = %v, %v, want %v", tt.args, got, err, tt.want)
+		}
 	}
 }
 

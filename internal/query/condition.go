@@ -26,7 +26,7 @@ type Condition struct {
 // Conditions returns all conditions, in the order of the manual.
 func Conditions() []Condition {
 	return []Condition{
-		{Name: "since", Usage: "from this `TIME` on: RFC 3339, a date (UTC), or a duration such as 15m for that long ago", set: func(f *Filter, s string, now time.Time) (err error) {
+		{Name: "since", Usage: "from this `TIME` on: RFC 3339, a date (UTC), or a duration such as 15m or 30d for that long ago", set: func(f *Filter, s string, now time.Time) (err error) {
 			f.Since, err = ParseTime(s, false, now)
 			return err
 		}},
