@@ -255,8 +255,8 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string
 	}
 	b.WriteString("valid: the log has this entry\n")
 	if l.Who != nil {
-		row("who", "user %s, database %s, application %s, client %s", orDash(l.Who.User), orDash(l.Who.Database),
-			orDash(l.Who.Application), orDash(l.Who.Client))
+		row("who", "user %s, database %s, application %s, client %s", listed(l.Who.User), listed(l.Who.Database),
+			listed(l.Who.Application), listed(l.Who.Client))
 	}
 	row("when", "%s, by the clock of the proxy", event.AppendTime(nil, l.Time))
 	row("what", "%s", describeKind(l))
@@ -294,7 +294,7 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string
 		row("witness", "%s, at %s", c.Witness, time.Unix(c.Time, 0).UTC().Format(time.RFC3339))
 	}
 	row("proves", "%s", whatItProves(v))
-	if at, ok := firstSeen(v); ok && l.Time > at.Add(maxClockSkew).UnixNano() {
+	if at, ok := firstSeen(v); ok && time.Unix(0, l.Time).After(at.Add(maxClockSkew)) {
 		row("but", "the proxy's clock said a later time than the witnesses' when they cosigned: one of them was wrong, or the entry was dated ahead")
 	}
 	row("leaf", "%s", extra.Leaf)
@@ -310,9 +310,13 @@ func describeProof(p *checkpoint.Proof, v *checkpoint.Verified, trusted []string
 	return b.String()
 }
 
-func orDash(s string) string {
-	if s == "" {
+// listed returns a client's word for a list with commas, in quotes if it could be taken for more of it.
+func listed(s string) string {
+	switch {
+	case s == "":
 		return "-"
+	case s == "-" || strings.ContainsAny(s, `",`) || strings.TrimSpace(s) != s:
+		return strconv.Quote(s)
 	}
 	return s
 }
@@ -339,7 +343,7 @@ func describeKind(l *event.Leaf) string {
 		s += ", rolled back"
 	}
 	for _, f := range l.Facts {
-		s += ", " + f.Key + " " + f.Val
+		s += ", " + f.Key + " " + listed(f.Val)
 	}
 	return s
 }

@@ -42,7 +42,7 @@ func provable(t *testing.T) (dir, policy string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	who := &event.Who{User: "alice", Database: "app", Application: "psql\x1b[31m", Client: "127.0.0.1:5"}
+	who := &event.Who{User: "alice", Database: "app", Application: "psql, client 9.9.9.9\x1b[31m", Client: "127.0.0.1:5"}
 	emit := func(leaf *event.Leaf, value []byte) {
 		t.Helper()
 		if _, err := l.Emit(leaf, value); err != nil {
@@ -68,7 +68,7 @@ func TestProveAndCheck(t *testing.T) {
 		want []string // in what check prints
 		not  string   // not in it
 	}{
-		{"leaf", []string{"2"}, []string{"valid: the log has this entry", "user alice, database app", "query", "index       2\n", "over 7 entries", "not in the proof"}, "SELECT 42"},
+		{"leaf", []string{"2"}, []string{"valid: the log has this entry", `user alice, database app, application "psql, client 9.9.9.9\x1b[31m", client 127.0.0.1:5`, "query", "index       2\n", "over 7 entries", "not in the proof"}, "SELECT 42"},
 		{"value", []string{"2", "--value"}, []string{"value       proven", "    SELECT 42 --"}, "\x1b"},
 		{"outcome", []string{"3"}, []string{"outcome of entry 2: SELECT 1, committed"}, "value"},
 		{"start", []string{"0"}, []string{"what        start, version"}, "\nwho "},

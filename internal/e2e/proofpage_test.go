@@ -37,6 +37,31 @@ type pageCase struct {
 	want   []string
 }
 
+// cosignedAt returns a proof with another cosignature of a witness, of any time.
+func cosignedAt(t *testing.T, log *reader.Log, proof []byte, w *checkpoint.Cosigner, seconds int64) []byte {
+	t.Helper()
+	signed, err := log.Checkpoint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := checkpoint.Open(signed, log.VKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := w.Cosign(c, seconds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name, _, _ := strings.Cut(w.VKey(), "+")
+	var out []byte
+	for l := range bytes.Lines(proof) {
+		if !bytes.HasPrefix(l, []byte("— "+name+" ")) {
+			out = append(out, l...)
+		}
+	}
+	return append(out, line...)
+}
+
 // pageLog writes a log and returns it with three proofs against a checkpoint that two
 // witnesses cosigned: of a query, of the same with its value, and of the start.
 func pageLog(t *testing.T) (log *reader.Log, proofs [4][]byte, ws [2]*checkpoint.Cosigner) {
@@ -191,6 +216,10 @@ func pageCases(t *testing.T) (*reader.Log, []pageCase) {
 		{Name: "no policy", Proof: leaf, Policy: []byte("quorum none\n")},
 		{Name: "policy without a quorum", Proof: leaf, Policy: []byte("log " + vkey + "\n")},
 	}
+	cases = append(cases, pageCase{
+		Name: "a time that no calendar has", Proof: cosignedAt(t, log, leaf, ws[1], 1<<50), Policy: quorum("all"), Typed: true, valid: true,
+		want: []string{"witness.example/a", "second 1125899906842624 of Unix time"},
+	})
 	cases = append(cases, pageCase{Name: "prepared", Proof: proofs[3], Policy: none, Typed: true, valid: true, want: []string{`proven, in entry 2: Parse "stmt": SELECT prepared`}})
 	for i := 40; i < len(proofs[3]); i += 23 {
 		b := bytes.Clone(proofs[3])

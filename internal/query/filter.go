@@ -72,8 +72,14 @@ type matcher struct {
 const leafText = 128
 
 // leafName returns a name as a leaf has it: cut, and bytes that are no UTF-8, also of
-// a character that was cut in two, replaced.
+// a character that was cut in two, replaced. What a leaf has stays as it is.
 func leafName(s string) string {
+	if shown, ok := strings.CutSuffix(s, "…"); ok {
+		whole := strings.TrimRight(shown, "\ufffd")
+		if len(whole)+utf8.RuneCountInString(shown[len(whole):]) == leafText {
+			return s
+		}
+	}
 	if len(s) > leafText {
 		return string([]rune(s[:leafText])) + "…"
 	}

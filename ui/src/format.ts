@@ -1,6 +1,6 @@
 // How figures, times and results are written.
 
-import type { Statement } from "./api.ts";
+import type { Statement } from "./answers.ts";
 
 /** A number of things. */
 export const many = (n: number, thing: string) => `${count(n)} ${n === 1 ? thing : thing.replace(/y$/, "ie") + "s"}`;
@@ -59,6 +59,7 @@ export function when(time: string | number): string {
 /** Day and time of day, local. */
 export function moment(time: string | number): string {
   const t = new Date(time);
+  if (isNaN(t.getTime())) return "no time that a calendar has"; // a witness may sign any number
   return `${t.getFullYear()}-${pad(t.getMonth() + 1)}-${pad(t.getDate())} ${clock(time).slice(0, 8)}`;
 }
 

@@ -8,6 +8,7 @@ import { Rows } from "./rows.ts";
 import { Filters, StatementList, type ViewProps } from "./statements.tsx";
 
 const most = 100_000; // rows kept; older ones are found by a search
+const sleepAfter = 10_000; // ms without anybody looking
 
 export function Live(p: ViewProps) {
   const rows = useRef(new Rows());
@@ -28,6 +29,10 @@ export function Live(p: ViewProps) {
     setProblem("");
     let frame = 0;
     let last = ""; // id up to which everything came
+    const begun = api.proxyNow() - 2000;
+    let away: ReturnType<typeof setTimeout>;
+    let asleep = false; // nobody looks
+    let over = false;
     let retry: ReturnType<typeof setTimeout>;
     let source: EventSource;
     const draw = () => {
@@ -39,12 +44,12 @@ export function Live(p: ViewProps) {
       } else if (held.current.length > most) held.current.splice(0, held.current.length - most);
       redraw((n) => n + 1);
     };
-    const connect = () => {
+    const connect = (again = false) => {
       const words = new URLSearchParams(filter);
       if (last !== "") {
         words.delete("since");
         words.set("from", String(Number(last) + 1));
-      }
+      } else if (again && !words.has("since")) words.set("since", new Date(begun).toISOString());
       source = new EventSource("/api/v1/tail?" + words);
       source.onopen = () => setState("streaming");
       source.onmessage = (e) => {
@@ -54,6 +59,7 @@ export function Live(p: ViewProps) {
       };
       source.addEventListener("end", () => {
         source.close();
+        over = true;
         setState("ended");
       });
       source.onerror = () => {
@@ -62,18 +68,49 @@ export function Live(p: ViewProps) {
         // The browser does not say why: ask.
         api.statements({ ...Object.fromEntries(new URLSearchParams(filter)), limit: "1", from: "0", to: "0" }).catch((e) => {
           if (e instanceof api.Refused && [400, 401, 403].includes(e.code)) {
+            over = true;
             setState("refused");
             setProblem(e.message);
-            return "refused";
           }
-        }).then((end) => end !== "refused" && (retry = setTimeout(connect, 2000)));
+        }).then(() => {
+          if (!over && !asleep) retry = setTimeout(connect, 2000, true);
+        });
       };
     };
     connect();
+    // Without TLS a browser opens six connections to a server: pages that nobody looks at must not keep them.
+    const look = () => {
+      clearTimeout(away);
+      if (over) return;
+      if (document.hidden) {
+        away = setTimeout(() => {
+          asleep = true;
+          source.close();
+          clearTimeout(retry);
+          setState("asleep");
+        }, sleepAfter);
+      } else if (asleep) {
+        asleep = false;
+        setState("connecting");
+        void wake();
+      }
+    };
+    const wake = async () => {
+      if (last !== "" && filter === "") { // of what came meanwhile no more than is kept: a statement has two entries
+        const entries = await api.status().then((s) => s.entries, () => 0);
+        last = String(Math.max(Number(last), entries - 2 * most));
+      }
+      if (!over && !asleep) connect(true);
+    };
+    look();
+    document.addEventListener("visibilitychange", look);
     const timer = setInterval(() => held.current.length > 0 && draw(), 250);
     return () => {
+      over = true;
       source.close();
       clearTimeout(retry);
+      clearTimeout(away);
+      document.removeEventListener("visibilitychange", look);
       clearInterval(timer);
       cancelAnimationFrame(frame);
     };

@@ -24,7 +24,11 @@ export async function check(bytes: Bytes, policy: string) {
 }
 
 const $ = <T extends HTMLElement = HTMLElement>(id: string) => document.getElementById(id) as T;
-const utc = (seconds: number) => new Date(seconds * 1000).toISOString().replace(".000", "");
+const utc = (seconds: number) =>
+  Math.abs(seconds) <= 8.64e12 ? new Date(seconds * 1000).toISOString().replace(".000", "") : `second ${seconds} of Unix time, which no calendar has`;
+
+/** A name in a list with commas. */
+const listed = (name?: string) => (!name ? "-" : /^-$|[",]|^\s|\s$/.test(name) ? JSON.stringify(name) : name);
 
 /** A value: text as it is, other bytes as escapes. */
 function printable(bytes: Uint8Array): string {
@@ -55,7 +59,7 @@ function whatHappened(l: Leaf): string {
   if (l.sqlstate) s += ", error " + l.sqlstate;
   if (l.end) s += ", " + l.end;
   if (l.committed !== undefined) s += l.committed ? ", committed" : ", rolled back";
-  for (const [k, v] of Object.entries(l.facts ?? {})) s += `, ${k} ${v}`;
+  for (const [k, v] of Object.entries(l.facts ?? {})) s += `, ${k} ${listed(String(v))}`;
   return s;
 }
 
@@ -91,7 +95,7 @@ function showValid({ index, checkpoint, extra, by, cosigned, successor, leafText
   const { value } = extra;
   showFacts([
     ["who", leaf.user === undefined && leaf.client === undefined ? undefined
-      : `user ${leaf.user || "-"}, database ${leaf.db || "-"}, application ${leaf.app || "-"}, client ${leaf.client || "-"}`],
+      : `user ${listed(leaf.user)}, database ${listed(leaf.db)}, application ${listed(leaf.app)}, client ${listed(leaf.client)}`],
     ["when", leaf.t + ", by the clock of the proxy"],
     ["what", whatHappened(leaf)],
     ["text", elsewhere(extra, leaf.parse)],

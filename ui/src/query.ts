@@ -19,7 +19,7 @@ export const fields: Field[] = [
   { name: "text", label: "Text contains", hint: "accounts", content: true, main: true },
   { name: "user", label: "User", hint: "alice", main: true },
   { name: "database", label: "Database", hint: "app", main: true },
-  { name: "since", label: "Since", hint: "15m, or a date", main: true },
+  { name: "since", label: "Since", hint: "15m, 7d, or a date", main: true },
   { name: "until", label: "Until", hint: "5m" },
   { name: "application", label: "Application", hint: "psql" },
   { name: "client", label: "Client", hint: "10.0.0.0/8" },
@@ -76,8 +76,9 @@ export function filterOf(query: URLSearchParams): URLSearchParams {
 
 const units: Record<string, number> = { h: 3_600_000, m: 60_000, s: 1000, ms: 1, us: 1e-3, µs: 1e-3, ns: 1e-6 };
 
-/** Milliseconds of a duration as Go writes it, or undefined. */
+/** Milliseconds of a duration as Go writes it or in days, or undefined. */
 export function duration(s: string): number | undefined {
+  if (/^\d{1,5}d$/.test(s)) return parseInt(s) * 24 * units.h!;
   if (!/^(\d+(\.\d+)?(h|ms|m|s|us|µs|ns))+$/.test(s)) return undefined;
   return [...s.matchAll(/(\d+(?:\.\d+)?)(h|ms|m|s|us|µs|ns)/g)].reduce((sum, [, n, unit]) => sum + Number(n) * units[unit!]!, 0);
 }
@@ -94,7 +95,7 @@ export function instant(s: string, end: boolean): string {
 export function pinned(query: URLSearchParams, now: number): URLSearchParams {
   const fix = (name: string) => {
     const ms = duration(query.get(name) ?? "");
-    return ms === undefined ? (query.get(name) ?? undefined) : new Date(now - ms).toISOString();
+    return ms === undefined || ms > now ? (query.get(name) ?? undefined) : new Date(now - ms).toISOString();
   };
   return changed(query, { since: fix("since"), until: fix("until") ?? (query.has("to") ? undefined : new Date(now).toISOString()) });
 }

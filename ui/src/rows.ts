@@ -1,7 +1,7 @@
 // Statements as they came, one JSON object a line. A million of them are kept
 // as the bytes they are; only those on the screen are parsed.
 
-import type { Statement } from "./api.ts";
+import type { Statement } from "./answers.ts";
 import { concat } from "./bytes.ts";
 
 export class Rows {

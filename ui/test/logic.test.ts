@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Statement, Status } from "../src/api.ts";
 import { concat, toBase64, utf8 } from "../src/bytes.ts";
 import { frames, parameters, statementText } from "../src/evidence.ts";
-import { bytes, many, micros, mood, result, short, span, summary, visible, when, who } from "../src/format.ts";
+import { bytes, many, micros, moment, mood, result, short, span, summary, visible, when, who } from "../src/format.ts";
 import { emptyHistory, extend, quantile } from "../src/history.ts";
 import { changed, duration, fields, filterOf, href, instant, parseRoute, pinned } from "../src/query.ts";
 import { Rows } from "../src/rows.ts";
@@ -49,11 +49,13 @@ test("times that count back become fixed", () => {
   const now = Date.parse("2026-11-26T12:00:00Z");
   assert.equal(duration("1h30m"), 5_400_000);
   assert.equal(duration("1.5s"), 1500);
+  assert.equal(duration("30d"), 30 * 86_400_000);
   for (const bad of ["", "5", "m", "1x", "-1h", "1h "]) assert.equal(duration(bad), undefined, bad);
   const q = pinned(new URLSearchParams("since=15m&user=a"), now);
   assert.equal(q.toString(), "since=2026-11-26T11%3A45%3A00.000Z&user=a&until=2026-11-26T12%3A00%3A00.000Z");
   assert.equal(pinned(q, now + 1000).toString(), q.toString());
   assert.equal(pinned(new URLSearchParams("to=5"), now).toString(), "to=5");
+  assert.match(pinned(new URLSearchParams("since=99999999999h"), now).toString(), /^since=99999999999h&/);
 });
 
 test("figures", () => {
@@ -65,6 +67,11 @@ test("figures", () => {
 });
 
 const statement = (s: Partial<Statement>): Statement => ({ index: 0, time: "2026-11-26T12:00:00Z", kind: "query", ...s });
+
+test("times that no calendar has", () => {
+  assert.equal(moment(1000 * 2 ** 53), "no time that a calendar has");
+  assert.match(moment(0), /^19/);
+});
 
 test("what cannot be seen is shown", () => {
   assert.equal(visible("a\u202eb\u0000\u001b[31m\u009b\u200b\r\n\tc\rd\u2028é漢"), "a\\u202eb\\u0000\\u001b[31m\\u009b\\u200b\r\n\tc\\u000dd\\u2028é漢");

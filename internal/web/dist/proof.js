@@ -391,7 +391,8 @@ ${keyLine(next)}
     return { ...verified, ...shown, extra: proof.extra };
   }
   var $ = (id) => document.getElementById(id);
-  var utc = (seconds) => new Date(seconds * 1e3).toISOString().replace(".000", "");
+  var utc = (seconds) => Math.abs(seconds) <= 864e10 ? new Date(seconds * 1e3).toISOString().replace(".000", "") : `second ${seconds} of Unix time, which no calendar has`;
+  var listed = (name) => !name ? "-" : /^-$|[",]|^\s|\s$/.test(name) ? JSON.stringify(name) : name;
   function printable(bytes) {
     return Array.from(new TextDecoder().decode(bytes), (c) => /[\p{Cc}\u202a-\u202e\u2066-\u2069]/u.test(c) && c !== "\n" && c !== "	" ? "\\x" + c.codePointAt(0).toString(16).padStart(2, "0") : c).join("");
   }
@@ -414,7 +415,7 @@ ${keyLine(next)}
     if (l.sqlstate) s += ", error " + l.sqlstate;
     if (l.end) s += ", " + l.end;
     if (l.committed !== void 0) s += l.committed ? ", committed" : ", rolled back";
-    for (const [k, v] of Object.entries(l.facts ?? {})) s += `, ${k} ${v}`;
+    for (const [k, v] of Object.entries(l.facts ?? {})) s += `, ${k} ${listed(String(v))}`;
     return s;
   }
   function showFacts(rows) {
@@ -443,7 +444,7 @@ ${keyLine(next)}
     $("meaning").textContent = meaning;
     const { value } = extra;
     showFacts([
-      ["who", leaf.user === void 0 && leaf.client === void 0 ? void 0 : `user ${leaf.user || "-"}, database ${leaf.db || "-"}, application ${leaf.app || "-"}, client ${leaf.client || "-"}`],
+      ["who", leaf.user === void 0 && leaf.client === void 0 ? void 0 : `user ${listed(leaf.user)}, database ${listed(leaf.db)}, application ${listed(leaf.app)}, client ${listed(leaf.client)}`],
       ["when", leaf.t + ", by the clock of the proxy"],
       ["what", whatHappened(leaf)],
       ["text", elsewhere(extra, leaf.parse)],
