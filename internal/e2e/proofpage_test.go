@@ -218,7 +218,7 @@ func pageCases(t *testing.T) (*reader.Log, []pageCase) {
 	}
 	cases = append(cases, pageCase{
 		Name: "a time that no calendar has", Proof: cosignedAt(t, log, leaf, ws[1], 1<<50), Policy: quorum("all"), Typed: true, valid: true,
-		want: []string{"witness.example/a", "second 1125899906842624 of Unix time"},
+		want: []string{"A, at 2026-09-21", "B, at second 1125899906842624 of Unix time"},
 	})
 	cases = append(cases, pageCase{Name: "prepared", Proof: proofs[3], Policy: none, Typed: true, valid: true, want: []string{`proven, in entry 2: Parse "stmt": SELECT prepared`}})
 	for i := 40; i < len(proofs[3]); i += 23 {

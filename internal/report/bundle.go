@@ -28,7 +28,7 @@ type Evidence struct {
 	Policy      []byte
 	VKey        string
 	Succession  []byte // how the log's keys named one another, nil if there was one
-	Verified    bool // verification found nothing
+	Verified    bool   // verification found nothing
 	Findings    []string
 	Notes       []string
 	ProofPage   []byte // checks proofs offline
