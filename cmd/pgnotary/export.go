@@ -52,7 +52,11 @@ pgnotary prove, any copy of a record can be traced to its proof.
 				w = f
 			}
 			e := &exporter{name: format, out: w, w: bufio.NewWriterSize(w, 64<<10)}
-			return errors.Join(what.run(cmd, false, e), e.w.Flush())
+			err = what.run(cmd, false, e)
+			if failed := e.w.Flush(); err == nil { // else it may be the same again
+				err = failed
+			}
+			return err
 		},
 	}
 	what.register(cmd)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -47,6 +48,42 @@ func TestOrderOfWitnessedLog(t *testing.T) {
 	o.Case = "another"
 	if a, err := order(t.Context(), dir, o); err != nil || !a.OK {
 		t.Errorf("order without witnesses = %+v, %v", a, err)
+	}
+}
+
+// TestServeAsRoot: root does not go on with a log that belongs to somebody else, who could not any more
+// then; in a directory of somebody else's it may begin one, and is who carries out orders there.
+func TestServeAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("for root only")
+	}
+	const nobody = 65534
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chown(dir, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	if err := refuseForeign(dir); err != nil {
+		t.Errorf("a directory without a log: %v", err)
+	}
+	l, err := ledger.Open(ledger.Config{Dir: dir, Origin: "test/root", CheckpointEvery: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := refuseForeign(dir); err != nil {
+		t.Errorf("root's log in a directory of somebody else's: %v", err)
+	}
+	if got, err := asOwner(dir); got != dir || err != nil {
+		t.Errorf("asOwner = %q, %v", got, err)
+	}
+	if err := os.Chown(filepath.Join(dir, "log.json"), nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := pgnotary(t, "serve", "--data", dir, "--listen", "127.0.0.1:0", "--http", "off")
+	if code != 2 || out != "" || !strings.Contains(errs, "belongs to user 65534") {
+		t.Errorf("serve = %d, %q, %q", code, out, errs)
 	}
 }
 

@@ -78,8 +78,8 @@ func TestPlainFilesOnly(t *testing.T) {
 		}
 		for what, do := range map[string]func(){
 			"verify": func() {
-				if code, out, errs := command(t, "verify", "--data", dir); code == 0 {
-					t.Errorf("verify with a FIFO as %s = 0\n%s%s", rel, out, errs)
+				if code, out, errs := command(t, "verify", "--data", dir); code != 1 {
+					t.Errorf("verify with a FIFO as %s = %d, want 1\n%s%s", rel, code, out, errs)
 				}
 			},
 			"search": func() { command(t, "search", "--data", dir, "--user", "bob") },
@@ -111,5 +111,27 @@ func inTime(t *testing.T, what string, f func()) {
 	case <-done:
 	case <-time.After(time.Minute):
 		t.Errorf("%s: it hangs", what)
+	}
+}
+
+// TestOversizeIsAFinding: what verify cannot take because of what somebody put there, is not in order (1), and not
+// something to try again later (2).
+func TestOversizeIsAFinding(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	l, err := ledger.Open(ledger.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"succession", "witnessed", "checkpoint", "log.json"} {
+		own := filepath.Join(t.TempDir(), "own")
+		if err := errors.Join(os.CopyFS(own, os.DirFS(dir)), os.WriteFile(filepath.Join(own, name), make([]byte, 2<<20), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if code, out, errs := command(t, "verify", "--data", own); code != 1 {
+			t.Errorf("verify with a %s of 2 MiB = %d, want 1\n%s%s", name, code, out, errs)
+		}
 	}
 }

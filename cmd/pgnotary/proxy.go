@@ -97,6 +97,9 @@ func newProxy(s *settings, logger *slog.Logger, level *slog.LevelVar) (p *proxy,
 	if err != nil {
 		return p, err
 	}
+	if err := refuseForeign(s.Data); err != nil {
+		return p, err
+	}
 	keys, err := openKeys(s)
 	if err != nil {
 		return p, err

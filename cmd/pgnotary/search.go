@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"runtime/debug"
 
@@ -45,7 +44,10 @@ That needs a token; what its role may not see is left out.`,
 				debug.SetGCPercent(200)
 			}
 			out := newPrinter(cmd.OutOrStdout(), asJSON, false)
-			err := errors.Join(what.run(cmd, false, out), out.w.Flush())
+			err := what.run(cmd, false, out)
+			if failed := out.w.Flush(); err == nil { // else it may be the same again
+				err = failed
+			}
 			if err == nil && exitStatus && !out.found {
 				return no("")
 			}

@@ -34,7 +34,7 @@ func newVerifyCmd() *cobra.Command {
 		Long: `Verify reads every file of a data directory, in use or at rest, and recomputes
 all that can be recomputed: the form of each entry, values against their commitments, the
 Merkle tree against the signed checkpoint, the order within sessions, derived files.
-It never writes. Private keys and the lock are not looked at.
+It never writes. Private keys, the token and the lock are not looked at.
 
 With --url it fetches the log over HTTP as any stranger can, without values.
 
@@ -67,11 +67,7 @@ Exit codes: 0 all is in order; 1 something is not; 2 it could not be checked.`,
 			if (online || fresh != 0) && policyFile == "" {
 				return withHint(errors.New("--online and --fresh need --policy: it says which witnesses to believe"), "see %s --help", cmd.CommandPath())
 			}
-			succession, err := successionOf(cmd.Context(), dir, url)
-			if err != nil {
-				return err
-			}
-			opt, policy, err := verifyOptions(policyFile, checkpoints, succession)
+			opt, policy, err := verifyOptions(policyFile, checkpoints, successionOf(cmd.Context(), dir, url))
 			if err != nil {
 				return err
 			}
@@ -144,15 +140,20 @@ func askAbout(ctx context.Context, policy *checkpoint.Policy, dir, url string) (
 	return askWitnesses(ctx, policy, signed)
 }
 
-// successionOf returns how the keys of a log named one another, nil if it has one key.
-func successionOf(ctx context.Context, dir, url string) ([]byte, error) {
+// successionOf returns how the keys of a log named one another, nil if it has one key, or if that
+// cannot be read: then verify, which reads it itself, says so.
+func successionOf(ctx context.Context, dir, url string) []byte {
 	if url != "" {
-		return verify.Succession(ctx, url), nil
+		return verify.Succession(ctx, url)
 	}
-	return successionIn(dir)
+	b, err := successionIn(dir)
+	if err != nil {
+		return nil
+	}
+	return b
 }
 
-// successionIn is successionOf for a data directory or an evidence bundle.
+// successionIn reads how the keys of the log in a data directory or an evidence bundle named one another.
 func successionIn(dir string) ([]byte, error) {
 	b, err := durable.ReadFile(durable.OS, filepath.Join(dir, "succession"), checkpoint.MaxSuccession)
 	if errors.Is(err, fs.ErrNotExist) {

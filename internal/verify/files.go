@@ -29,6 +29,7 @@ type listing struct {
 	pending   []string               // marks of blobs that perhaps no entry refers to
 	leftover  []string               // left from a crash
 	unknown   []string
+	special   []string // neither files nor directories where a log has some
 	lastTiles []string // missing tiles that the last journal file filled
 }
 
@@ -51,6 +52,10 @@ func list(dir string) (*listing, error) {
 		if d.IsDir() {
 			if rel == "lost+found" {
 				return fs.SkipDir // of the file system, if the directory is its root
+			}
+			if asFile(rel) {
+				l.special = append(l.special, rel)
+				return fs.SkipDir
 			}
 			return nil
 		}
@@ -93,6 +98,20 @@ func (l *listing) within(now *listing) bool {
 	return true
 }
 
+// single reports whether a log has one file of this name.
+func single(rel string) bool {
+	switch rel {
+	case "LOCK", "key", "key.next", "token", "log.json", "checkpoint", "witnessed", "succession", "held": // held: what the witnesses hold, for pruning
+		return true
+	}
+	return false
+}
+
+// asFile reports whether a directory rel is where a log has a file.
+func asFile(rel string) bool {
+	return single(rel) || strings.Contains(rel, "/") && !strings.HasPrefix(rel, "tile/")
+}
+
 func (l *listing) add(rel string, d fs.DirEntry) error {
 	top, name, _ := strings.Cut(rel, "/")
 	if info, err := d.Info(); err == nil && (top == "journal" || top == "segment") {
@@ -100,9 +119,8 @@ func (l *listing) add(rel string, d fs.DirEntry) error {
 	}
 	switch {
 	case !d.Type().IsRegular():
-		l.unknown = append(l.unknown, rel)
-	case rel == "LOCK" || rel == "key" || rel == "token" || rel == "log.json" || rel == "checkpoint" || rel == "witnessed" || rel == "succession" || rel == "key.next":
-	case rel == "held": // what the witnesses hold, for pruning
+		l.special = append(l.special, rel)
+	case single(rel):
 	case top == "sink" && strings.HasSuffix(name, ".json"): // how far copies were sent elsewhere
 	case top == "index" && numbered(name, ".idx"):
 		if first, err := strconv.ParseInt(name[:20], 10, 64); err == nil {
@@ -240,7 +258,7 @@ func (c *check) missingTiles() {
 // the list was made, in a log in use, are not on it.
 func (c *check) checkFiles() {
 	for _, name := range c.files.unknown {
-		c.find(name, "no file of a log has this name, or it is not a plain file")
+		c.find(name, "no file of a log has this name")
 	}
 	for _, name := range c.files.leftover {
 		c.note("%s: left over from a write that was not finished; it means nothing", name)

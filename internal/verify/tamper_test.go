@@ -265,6 +265,9 @@ func TestSwapFiles(t *testing.T) {
 		{"a file among the journal", put("journal/1.journal"), "no file of a log"},
 		{"a file among the blobs", put("blob/x"), "no file of a log"},
 		{"a link", func(own string) error { return os.Symlink("/dev/null", filepath.Join(own, "blob/link")) }, "not a plain file"},
+		{"a directory in the place of the checkpoint", inPlace("checkpoint"), "checkpoint: it is not a plain file"},
+		{"a directory in the place of a journal file", inPlace("journal/" + filepath.Base(journals[0])), "it is not a plain file"},
+		{"a directory among the indexes", func(own string) error { return os.MkdirAll(filepath.Join(own, "index/x"), 0o700) }, "index/x: it is not a plain file"},
 		{"bytes behind a journal file", func(own string) error { return appendTo(filepath.Join(own, journals[0]), "\x00") }, "damaged"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,6 +277,14 @@ func TestSwapFiles(t *testing.T) {
 			}
 			wantFinding(t, run(t, own, Options{}), tt.want)
 		})
+	}
+}
+
+// inPlace puts a directory where a file was.
+func inPlace(name string) func(own string) error {
+	return func(own string) error {
+		name := filepath.Join(own, name)
+		return firstError(os.Remove(name), os.Mkdir(name, 0o700))
 	}
 }
 

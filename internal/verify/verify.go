@@ -179,6 +179,13 @@ func (c *check) run(ctx context.Context) error {
 			return errors.New("not a data directory: neither log.json nor journal is there")
 		}
 	}
+	// Nothing could be said of what it would have to read through these.
+	if files, err := list(c.dir); err != nil || len(files.special) > 0 {
+		for _, name := range files.special {
+			c.find(name, "it is not a plain file; the log was not read")
+		}
+		return err
+	}
 	if err := c.readLogFile(); err != nil {
 		return err
 	}
