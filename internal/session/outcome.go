@@ -375,18 +375,23 @@ func (s *Session) committedHere(e *expect) {
 	}
 }
 
-// rolledBackHere follows the tag ROLLBACK, which a ROLLBACK TO has too, and
-// the COMMIT of a transaction that failed.
+// rolledBackHere follows the tag ROLLBACK, which a ROLLBACK TO has too, the COMMIT of a transaction that failed,
+// and a PREPARE TRANSACTION outside of a block, which like any other command commits what is in the pipeline.
 func (s *Session) rolledBackHere(e *expect) {
 	w := &s.work
+	failed := w.Failed
 	w.Failed = false
 	switch {
+	case e.does.Kind == verb.TwoPhase && !failed:
+		w.cur.over = 1
 	case e.does.Kind == verb.Rollback, e.does.Kind == verb.Commit:
 		w.left, w.cur.over = true, -1
 	case e.does.Kind == verb.RollbackTo && w.To(e.does):
 		w.cur.undoes = true
 	default:
-		w.left = true
+		if w.left = true; e.typ == 'E' && !failed { // of any text, even PREPARE TRANSACTION
+			w.Kept.Set(e.index)
+		}
 		w.RollbackInside(e.index, e.typ == 'Q', len(w.cur.tags) == 1)
 	}
 }

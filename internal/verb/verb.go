@@ -26,6 +26,7 @@ const (
 	Savepoint       // SAVEPOINT name
 	Release         // RELEASE [SAVEPOINT] name
 	RollbackTo      // ROLLBACK TO [SAVEPOINT] name
+	TwoPhase        // PREPARE TRANSACTION
 	Prepare         // PREPARE name ...
 	Execute         // EXECUTE name ...
 	Deallocate      // DEALLOCATE [PREPARE] name
@@ -96,7 +97,7 @@ func Of(text []byte) (v Verb, name []byte) {
 	case is(word, "prepare"):
 		v.Kind, name = Prepare, single(rest)
 		if is(name, "transaction") {
-			v.Kind = None
+			v.Kind = TwoPhase
 		}
 	case is(word, "execute"):
 		v.Kind, name = Execute, single(rest)

@@ -42,7 +42,7 @@ func TestOf(t *testing.T) {
 		{"release savepoint a ;", Release, EndsNone, ""},
 		{"prepare s as select 1", Prepare, EndsNone, "s"},
 		{"PREPARE \"S s\" (int) AS SELECT $1", Prepare, EndsNone, `"S s"`},
-		{"prepare transaction 'x'", None, EndsNone, ""},
+		{"prepare transaction 'x'", TwoPhase, EndsNone, ""},
 		{"prepare s as select 1; select 2", None, EndsNone, ""},
 		{"execute s(4)", Execute, EndsNone, "s"},
 		{"deallocate s", Deallocate, EndsNone, "s"},
