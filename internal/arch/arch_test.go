@@ -30,7 +30,7 @@ func layers() map[string][]string {
 		"event":   {},
 		"wire":    {},
 		"session": {"content", "event", "redact", "sqllex", "transaction", "verb", "wire"},
-		"relay":   {"content", "event", "proxyproto", "redact", "scram", "session", "sqllex", "transaction", "verb", "wire"},
+		"relay":   {"clock", "content", "event", "proxyproto", "redact", "scram", "session", "sqllex", "transaction", "verb", "wire"},
 		// The log: nothing of PostgreSQL, so neither wire nor session nor relay. What it may prune depends on the names
 		// that statements have; verb tells it.
 		"durable":    {},
@@ -57,6 +57,7 @@ func layers() map[string][]string {
 		"scram":       {},
 		"sshagent":    {},
 		"transaction": {"verb"},
+		"clock":       {},
 		"content":     {},
 		"verb":        {},
 		// The rest.

@@ -24,11 +24,12 @@ type cancelTarget struct {
 // key that names no session is never forwarded, and answered like any other:
 // with nothing.
 func (r *Relay) cancel(s *starter, packet []byte) {
-	leaf := event.Leaf{Time: r.now(), Kind: event.KindCancel, Who: &event.Who{Client: s.client}}
+	now := r.now()
+	leaf := event.Leaf{Time: now + r.clock.Shift(now), Kind: event.KindCancel, Who: &event.Who{Client: s.client}}
 	found, known := r.cancels.Load(string(wire.CancelKey(packet)))
 	if !known {
 		r.metrics.CancelsUnknown.Add(1)
-		suppressed, ok := r.limits.cancel.allow(leaf.Time)
+		suppressed, ok := r.limits.cancel.allow(now)
 		if ok {
 			r.recordViolation(0, s.client, "cancel request for no known session", "", nil, suppressed)
 		}

@@ -72,6 +72,7 @@ type pair struct {
 	addr     string
 	first    []byte // start-up packet for the server
 	early    []byte // what was read of the server's answer to it
+	shift    int64  // from the relay's time to that of entries
 	deadline int64  // of the login, or of the end; 0 for none
 	blob     session.Blob
 	endWhy   string   // reason for Close, once known, while blob keeps it waiting

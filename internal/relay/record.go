@@ -30,7 +30,10 @@ func (p *pair) EmitBlob(l *event.Leaf, b session.Blob) (int64, error) {
 	return p.relay.rec.AppendBlob(p.encode(l), b)
 }
 
+// encode gives the entry the time of day. In a session that never goes back, so one that was there before a clock was set back keeps to the old.
 func (p *pair) encode(l *event.Leaf) []byte {
+	p.shift = max(p.shift, p.relay.clock.Shift(l.Time))
+	l.Time += p.shift
 	if p.loop == nil { // not yet in a loop
 		return l.Append(nil)
 	}
@@ -81,8 +84,9 @@ func (r *Relay) refused(v *session.Violation, id uint64, client string, fromClie
 // session came to be. at is up to 64 bytes at the place of the offence, nil
 // for none; suppressed is how many such entries were left out before.
 func (r *Relay) recordViolation(id uint64, client, reason, code string, at []byte, suppressed int64) {
+	now := r.now()
 	l := event.Leaf{
-		Time: r.now(), Kind: event.KindViolation, Who: &event.Who{Client: client},
+		Time: now + r.clock.Shift(now), Kind: event.KindViolation, Who: &event.Who{Client: client},
 		SQLState: code, Facts: []event.Fact{{Key: "reason", Val: reason}},
 	}
 	if id != 0 {

@@ -31,6 +31,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgnotary/pgnotary/internal/clock"
 	"github.com/pgnotary/pgnotary/internal/content"
 	"github.com/pgnotary/pgnotary/internal/proxyproto"
 	"github.com/pgnotary/pgnotary/internal/wire"
@@ -93,9 +94,6 @@ type Config struct {
 	FirstPacketTimeout, LoginTimeout, DialTimeout time.Duration
 	// Logger gets diagnostics, which hold no statement; nil means none.
 	Logger *slog.Logger
-	// Now gives Unix nanoseconds that never decrease; nil means the time of
-	// New counted on with the monotonic clock.
-	Now func() int64
 }
 
 func (c *Config) setDefaults() {
@@ -107,14 +105,6 @@ func (c *Config) setDefaults() {
 	def(&c.MaxUnauthenticated, 128)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
-	}
-	if c.Now == nil {
-		start := time.Now()
-		wall := start.UnixNano()
-		c.Now = func() int64 { // whole microseconds, as PostgreSQL's times: digits that say nothing do not compress
-			now := wall + int64(time.Since(start))
-			return now - now%1000
-		}
 	}
 }
 
@@ -129,7 +119,8 @@ type Relay struct {
 	cfg     Config
 	rec     Recorder
 	log     *slog.Logger
-	now     func() int64
+	clock   *clock.Clock
+	now     func() int64 // of clock
 	ln      net.Listener
 	loops   []*loop
 	metrics Metrics
@@ -159,9 +150,10 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 		cfg.UpstreamTLS = serverTLS(cfg.UpstreamTLS, cfg.Upstream)
 	}
 	r := &Relay{
-		cfg: cfg, rec: rec, log: cfg.Logger, now: cfg.Now,
+		cfg: cfg, rec: rec, log: cfg.Logger, clock: clock.New(),
 		stop: make(chan struct{}), ended: make(chan struct{}),
 	}
+	r.now = r.clock.Now
 	r.starters.open = map[*starter]struct{}{}
 	r.crowd = crowd{limit: cfg.MaxUnauthenticated, size: &r.metrics.Unauthenticated, in: map[*entrant]struct{}{}, each: map[netip.Prefix]int{}}
 	r.limits.refusal.perSecond = 100

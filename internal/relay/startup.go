@@ -288,7 +288,7 @@ func (s *starter) open(packet []byte, handedOver *bool) error {
 			hint: "Close sessions, or raise max-sessions of pgnotary.",
 		}
 	}
-	p := &pair{relay: r, id: newID(), addr: s.client, connect: -1, entrant: s.entrant}
+	p := &pair{relay: r, id: newID(), addr: s.client, connect: -1, entrant: s.entrant, shift: r.clock.Shift(r.now())}
 	p.sess = session.New(session.Config{ID: p.id, Client: s.client, Facts: s.facts, Log: p, Content: r.cfg.Content})
 	fwd, err := p.sess.Start(r.now(), packet)
 	if err != nil {
