@@ -333,7 +333,9 @@ func (c *Config) Changed(d *Config) (live, restart []string) {
 // nil. It looks at no file; see Check.
 func (c *Config) Validate() error {
 	var p problems
-	if !strings.HasPrefix(c.Listen, "/") {
+	if strings.HasPrefix(c.Listen, "/") {
+		p.add("listen", checkSocket(c.Listen))
+	} else {
 		p.add("listen", checkAddress(c.Listen))
 	}
 	p.add("upstream", checkUpstream(c.Upstream))
@@ -472,6 +474,16 @@ func (p *problems) oneOf(key, got string, allowed ...string) {
 	}
 }
 
+// maxSocket is the longest path of a Unix socket, in bytes (sun_path of unix(7), less its terminator).
+const maxSocket = 107
+
+func checkSocket(path string) error {
+	if len(path) > maxSocket {
+		return fmt.Errorf("the path of a Unix socket has at most %d bytes, this has %d", maxSocket, len(path))
+	}
+	return nil
+}
+
 func checkAddress(addr string) error {
 	_, portText, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -485,7 +497,7 @@ func checkAddress(addr string) error {
 
 func checkUpstream(addr string) error {
 	if strings.HasPrefix(addr, "/") {
-		return nil
+		return checkSocket(addr)
 	}
 	if err := checkAddress(addr); err != nil {
 		return err

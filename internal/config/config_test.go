@@ -159,6 +159,8 @@ func TestValidate(t *testing.T) {
 	}{
 		{"address without port", func(c *Config) { c.Listen = "localhost" }, `listen: "localhost" is not host:port`},
 		{"listen on a socket", func(c *Config) { c.Listen = "/run/pgnotary/.s.PGSQL.6432" }, ""},
+		{"listen on a socket with a path too long", func(c *Config) { c.Listen = "/" + strings.Repeat("x", 107) }, "listen: the path of a Unix socket has at most 107 bytes, this has 108"},
+		{"upstream with a path too long", func(c *Config) { c.Upstream = "/" + strings.Repeat("x", 107) }, "upstream: the path of a Unix socket has at most 107 bytes, this has 108"},
 		{"port by name", func(c *Config) { c.HTTP = "localhost:http" }, `http: "localhost:http" has no port number between 0 and 65535`},
 		{"http off", func(c *Config) { c.HTTP = "off" }, ""},
 		{"upstream port 0", func(c *Config) { c.Upstream = "h:0" }, `upstream: "h:0" does not name a host and a port`},
