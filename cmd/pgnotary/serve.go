@@ -151,8 +151,12 @@ func checkSettings(w io.Writer, s *settings) error {
 		}
 		if list, e := config.ReadSinks(s.Sinks); s.Sinks != "" && e == nil { // Check tells of an error
 			for i := range list {
-				if _, e := sinkFilter(&list[i]); e != nil {
-					err = errors.Join(err, fmt.Errorf("sinks: sink %s: %w", list[i].Name, e))
+				_, e := sinkFilter(&list[i])
+				_, e2 := list[i].TLS()
+				for _, e := range []error{e, e2, checkSecrets(&list[i])} {
+					if e != nil {
+						err = errors.Join(err, fmt.Errorf("sinks: sink %s: %w", list[i].Name, e))
+					}
 				}
 			}
 		}

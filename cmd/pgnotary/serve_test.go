@@ -479,7 +479,8 @@ func TestServeRefusesToStart(t *testing.T) {
 // the files they name.
 func TestServeCheck(t *testing.T) {
 	conf, sinks := filepath.Join(t.TempDir(), "pgnotary.toml"), filepath.Join(t.TempDir(), "sinks.toml")
-	write(t, sinks, "[[sink]]\nname = 'a'\nurl = 'http://a/'\nfilter = 'limit=5'\n[[sink]]\nname = 'b'\nurl = 'http://b/'\nfilter = 'colour=red'\n")
+	write(t, sinks, "[[sink]]\nname = 'a'\nurl = 'http://a/'\nfilter = 'limit=5'\n[[sink]]\nname = 'b'\nurl = 'http://b/'\nfilter = 'colour=red'\n"+
+		"[[sink]]\nname = 'c'\nurl = 'https://c/'\nca = '/none/ca'\ntoken-file = '/none/token'\n")
 	for _, tt := range []struct {
 		file   string
 		args   []string
@@ -489,8 +490,10 @@ func TestServeCheck(t *testing.T) {
 		{"upstream = 5\nhttp = 'x'\nretain = 7\n", []string{"--log-level", "loud"}, "pgnotary: configuration: 4 problems\n  " +
 			conf + ":1:12: found integer where a string belongs\n  " + conf + ":3:10: \"7\" is not a time span such as 15m, 24h or 90d\n  " +
 			"http: \"x\" is not host:port\n  log-level is \"loud\", not one of debug, info, warn, error\n"},
-		{fmt.Sprintf("sinks = %q\n", sinks), nil, "pgnotary: configuration: 2 problems\n  sinks: sink a: filter: a sink goes on: it has no limit, until or to\n" +
-			"  sinks: sink b: filter: colour: there is no such condition\n"},
+		{fmt.Sprintf("sinks = %q\n", sinks), nil, "pgnotary: configuration: 4 problems\n  sinks: sink a: filter: a sink goes on: it has no limit, until or to\n" +
+			"  sinks: sink b: filter: colour: there is no such condition\n" +
+			"  sinks: sink c: read authorities: open /none/ca: no such file or directory\n" +
+			"  sinks: sink c: open /none/token: no such file or directory\n"},
 		{"policy = '/none/log.policy'\n", nil, "pgnotary: configuration: policy: open /none/log.policy: no such file or directory\n"},
 		{"http-tokens = '/none/tokens'\n", nil, "pgnotary: configuration: http-tokens: stat /none/tokens: no such file or directory\n"},
 	} {

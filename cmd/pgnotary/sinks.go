@@ -137,6 +137,16 @@ func (p *proxy) sinkTarget(c *config.Sink) (sink.Target, error) {
 	return sink.NewWebhook(h), nil
 }
 
+// checkSecrets reports which secret of a sink cannot be read.
+func checkSecrets(c *config.Sink) error {
+	var err error
+	for _, file := range []string{c.TokenFile, c.SecretFile, c.PasswordFile} {
+		_, e := secretOf(file)
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
 // secretOf returns what a file holds, without space around it; nothing for no file.
 func secretOf(file string) (string, error) {
 	if file == "" {

@@ -24,14 +24,14 @@ func TestPage(t *testing.T) {
 	t.Parallel()
 	s := pgtest.Start(t, pgserver.Options{}) // it gets a role of its own
 	tokens := filepath.Join(t.TempDir(), "tokens")
-	secret := func(role string) string {
-		out, err := exec.CommandContext(t.Context(), program, "token", "--name", role, "--role", role, "--file", tokens).Output()
+	secret := func(name, role string) string {
+		out, err := exec.CommandContext(t.Context(), program, "token", "--name", name, "--role", role, "--file", tokens).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
 		return strings.TrimSpace(string(out))
 	}
-	investigator, auditor := secret("investigator"), secret("auditor")
+	investigator, auditor := secret("iris", "investigator"), secret("ada", "auditor")
 	n := start(t, s.Addr(), "--http-tokens", tokens)
 	pageWorkload(t, n)
 
