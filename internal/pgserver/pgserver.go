@@ -291,26 +291,56 @@ func (s *Server) portTaken() bool {
 	return strings.Contains(s.logTail(), "Address already in use")
 }
 
-// given has the ports that FreeAddr has returned.
-var given sync.Map
+// ports are those that FreeAddr gives out: below the range from which the kernel takes the ports of outgoing
+// connections. A process has blocks of them for itself, as long as it lives, by listening on the first of each: who is
+// given one may take a while to listen on it, in which another process looks for one too.
+var ports struct {
+	sync.Mutex
+	guards []net.Listener // of the blocks of this process
+	left   []int          // of the last of them
+}
 
-// FreeAddr returns an address of 127.0.0.1 that nobody listens on, with a port below the
-// range from which the kernel takes those of outgoing connections. It returns each only once.
+const (
+	firstPort, lastPort = 15000, 32000
+	portBlock           = 50
+)
+
+// FreeAddr returns an address of 127.0.0.1 that nobody listens on. It returns each only once, and no other process
+// is given it while this one runs.
 func FreeAddr() (string, error) {
-	const first, last = 15000, 32000
-	var err error
-	for range 100 {
-		var l net.Listener
-		port := first + rand.IntN(last-first)
-		if _, before := given.LoadOrStore(port, true); before {
-			continue
+	ports.Lock()
+	defer ports.Unlock()
+	for {
+		if len(ports.left) == 0 {
+			if err := morePorts(); err != nil {
+				return "", err
+			}
 		}
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		if l, err = net.Listen("tcp", addr); err == nil {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(ports.left[0]))
+		ports.left = ports.left[1:]
+		if l, err := net.Listen("tcp", addr); err == nil {
 			return addr, l.Close()
 		}
 	}
-	return "", fmt.Errorf("find a free port: %w", err)
+}
+
+// morePorts takes a block of ports that no process has.
+func morePorts() error {
+	const blocks = (lastPort - firstPort) / portBlock
+	var err error
+	for _, i := range rand.Perm(blocks) {
+		first := firstPort + i*portBlock
+		var guard net.Listener
+		if guard, err = net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first))); err != nil {
+			continue
+		}
+		ports.guards = append(ports.guards, guard)
+		for port := first + 1; port < first+portBlock; port++ {
+			ports.left = append(ports.left, port)
+		}
+		return nil
+	}
+	return fmt.Errorf("find free ports: %w", err)
 }
 
 func freePort() (int, error) {
