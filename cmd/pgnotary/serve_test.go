@@ -594,7 +594,6 @@ func (p *process) certificate() []byte {
 // stops, and that one that does not end is cut.
 func TestServeDrainTimeout(t *testing.T) {
 	pg := pgtest.Server(t)
-	p := startServe(t, nil, "--upstream", pg.Addr(), "--data", t.TempDir(), "--drain-timeout", "6s")
 	holder, err := pgx.Connect(t.Context(), pg.URL("postgres"))
 	if err != nil {
 		t.Fatal(err)
@@ -607,24 +606,32 @@ func TestServeDrainTimeout(t *testing.T) {
 		}
 	}
 	lock("pg_advisory_lock")
-	running := p.mustConnect()
-	result := make(chan error, 1)
-	go func() {
-		_, err := running.Exec(context.Background(), "SELECT pg_advisory_xact_lock(1) -- by "+p.addr)
-		result <- err
-	}()
-	endless := p.mustConnect()
-	cut := make(chan error, 1)
-	go func() {
-		_, err := endless.Exec(context.Background(), "SELECT pg_sleep(600) -- by "+p.addr) // the server goes on with it
-		cut <- err
-	}()
-	waitFor(t, "both statements at the server", func() bool {
-		n, err := pg.Psql(t.Context(), "postgres", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%by "+p.addr+"'")
-		return err == nil && strings.TrimSpace(n) == "2"
-	})
-	p.signal(syscall.SIGTERM)
-	p.wait("stopping")
+	// stopping begins a statement and, once it runs, the end of the proxy.
+	stopping := func(timeout, sql string) (p *process, result chan error) {
+		t.Helper()
+		p = startServe(t, nil, "--upstream", pg.Addr(), "--data", t.TempDir(), "--drain-timeout", timeout)
+		conn := p.mustConnect()
+		sql += " -- by " + p.addr
+		result = make(chan error, 1)
+		go func() {
+			_, err := conn.Exec(context.Background(), sql)
+			result <- err
+		}()
+		waitFor(t, "the statement at the server", func() bool {
+			n, err := pg.Psql(t.Context(), "postgres", "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query = '"+sql+"'")
+			return err == nil && strings.TrimSpace(n) == "1"
+		})
+		p.signal(syscall.SIGTERM)
+		p.wait("stopping")
+		return p, result
+	}
+	ended := func(p *process) {
+		t.Helper()
+		if code := p.code(); code != 0 {
+			t.Errorf("serve ended with code %d, want 0:\n%s", code, p.stderr())
+		}
+	}
+	p, result := stopping("1h", "SELECT pg_advisory_xact_lock(1)")
 	if code, _ := p.get("/readyz"); code != http.StatusServiceUnavailable {
 		t.Errorf("GET /readyz while draining = %d, want 503", code)
 	}
@@ -632,10 +639,10 @@ func TestServeDrainTimeout(t *testing.T) {
 	if err := <-result; err != nil {
 		t.Errorf("the statement that was running ended with %v", err)
 	}
-	if err := <-cut; err == nil {
+	ended(p)
+	p, result = stopping("100ms", "SELECT pg_sleep(600)") // the server goes on with it
+	if err := <-result; err == nil {
 		t.Error("the endless statement ended well")
 	}
-	if code := p.code(); code != 0 {
-		t.Errorf("serve ended with code %d, want 0:\n%s", code, p.stderr())
-	}
+	ended(p)
 }
