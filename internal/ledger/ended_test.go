@@ -36,6 +36,7 @@ func TestRetainOnce(t *testing.T) {
 			mustDo(t, l, Order{Kind: "hold", Case: "trial", Hold: h})
 		}
 		now += int64(time.Hour)
+		l.clerk.clock.wall = now // it was not set, an hour passed
 		before := l.Durable()
 		if err := l.clerk.retain(t.Context()); err != nil {
 			t.Fatal(err)

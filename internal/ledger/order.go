@@ -63,6 +63,8 @@ const (
 	staleAfter = time.Hour
 	// retainEvery is how often it looks what is older than it may be.
 	retainEvery = 10 * time.Minute
+	// clockPatience is how long nothing is too old after the clock was set forward by more than clockSet.
+	clockPatience, clockSet = 24 * time.Hour, time.Minute
 )
 
 // WitnessMode is the fact of a start entry that says whether the log has witnesses: with "off" it has none. What
@@ -90,6 +92,8 @@ type clerk struct {
 	deaf     bool                // orders cannot be read, and the log says so
 	watched  bool                // the last start that said so had witnesses
 	scanned  int64               // all this is known of entries before this
+	clock    clock
+	ageless  time.Time // until then nothing is too old; see clockPatience
 }
 
 type hold struct {
@@ -101,6 +105,7 @@ func (k *clerk) init(l *Ledger) {
 	k.l = l
 	k.ctx, k.cancel = context.WithCancel(context.Background())
 	k.done = make(chan struct{})
+	k.clock = clock{now: l.cfg.Now, wall: l.cfg.Now(), mono: time.Now()}
 	k.holds, k.sessions = map[string]hold{}, map[uint64]struct{}{}
 }
 

@@ -403,6 +403,7 @@ func TestRetain(t *testing.T) {
 			t.Fatal(err)
 		}
 		now += int64(time.Minute)
+		l.clerk.clock.wall = now // it was not set, a minute passed
 		if err := l.clerk.retain(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -418,6 +419,43 @@ func TestRetain(t *testing.T) {
 		}
 		mustVerify(t, s, "/d")
 	}
+}
+
+// TestRetainClock: nothing goes for its age for a day after the clock was set forward, and what is too much goes all the same.
+func TestRetainClock(t *testing.T) {
+	s := faultfs.New()
+	cfg := steady(quiet(s, "/d"))
+	now := cfg.Now()
+	cfg.Now = func() int64 { return now }
+	cfg.Retain = Retain{Age: time.Hour, ValueAge: time.Hour}
+	l := mustOpen(t, cfg)
+	if _, _, _, err := rich(l); err != nil {
+		t.Fatal(err)
+	}
+	sealAll(t, l)
+	retained := func(want int64) {
+		t.Helper()
+		if err := l.clerk.retain(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if segs, err := segment.List(s, "/d"); err != nil || len(segs) == 0 || segs[0] != want {
+			t.Errorf("segments %v, %v, want them from %d on", segs, err, want)
+		}
+	}
+	now += int64(9000 * time.Hour)
+	retained(0)
+	retained(0)
+	if left := time.Until(l.clerk.ageless); left < 23*time.Hour {
+		t.Errorf("in %s all goes, want a day", left)
+	}
+	now -= int64(9000 * time.Hour) // that was a mistake
+	l.clerk.ageless = time.Now()   // a day later
+	retained(0)
+	l.cfg.Retain.Bytes = 1 // too much is too much
+	now += int64(9000 * time.Hour)
+	retained(512)
+	mustClose(t, l)
+	mustVerify(t, s, "/d")
 }
 
 func request(fsys durable.FS, id string, o Order) error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/event"
@@ -296,11 +297,20 @@ func (k *clerk) copiedBlobs(until int64) (map[[16]byte]bool, error) {
 	return needed, nil
 }
 
-// retain prunes what is older, or more, than the log may keep.
+// retain prunes what is older, or more, than the log may keep. A clock that was set forward makes all older: if that was
+// a mistake, there is a day to mend it before anything goes for its age.
 func (k *clerk) retain(ctx context.Context) error {
 	p := k.l.cfg.Retain
 	if p == (Retain{}) {
 		return nil
+	}
+	if step := k.clock.step(); step > clockSet {
+		k.ageless = time.Now().Add(clockPatience)
+		k.l.cfg.Logger.Warn("the clock was set forward: for a day nothing is pruned for its age",
+			slog.Duration("by", step.Round(time.Second)), slog.String("hint", "if it is right now, start again to prune at once"))
+	}
+	if time.Now().Before(k.ageless) {
+		p.Age, p.ValueAge = 0, 0
 	}
 	fsys, dir := k.l.cfg.FS, k.l.cfg.Dir
 	segs, err := k.segments()
