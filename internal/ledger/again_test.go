@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/pgnotary/pgnotary/internal/durable"
 	"github.com/pgnotary/pgnotary/internal/durable/faultfs"
+	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/journal"
+	"github.com/pgnotary/pgnotary/internal/segment"
 )
 
 // TestEraseAgainIsDurable: an order that is carried out again finds nothing
@@ -159,6 +163,86 @@ func TestSealAgain(t *testing.T) {
 				t.Errorf("step %d, %s, after %v: %d entries after a crash, want %d", n, failed, after, again.Durable(), size)
 			}
 			mustClose(t, again)
+		}
+	}
+}
+
+// TestCopiesAreDurable: the copies of what open sessions go back to are on the disk before the first file goes.
+func TestCopiesAreDurable(t *testing.T) {
+	s := faultfs.New()
+	l := mustOpen(t, steady(quiet(s, "/d")))
+	add := func(seq uint64, kind event.Kind, parse int64, value string) int64 {
+		t.Helper()
+		leaf := event.Leaf{Time: l.cfg.Now(), Session: 3, Seq: seq, Kind: kind, Parse: parse, Who: &event.Who{User: "carol", Database: "app"}}
+		index, err := l.Emit(&leaf, []byte(value))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return index
+	}
+	add(1, event.KindConnect, 0, "start-up")
+	text := add(2, event.KindParse, 0, "what is used much later")
+	if _, _, _, err := rich(l); err != nil {
+		t.Fatal(err)
+	}
+	add(3, event.KindExecute, event.Ref(text), "run") // not sealed
+	segs, err := segment.List(s, "/d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	newest := segs[len(segs)-1]
+	before, _, err := segment.Copies(s, "/d", newest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Inject(func(op faultfs.Op, name string) faultfs.Fault {
+		if op == faultfs.Remove && filepath.Dir(name) == "/d/segment" && !strings.HasSuffix(name, ".tmp") {
+			return faultfs.Fault{Err: syscall.EIO}
+		}
+		return faultfs.Fault{}
+	})
+	if _, err := l.Do(t.Context(), &Order{Kind: "prune", What: "leaves", Until: 1 << 40}); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("prune = %v, want EIO", err)
+	}
+	want, _, err := segment.Copies(s, "/d", newest)
+	if err != nil || len(want) <= len(before) {
+		t.Fatalf("%d copies, %d before, %v, want more", len(want), len(before), err)
+	}
+	s.Stop()
+	_ = l.Close()
+	for seed := range uint64(20) {
+		if got, _, err := segment.Copies(s.Crash(rnd(seed)), "/d", newest); err != nil || len(got) != len(want) {
+			t.Fatalf("seed %d: a file was about to go, and after a crash there are %d copies, %v, want %d", seed, len(got), err, len(want))
+		}
+	}
+}
+
+// TestPrunedIsDurable: what an order said is gone does not come back by a crash.
+func TestPrunedIsDurable(t *testing.T) {
+	for _, what := range []string{"values", "leaves"} {
+		s := faultfs.New()
+		l := mustOpen(t, steady(quiet(s, "/d")))
+		if _, _, _, err := rich(l); err != nil {
+			t.Fatal(err)
+		}
+		sealAll(t, l)
+		until := mustDo(t, l, Order{Kind: "prune", What: what, Until: 1 << 40}).Pruned
+		s.Stop()
+		_ = l.Close()
+		for seed := range uint64(20) {
+			disk := s.Crash(rnd(seed))
+			segs, err := segment.List(disk, "/d")
+			if err != nil || len(segs) == 0 || until == 0 {
+				t.Fatalf("segments %v, %v; pruned until %d", segs, err, until)
+			}
+			if what == "leaves" && segs[0] < until {
+				t.Fatalf("seed %d: after a crash the segment of entry %d is there again, pruned until %d", seed, segs[0], until)
+			}
+			for _, first := range segs {
+				if _, n, err := segment.Size(disk, "/d", first); err != nil || n > 0 && first < until {
+					t.Fatalf("seed %d: after a crash the segment of entry %d has %d bytes of values again, %v", seed, first, n, err)
+				}
+			}
 		}
 	}
 }
