@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
@@ -22,6 +23,7 @@ var kills = flag.Int("kills", 10, "kill -9 this many times in each durability mo
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	syscall.Umask(0o022) // servers run as another user, who reads files of tests
 	os.Exit(buildAndRun(m))
 }
 
