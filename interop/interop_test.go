@@ -53,7 +53,7 @@ func start(t *testing.T, alter func(path string, body []byte) []byte) *running {
 	t.Helper()
 	r := &running{t: t, dir: filepath.Join(t.TempDir(), "data")}
 	var err error
-	r.l, err = ledger.Open(ledger.Config{Dir: r.dir, CheckpointEvery: 10 * time.Millisecond, SegmentSize: 1 << 20})
+	r.l, err = ledger.Open(ledger.Config{Dir: r.dir, CheckpointEvery: 10 * time.Millisecond, SegmentSize: 1 << 20, HeartbeatEvery: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
