@@ -30,7 +30,7 @@ func layers() map[string][]string {
 		"event":   {},
 		"wire":    {},
 		"session": {"content", "event", "redact", "sqllex", "transaction", "verb", "wire"},
-		"relay":   {"clock", "content", "event", "proxyproto", "redact", "scram", "session", "sqllex", "transaction", "verb", "wire"},
+		"relay":   {"clock", "content", "crowd", "event", "proxyproto", "redact", "scram", "sender", "session", "sqllex", "transaction", "verb", "wire"},
 		// The log: nothing of PostgreSQL, so neither wire nor session nor relay. What it may prune depends on the names
 		// that statements have; verb tells it.
 		"durable":    {},
@@ -50,11 +50,13 @@ func layers() map[string][]string {
 		"web":     {"access", "checkpoint", "durable", "event", "journal", "pgvalue", "query", "segment", "sqlinfo", "sqllex", "tree", "wire"},
 		"witness": {"checkpoint", "durable", "tree"},
 		// Parts of the capture path that stand alone.
+		"crowd":       {},
 		"proxyproto":  {},
 		"redact":      {"sqllex", "wire"},
 		"sqllex":      {},
 		"sqlinfo":     {"sqllex"},
 		"scram":       {},
+		"sender":      {},
 		"sshagent":    {},
 		"transaction": {"verb"},
 		"clock":       {},

@@ -59,7 +59,7 @@ func (p *pair) breakLeg(g *leg) {
 		return
 	}
 	g.broken = true
-	g.held, g.out = p.loop.queues.put(g.held), p.loop.queues.put(g.out)
+	p.dropPending(g)
 	if g == &p.server {
 		return // what it sent before is still to be read
 	}
@@ -83,6 +83,7 @@ func (p *pair) halfClose(g *leg) {
 	if g.tls != nil {
 		g.tls.CloseWrite() // a failure shows at the socket
 		p.sendRecords(g)
+		p.flush(g)
 		g.out = p.loop.queues.put(g.out) // no room for an alert: FIN says enough
 	}
 	_ = syscall.Shutdown(g.fd, syscall.SHUT_WR) // it may be gone
@@ -209,14 +210,22 @@ func (p *pair) closeSession(why string) {
 	}
 }
 
-// closeLeg closes a socket. What was on its way to it is lost.
+// closeLeg closes a socket. What it does not take of what is on its way to it is lost.
 func (p *pair) closeLeg(g *leg) {
 	if g.closed {
 		return
 	}
-	g.held, g.out = p.loop.queues.put(g.held), p.loop.queues.put(g.out)
+	if g.due {
+		p.flush(g)
+	}
+	p.dropPending(g)
 	g.closed, g.watched, g.mask = true, false, 0
 	syscall.Close(g.fd) // which also ends the kernel's watch
+}
+
+// dropPending throws away what is on its way to a leg.
+func (p *pair) dropPending(g *leg) {
+	g.held, g.out, g.due = p.loop.queues.put(g.held), p.loop.queues.put(g.out), false
 }
 
 // finish forgets the pair. Both legs are closed.
@@ -232,7 +241,7 @@ func (p *pair) forget() {
 	}
 	p.relay.metrics.SessionsOpen.Add(-1)
 	if !p.loggedIn {
-		p.relay.crowd.leave(p.entrant)
+		p.relay.crowd.Leave(p.entrant)
 	}
 	p.loop.forget(p)
 }

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgnotary/pgnotary/internal/crowd"
 	"github.com/pgnotary/pgnotary/internal/proxyproto"
 )
 
@@ -63,9 +64,9 @@ func (r *Relay) accept() error {
 		}
 		s := &starter{relay: r, conn: c, client: clientName(c), at: time.Now()}
 		c.SetDeadline(s.at.Add(r.cfg.FirstPacketTimeout)) // before anybody can turn it away by an earlier one
-		s.entrant = &entrant{from: originOf(c.RemoteAddr()), waits: r.now(), turnAway: func() { c.SetReadDeadline(past) }}
+		s.entrant = &crowd.Entrant{From: crowd.OriginOf(c.RemoteAddr()), Waits: r.now(), TurnAway: func() { c.SetReadDeadline(past) }}
 		r.starters.add(s)
-		r.crowd.enter(s.entrant)
+		r.crowd.Enter(s.entrant)
 		go s.run()
 	}
 }
@@ -150,7 +151,7 @@ func (s *starter) proxied() error {
 	switch {
 	case h.Source.IsValid():
 		s.client = h.Source.String()
-		s.relay.crowd.moves(s.entrant, origin(h.Source.Addr()))
+		s.relay.crowd.Moves(s.entrant, crowd.Origin(h.Source.Addr()))
 	case h.SourcePath != "":
 		s.client = "unix"
 	default:

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 	"unsafe"
+
+	"github.com/pgnotary/pgnotary/internal/sender"
 )
 
 const (
@@ -60,8 +62,14 @@ type loop struct {
 
 	commitTime int64 // of the loop's own commits, about the mean of the last few
 
-	timed   []*pair // those with a deadline, and some that had one
-	swept   int64   // time of the last look at timed
+	timed []*pair // those with a deadline, and some that had one
+	swept int64   // time of the last look at timed
+
+	due      []due // legs with bytes to be sent at the end of the round
+	sending  []due // those being sent
+	messages []sender.Message
+	sender   *sender.Sender
+
 	again   []*pair // TLS legs that may hold bytes the socket does not tell of
 	parked  []*pair // clients not read while the recorder is behind
 	paused  bool
@@ -71,12 +79,15 @@ type loop struct {
 }
 
 func newLoop(r *Relay) (*loop, error) {
+	s, err := sender.New()
+	if err != nil {
+		r.log.Info("sending takes a system call each", "error", err)
+	}
 	l := &loop{
-		relay: r, epfd: -1, wakefd: -1, done: make(chan struct{}),
+		relay: r, sender: s, epfd: -1, wakefd: -1, done: make(chan struct{}),
 		events: make([]syscall.EpollEvent, eventsAtOne), buf: make([]byte, readBuffer),
 		leaf: make([]byte, 0, 4<<10), want: -1, wanted: -1,
 	}
-	var err error
 	if l.epfd, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("create epoll: %w", err)
 	}
@@ -97,6 +108,7 @@ func newLoop(r *Relay) (*loop, error) {
 // free closes the descriptors. The goroutine must have ended; others may still
 // try to wake it.
 func (l *loop) free() {
+	l.sender.Close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, fd := range []*int{&l.epfd, &l.wakefd} {
@@ -160,6 +172,7 @@ func (l *loop) run() {
 		l.release()
 		l.resume()
 		l.sweep()
+		l.send()
 		if l.now-l.askedAt > askWithin {
 			l.ask()
 		}
@@ -332,6 +345,41 @@ func (l *loop) releaseOne(p *pair, g *leg) {
 	p.settle()
 }
 
+// A due is a leg with bytes that are sent at the end of the round.
+type due struct {
+	p *pair
+	g *leg
+}
+
+// send sends what is due.
+func (l *loop) send() {
+	for len(l.due) > 0 {
+		l.sending, l.due = l.due, l.sending[:0]
+		n := 0
+		for _, d := range l.sending {
+			if d.g.due {
+				d.g.due = false
+				l.sending[n] = d
+				n++
+				l.messages = append(l.messages, sender.Message{FD: d.g.fd, Data: d.g.out.b[d.g.out.off:]})
+			}
+		}
+		l.sender.Send(l.messages)
+		for i, m := range l.messages {
+			l.sent(l.sending[i], m)
+		}
+		clear(l.sending)
+		clear(l.messages)
+		l.messages = l.messages[:0]
+	}
+}
+
+func (l *loop) sent(d due, m sender.Message) {
+	defer d.p.recover()
+	d.p.took(d.g, m.N, m.Err)
+	d.p.settle()
+}
+
 // resume goes on with TLS legs that stopped in the middle of what they had.
 func (l *loop) resume() {
 	for n := len(l.again); n > 0; n-- {
@@ -428,22 +476,12 @@ func (l *loop) watch(p *pair, g *leg, mask uint32) {
 // zero would still report that the connection is dead, again and again.
 const unwatch = math.MaxUint32
 
-// recv and send are raw system calls: they never wait, so the scheduler need
-// not know. p is not empty.
+// recv is a raw system call: it never waits, so the scheduler need not know. p is
+// not empty.
 func recv(fd int, p []byte) (int, syscall.Errno) {
 	for {
 		n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 			syscall.MSG_DONTWAIT, 0, 0)
-		if errno != syscall.EINTR {
-			return int(n), errno
-		}
-	}
-}
-
-func send(fd int, p []byte) (int, syscall.Errno) {
-	for {
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
-			syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
 		if errno != syscall.EINTR {
 			return int(n), errno
 		}

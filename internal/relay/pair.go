@@ -7,6 +7,8 @@ import (
 	"io"
 	"syscall"
 
+	"github.com/pgnotary/pgnotary/internal/crowd"
+	"github.com/pgnotary/pgnotary/internal/sender"
 	"github.com/pgnotary/pgnotary/internal/session"
 )
 
@@ -29,11 +31,12 @@ type leg struct {
 	drop    bool   // what it still sends is thrown away
 	stuck   bool   // TLS: there may be bytes the socket does not tell of
 	whole   bool   // a message boundary is behind the last byte released
+	due     bool   // out is sent at the end of the round
 	mask    uint32 // events asked for
 	dropped int32  // bytes thrown away
 
 	held *queue // bytes whose entries are not durable; nil if none
-	out  *queue // bytes released that the socket did not take; nil if none
+	out  *queue // bytes released that are due, or that the socket did not take; nil if none
 	tls  *tls.Conn
 	raw  *rawConn // under tls
 }
@@ -75,9 +78,9 @@ type pair struct {
 	shift    int64  // from the relay's time to that of entries
 	deadline int64  // of the login, or of the end; 0 for none
 	blob     session.Blob
-	endWhy   string   // reason for Close, once known, while blob keeps it waiting
-	key      string   // cancel key, if registered
-	entrant  *entrant // until it has logged in
+	endWhy   string         // reason for Close, once known, while blob keeps it waiting
+	key      string         // cancel key, if registered
+	entrant  *crowd.Entrant // until it has logged in
 
 	slot, gen int32
 	timed     bool // in loop.timed
@@ -107,7 +110,7 @@ func (p *pair) begin() {
 	case l.ending:
 		p.end()
 		return
-	case !p.relay.crowd.becomes(p.entrant, func() { l.post(func() { p.guarded((*pair).turnedAway) }) }):
+	case !p.relay.crowd.Becomes(p.entrant, func() { l.post(func() { p.guarded((*pair).turnedAway) }) }):
 		p.turnedAway()
 		return
 	}
@@ -133,7 +136,7 @@ func (p *pair) ready(g *leg, events uint32) {
 	if g.closed {
 		return
 	}
-	if events&syscall.EPOLLOUT != 0 {
+	if events&syscall.EPOLLOUT != 0 && !g.due {
 		p.flush(g)
 	}
 	if events&(syscall.EPOLLIN|syscall.EPOLLHUP|syscall.EPOLLERR) == 0 || g.closed {
@@ -222,7 +225,7 @@ func (p *pair) fromClient(b []byte) {
 	p.relay.metrics.FromClients.Add(int64(len(b)))
 	fwd, err := p.sess.FromClient(p.loop.now, b)
 	if !p.loggedIn {
-		p.relay.crowd.waiting(p.entrant, p.loop.now, p.sess.Asked())
+		p.relay.crowd.Waiting(p.entrant, p.loop.now, p.sess.Asked())
 	}
 	if err != nil && !p.isViolation(err) {
 		return
@@ -279,9 +282,9 @@ func (p *pair) fromServer(b []byte) {
 
 // noteLogin looks for the end of the login, or for whom it waits.
 func (p *pair) noteLogin() {
-	p.relay.crowd.waiting(p.entrant, p.loop.now, p.sess.Asked())
+	p.relay.crowd.Waiting(p.entrant, p.loop.now, p.sess.Asked())
 	if p.sess.ServerFull() {
-		p.relay.crowd.makeRoom(p.loop.now)
+		p.relay.crowd.MakeRoom(p.loop.now)
 	}
 	if p.key == "" {
 		if k := p.sess.CancelKey(); k != nil {
@@ -292,7 +295,7 @@ func (p *pair) noteLogin() {
 	if p.sess.Ready() {
 		p.loggedIn = true
 		p.deadline = 0
-		p.relay.crowd.leave(p.entrant)
+		p.relay.crowd.Leave(p.entrant)
 		p.entrant = nil
 	}
 }
@@ -332,6 +335,9 @@ func (p *pair) release(g *leg) {
 	}
 	g.whole = last.boundary
 	p.write(g, b)
+	if g.due { // not all at once: on a busy machine who has its bytes works while the next get theirs
+		p.flush(g)
+	}
 	if g.held != nil && g.held.len() == 0 {
 		g.held = p.loop.queues.put(g.held)
 	}
@@ -363,17 +369,22 @@ func (p *pair) sendRecords(g *leg) {
 	p.loop.records = p.loop.records[:0]
 }
 
-// send gives bytes to the socket and queues what it does not take.
+// send has bytes sent: a few at the end of the round, with those for others, many at
+// once. What the socket does not take is queued.
 func (p *pair) send(g *leg, b []byte) {
-	if g.closed || g.broken || len(b) == 0 {
-		return
+	if g.due && len(b) > newQueue {
+		p.flush(g)
 	}
-	if g.out == nil {
-		n, errno := send(g.fd, b)
-		switch {
-		case errno == syscall.EAGAIN:
-			n = 0
-		case errno != 0:
+	switch {
+	case g.closed || g.broken || len(b) == 0:
+		return
+	case g.out != nil:
+	case len(b) <= newQueue:
+		g.out, g.due = p.loop.queues.get(), true
+		p.loop.due = append(p.loop.due, due{p, g})
+	default:
+		n, errno := sender.One(g.fd, b)
+		if errno != 0 && errno != syscall.EAGAIN {
 			p.breakLeg(g)
 			return
 		}
@@ -385,21 +396,25 @@ func (p *pair) send(g *leg, b []byte) {
 	g.out.add(b)
 }
 
-// flush sends more of what the socket did not take before.
+// flush sends what is due, or more of what the socket did not take before.
 func (p *pair) flush(g *leg) {
-	if g.out == nil {
-		return
+	if g.out != nil {
+		n, errno := sender.One(g.fd, g.out.b[g.out.off:])
+		p.took(g, n, errno)
 	}
-	n, errno := send(g.fd, g.out.b[g.out.off:])
+}
+
+// took notes what became of sending what is out.
+func (p *pair) took(g *leg, n int, errno syscall.Errno) {
+	g.due = false
 	switch {
-	case errno == syscall.EAGAIN:
-		return
-	case errno != 0:
+	case g.out == nil: // closed since
+	case errno != 0 && errno != syscall.EAGAIN:
 		p.breakLeg(g)
-		return
-	}
-	if g.out.off += n; g.out.len() == 0 {
-		g.out = p.loop.queues.put(g.out)
+	default:
+		if g.out.off += n; g.out.len() == 0 {
+			g.out = p.loop.queues.put(g.out)
+		}
 	}
 }
 
@@ -462,7 +477,7 @@ func (p *pair) settle() {
 				p.loop.again = append(p.loop.again, p)
 			}
 		}
-		if g.out != nil {
+		if g.out != nil && !g.due {
 			mask |= syscall.EPOLLOUT
 		}
 		if g.mask != mask && (g.watched || mask != 0) {

@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -33,6 +32,7 @@ import (
 
 	"github.com/pgnotary/pgnotary/internal/clock"
 	"github.com/pgnotary/pgnotary/internal/content"
+	"github.com/pgnotary/pgnotary/internal/crowd"
 	"github.com/pgnotary/pgnotary/internal/proxyproto"
 	"github.com/pgnotary/pgnotary/internal/wire"
 )
@@ -87,7 +87,7 @@ type Config struct {
 	// MaxSessions bounds the sessions open at once; 0 means 1000.
 	MaxSessions int
 	// MaxUnauthenticated bounds connections whose login is not complete; 0
-	// means 128. When it is reached one makes room, see crowd.
+	// means 128. When it is reached one makes room, see crowd.Crowd.
 	MaxUnauthenticated int
 	// FirstPacketTimeout and LoginTimeout run from the time of accepting;
 	// 0 means 10 s and 60 s. DialTimeout bounds connecting to the server; 0 means 10 s.
@@ -137,7 +137,7 @@ type Relay struct {
 
 	nextLoop atomic.Uint32
 	starters starterSet
-	crowd    crowd
+	crowd    *crowd.Crowd
 }
 
 // New listens and prepares to serve. It subscribes to rec.
@@ -155,7 +155,7 @@ func New(cfg Config, rec Recorder) (*Relay, error) {
 	}
 	r.now = r.clock.Now
 	r.starters.open = map[*starter]struct{}{}
-	r.crowd = crowd{limit: cfg.MaxUnauthenticated, size: &r.metrics.Unauthenticated, in: map[*entrant]struct{}{}, each: map[netip.Prefix]int{}}
+	r.crowd = crowd.New(cfg.MaxUnauthenticated, &r.metrics.Unauthenticated)
 	r.limits.refusal.perSecond = 100
 	r.limits.cancel.perSecond = 10
 	r.limits.stale.perSecond = 1
@@ -235,7 +235,7 @@ func (r *Relay) Serve() error {
 	}
 	r.beginStop()
 	r.ln.Close()
-	r.crowd.turnAwaySilent()
+	r.crowd.TurnAwaySilent()
 	for _, l := range r.loops {
 		l.post(l.drain)
 	}

@@ -36,7 +36,7 @@ func (s *starter) endSCRAM(p *pair, up upstream) error {
 	s.conn.SetDeadline(deadline)
 	up.conn.SetDeadline(deadline)
 	wake := func() { s.conn.SetReadDeadline(past); up.conn.SetDeadline(past) }
-	if !r.crowd.becomes(s.entrant, wake) {
+	if !r.crowd.Becomes(s.entrant, wake) {
 		wake()
 	}
 	server := up.conn
@@ -71,7 +71,7 @@ func (s *starter) endSCRAM(p *pair, up upstream) error {
 
 // waiting tells the crowd whom the login waits for.
 func (s *starter) waiting(p *pair) bool {
-	return s.relay.crowd.waiting(s.entrant, s.relay.now(), p.sess.Asked())
+	return s.relay.crowd.Waiting(s.entrant, s.relay.now(), p.sess.Asked())
 }
 
 // refusalCode is the SQLSTATE for what went wrong.

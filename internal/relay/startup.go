@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pgnotary/pgnotary/internal/crowd"
 	"github.com/pgnotary/pgnotary/internal/event"
 	"github.com/pgnotary/pgnotary/internal/session"
 	"github.com/pgnotary/pgnotary/internal/wire"
@@ -22,12 +23,12 @@ import (
 // A starter is a connection until it is a pair in a loop, in a goroutine of
 // its own.
 type starter struct {
-	relay  *Relay
-	conn   net.Conn // the socket
-	client string
-	at     time.Time // of accepting
-	*entrant
-	other net.Conn // a connection to the server; guarded by starterSet.mu
+	relay   *Relay
+	conn    net.Conn // the socket
+	client  string
+	at      time.Time // of accepting
+	entrant *crowd.Entrant
+	other   net.Conn // a connection to the server; guarded by starterSet.mu
 
 	rw    net.Conn // conn, or TLS over it
 	tls   *tls.Conn
@@ -63,7 +64,7 @@ func (s *starter) run() {
 		}
 		if !handedOver {
 			s.conn.Close()
-			r.crowd.leave(s.entrant)
+			r.crowd.Leave(s.entrant)
 		}
 		r.starters.remove(s)
 	}()
@@ -94,7 +95,7 @@ func (s *starter) serve(handedOver *bool) error {
 	if err == nil {
 		packet, request, err = s.negotiate()
 	}
-	if !s.relay.crowd.waiting(s.entrant, 0, false) {
+	if !s.relay.crowd.Waiting(s.entrant, 0, false) {
 		return s.turnedAway() // whatever else went wrong
 	}
 	if err != nil {
@@ -396,7 +397,7 @@ func (s *starter) refuse(f *refusal) {
 		r.recordViolation(0, s.client, f.message, f.code, f.at, suppressed)
 		r.log.Warn("connection refused", "client", s.client, "reason", f.message)
 	}
-	r.crowd.leave(s.entrant)
+	r.crowd.Leave(s.entrant)
 	drain := drainTime
 	if f.why == RefusedLimit {
 		drain /= 8 // there may be many
