@@ -165,6 +165,7 @@ func (p *pair) recordingFailed() {
 		return
 	}
 	c := &p.client
+	p.dropPending(&p.server)
 	p.closeLeg(&p.server)
 	c.held = p.loop.queues.put(c.held)
 	if c.whole {
