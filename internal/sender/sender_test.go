@@ -34,12 +34,12 @@ func pair(t testing.TB, room int) (a, b int) {
 func senders(t *testing.T, f func(t *testing.T, s *Sender)) {
 	t.Run("io_uring", func(t *testing.T) {
 		s, err := New()
-		defer s.Close()
 		if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EPERM) {
 			t.Skip(err)
 		} else if err != nil {
 			t.Fatal(err)
 		}
+		defer s.Close()
 		f(t, s)
 		if s.ring == nil {
 			t.Error("the io_uring was given up")
