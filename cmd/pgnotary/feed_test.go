@@ -40,8 +40,8 @@ func newWatched(t *testing.T, quorum string) *watched {
 	}
 	w.vkey = strings.TrimSpace(vkey)
 	w.dirs = [2]string{filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")}
-	w.a = startWitness(t, w.dirs[0], "witness.example/a", freeAddr(t), w.vkey)
-	w.b = startWitness(t, w.dirs[1], "witness.example/b", freeAddr(t), w.vkey)
+	w.a = startWitness(t, w.dirs[0], "witness.example/a", pgtest.FreeAddr(t), w.vkey)
+	w.b = startWitness(t, w.dirs[1], "witness.example/b", pgtest.FreeAddr(t), w.vkey)
 	text := fmt.Sprintf("log %s\nwitness A %s %s\nwitness B %s %s\ngroup G %s A B\nquorum G\n", w.vkey, w.a.vkey, w.a.url, w.b.vkey, w.b.url, quorum)
 	if err := os.WriteFile(w.policy, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -76,16 +76,6 @@ func (w *watched) verify(code int, want string, args ...string) {
 	if got != code || !strings.Contains(out+errs, want) {
 		w.t.Errorf("%q = %d, want %d and %q:\n%s%s", args, got, code, want, out, errs)
 	}
-}
-
-// freeAddr is an address that stays free while nobody listens on it, as one that the kernel chooses need not.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	addr, err := pgserver.FreeAddr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr
 }
 
 // restart puts a witness back on its address.

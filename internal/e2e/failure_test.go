@@ -168,7 +168,7 @@ func TestStartRefused(t *testing.T) {
 		}(), "not a directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			out, code := runProgram(t, "serve", "--listen", freeAddr(t), "--upstream", s.Addr(), "--data", tt.data, "--http", freeAddr(t))
+			out, code := runProgram(t, "serve", "--listen", pgtest.FreeAddr(t), "--upstream", s.Addr(), "--data", tt.data, "--http", pgtest.FreeAddr(t))
 			if code != 2 || !strings.Contains(out, tt.want) || strings.Contains(out, "goroutine") {
 				t.Errorf("serve exited %d with\n%s\nwant 2 and %q", code, out, tt.want)
 			}

@@ -24,7 +24,7 @@ func kerberos(t *testing.T) (keytab, cache string) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	file := func(name string) string { return filepath.Join(dir, name) }
-	addr := freeAddr(t)
+	addr := pgtest.FreeAddr(t)
 	for name, text := range map[string]string{
 		"krb5.conf": fmt.Sprintf(`[libdefaults]
 default_realm = PGNOTARY.TEST

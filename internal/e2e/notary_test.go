@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/pgnotary/pgnotary/internal/pgserver"
+	"github.com/pgnotary/pgnotary/internal/pgserver/pgtest"
 )
 
 // patience is how long a test waits for what has to come: no test passes slower by it.
@@ -44,7 +45,7 @@ func start(t *testing.T, upstream string, args ...string) *notary {
 // startIn is start with a data directory that may hold a log.
 func startIn(t *testing.T, data, upstream string, args ...string) *notary {
 	t.Helper()
-	n := &notary{data: data, addr: freeAddr(t), http: freeAddr(t), log: filepath.Join(t.TempDir(), "stderr")}
+	n := &notary{data: data, addr: pgtest.FreeAddr(t), http: pgtest.FreeAddr(t), log: filepath.Join(t.TempDir(), "stderr")}
 	n.args = append([]string{"serve", "--listen", n.addr, "--upstream", upstream, "--data", n.data, "--http", n.http, "--drain-timeout", "2s"}, args...)
 	t.Cleanup(func() {
 		if n.running() {
@@ -327,16 +328,6 @@ func find(t *testing.T, all []record, text string) record {
 	}
 	t.Errorf("no statement with %q was recorded; there are %d", text, len(statements(all)))
 	return record{}
-}
-
-// freeAddr is pgserver.FreeAddr.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	addr, err := pgserver.FreeAddr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr
 }
 
 // url is the address of a database by way of pgnotary.

@@ -37,8 +37,8 @@ type pageCase struct {
 	want   []string
 }
 
-// cosignedAt returns a proof with another cosignature of a witness, of any time.
-func cosignedAt(t *testing.T, log *reader.Log, proof []byte, w *checkpoint.Cosigner, seconds int64) []byte {
+// signedBy returns the checkpoint of a log, as it is and opened.
+func signedBy(t *testing.T, log *reader.Log) ([]byte, checkpoint.Checkpoint) {
 	t.Helper()
 	signed, err := log.Checkpoint()
 	if err != nil {
@@ -48,6 +48,13 @@ func cosignedAt(t *testing.T, log *reader.Log, proof []byte, w *checkpoint.Cosig
 	if err != nil {
 		t.Fatal(err)
 	}
+	return signed, c
+}
+
+// cosignedAt returns a proof with another cosignature of a witness, of any time.
+func cosignedAt(t *testing.T, log *reader.Log, proof []byte, w *checkpoint.Cosigner, seconds int64) []byte {
+	t.Helper()
+	_, c := signedBy(t, log)
 	line, err := w.Cosign(c, seconds)
 	if err != nil {
 		t.Fatal(err)
@@ -95,14 +102,7 @@ func pageLog(t *testing.T) (log *reader.Log, proofs [4][]byte, ws [2]*checkpoint
 	if err != nil {
 		t.Fatal(err)
 	}
-	signed, err := log.Checkpoint()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := checkpoint.Open(signed, log.VKey())
-	if err != nil {
-		t.Fatal(err)
-	}
+	signed, c := signedBy(t, log)
 	for i := range ws {
 		skey, _, err := checkpoint.GenerateWitnessKey(bytes.NewReader(bytes.Repeat([]byte{byte(i + 1)}, 32)), "witness.example/"+string(rune('a'+i)))
 		if err != nil {

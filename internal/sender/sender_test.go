@@ -30,16 +30,23 @@ func pair(t testing.TB, room int) (a, b int) {
 	return fds[0], fds[1]
 }
 
+// withRing returns a sender with an io_uring. Only where the kernel has none, or may not give one, is there nothing to test.
+func withRing(t *testing.T) *Sender {
+	t.Helper()
+	s, err := New()
+	if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EPERM) {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s
+}
+
 // senders are one with an io_uring, if there is one here, and one without.
 func senders(t *testing.T, f func(t *testing.T, s *Sender)) {
 	t.Run("io_uring", func(t *testing.T) {
-		s, err := New()
-		if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EPERM) {
-			t.Skip(err)
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
+		s := withRing(t)
 		f(t, s)
 		if s.ring == nil {
 			t.Error("the io_uring was given up")
@@ -131,10 +138,7 @@ func TestRefused(t *testing.T) {
 
 // TestGivenUp has the io_uring fail: what it did not take is sent all the same, once.
 func TestGivenUp(t *testing.T) {
-	s, err := New()
-	if err != nil {
-		t.Skip(err)
-	}
+	s := withRing(t)
 	_ = syscall.Close(s.ring.fd)
 	s.ring.fd = -1
 	messages := make([]Message, 3)

@@ -68,3 +68,13 @@ func Start(tb testing.TB, o pgserver.Options) *pgserver.Server {
 	})
 	return s
 }
+
+// FreeAddr is pgserver.FreeAddr for a test.
+func FreeAddr(tb testing.TB) string {
+	tb.Helper()
+	addr, err := pgserver.FreeAddr()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return addr
+}
